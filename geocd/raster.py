@@ -1,0 +1,585 @@
+"""Rasters in and out: open, compare grids, read windows with their valid area, write the probability.
+
+The only module that opens raster files. Reading is by window, so that memory does not depend on the size
+of the raster; the valid area of both dates is joined at the moment of reading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rasterio.shutil
+import rasterio.windows
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from geocd.errors import (
+    BandError,
+    GridError,
+    NoValidPixelError,
+    OutputError,
+    RasterOpenError,
+    RasterReadError,
+)
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader, DatasetWriter
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+BLOCK_SIZE = 512
+#: Two grids are one when no corner is further apart than this, in pixels. Tools that write the same grid
+#: differ in the last digits of the transform; a real misregistration is a hundred times larger.
+GRID_TOLERANCE_PX = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Where the pixels are: coordinate reference system, transform and size.
+
+    Attributes
+    ----------
+    crs : rasterio.crs.CRS
+    transform : affine.Affine
+        Pixel ``(col, row)`` to coordinates ``(x, y)``, upper left corner of the pixel.
+    height, width : int
+        Size in pixels.
+    """
+
+    crs: CRS
+    transform: Affine
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)``."""
+        return self.height, self.width
+
+    @property
+    def window(self) -> Window:
+        """The whole grid as one window."""
+        return Window(0, 0, self.width, self.height)
+
+    def crop(self, window: Window) -> Grid:
+        """Return the grid of a window of this grid."""
+        origin = rasterio.windows.transform(window, self.transform)
+        return Grid(self.crs, origin, int(window.height), int(window.width))
+
+    def corners(self) -> list[tuple[float, float]]:
+        """Return the four outer corners as ``(x, y)``: upper left, upper right, lower right, lower left."""
+        t = self.transform
+        ends = ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))
+        return [(t.a * c + t.b * r + t.c, t.d * c + t.e * r + t.f) for c, r in ends]
+
+    def describe(self) -> str:
+        """Return the grid in the words of an error message."""
+        t = self.transform
+        return (
+            f"{crs_name(self.crs)}, origin ({t.c:.10g}, {t.f:.10g}), pixel ({t.a:.10g}, {t.e:.10g}), "
+            f"{self.width} x {self.height} px"
+        )
+
+
+def crs_name(crs: CRS | None) -> str:
+    """Return the shortest unambiguous name of a CRS: ``EPSG:32633``, or its WKT."""
+    if crs is None:
+        return "none"
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else str(crs.to_wkt())
+
+
+def same_crs(first: CRS, second: CRS) -> bool:
+    """Tell whether two CRSs are equal, however they are spelt (EPSG code, WKT1, WKT2, axis order)."""
+    if first == second:
+        return True
+    from pyproj import CRS as ProjCRS  # 0.1 s to import, needed only when the spelling differs
+
+    return bool(
+        ProjCRS.from_wkt(first.to_wkt()).equals(ProjCRS.from_wkt(second.to_wkt()), ignore_axis_order=True)
+    )
+
+
+def check_same_grid(first: Grid, second: Grid, names: tuple[str, str] = ("before", "after")) -> None:
+    """Raise :class:`GridError` unless both grids are one.
+
+    Parameters
+    ----------
+    first, second : Grid
+    names : tuple of str
+        What to call them in the message (paths).
+
+    Raises
+    ------
+    GridError
+        CRS, transform (more than 0.01 px apart at any corner) or size differ. The message gives both
+        values and the remedy.
+    """
+    problem = None
+    if not same_crs(first.crs, second.crs):
+        problem = "coordinate reference systems", crs_name(first.crs), crs_name(second.crs)
+    elif first.shape != second.shape:
+        problem = (
+            "sizes",
+            f"{first.width} x {first.height} px",
+            f"{second.width} x {second.height} px",
+        )
+    else:
+        pixel = min(math.hypot(first.transform.a, first.transform.d), 1e300)
+        apart = max(math.dist(a, b) for a, b in zip(first.corners(), second.corners(), strict=True))
+        if not apart <= GRID_TOLERANCE_PX * pixel:
+            problem = "transforms", first.describe(), second.describe()
+    if problem is None:
+        return
+    what, ours, theirs = problem
+    raise GridError(
+        f"the two rasters have different {what}: {ours} in {names[0]}, {theirs} in {names[1]}. "
+        f"Warp one onto the grid of the other first, for instance: "
+        f"rio warp {names[1]} aligned.tif --like {names[0]}",
+        first=first,
+        second=second,
+        files=names,
+    )
+
+
+def open_raster(path: str) -> DatasetReader:
+    """Open a raster for reading, with an error that names the file and the remedy.
+
+    Parameters
+    ----------
+    path : str
+        Anything GDAL opens: a file, ``s3://``, ``https://``, ``/vsizip/...``, a VRT.
+
+    Raises
+    ------
+    RasterOpenError
+        The file does not exist, may not be read, or is no raster.
+    """
+    try:
+        return rasterio.open(path)
+    except RasterioError as error:
+        local = Path(path)
+        remote = "://" in path or path.startswith("/vsi")
+        if not remote and not local.exists():
+            message = f"{path}: no such file. Check the path (relative to {Path.cwd()})."
+        elif not remote and local.is_dir():
+            message = f"{path}: is a folder, a raster file is needed. Name the file inside it."
+        elif not remote and not os.access(path, os.R_OK):
+            message = f"{path}: permission denied. Make the file readable for this user."
+        else:
+            message = (
+                f"{path}: not a raster that GDAL can read ({_reason(error)}). "
+                f"'rio info {path}' shows what GDAL sees; convert it to GeoTIFF or copy it again."
+            )
+        raise RasterOpenError(message, path=path) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost message of a rasterio error; the outer one only says 'see context'."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return " ".join(str(error).split())
+
+
+def read(dataset: DatasetReader, path: str, window: Window, **kwargs: Any) -> npt.NDArray[Any]:
+    """Read a window, with :class:`RasterReadError` naming the file where the pixels are damaged."""
+    try:
+        return dataset.read(window=window, **kwargs)  # type: ignore[no-any-return]
+    except RasterioIOError as error:
+        raise RasterReadError(
+            f"{path}: pixels of window (row {window.row_off}, col {window.col_off}, "
+            f"{window.height} x {window.width}) cannot be read ({_reason(error)}). "
+            "The file is truncated or damaged: copy or download it again.",
+            path=path,
+        ) from error
+
+
+def grid_of(dataset: DatasetReader, path: str) -> Grid:
+    """Return the grid of an open raster.
+
+    Raises
+    ------
+    GridError
+        The raster has no CRS.
+    """
+    if dataset.crs is None:
+        raise GridError(
+            f"{path}: the raster has no coordinate reference system, so nothing measured on it "
+            "has a place or an area. Write the right one into it, for instance: "
+            f"rio edit-info --crs EPSG:32633 {path}",
+            path=path,
+        )
+    return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """Pixels of both dates at one place.
+
+    Attributes
+    ----------
+    before, after : ndarray, (bands, height, width), float32 or float64
+        Raw values, finite everywhere; 0 where not valid. float64 only for inputs that float32 cannot
+        hold (32-bit integers and float64), until the statistics have centred them.
+    valid : ndarray, (height, width), bool
+        True where every chosen band of both dates is usable.
+    window : rasterio.windows.Window
+        The place.
+    """
+
+    before: npt.NDArray[Any]
+    after: npt.NDArray[Any]
+    valid: BoolArray
+    window: Window
+
+
+class Pair:
+    """A before and an after raster on one grid, read by window.
+
+    Opening checks everything that can be known without reading a pixel.
+
+    Parameters
+    ----------
+    before, after : str
+        Paths or URLs.
+    indexes : sequence of int, optional
+        Band numbers, from 1, taken from both dates. Default: all bands but alpha.
+    nodata : float, optional
+        Overrides the nodata value of both rasters.
+    valid : str, optional
+        A raster on the same grid whose first band is non-zero where the pair is usable.
+
+    Raises
+    ------
+    RasterOpenError, GridError, BandError
+
+    Notes
+    -----
+    A pixel is valid when every chosen band of both dates is finite, is not nodata, and is not masked by
+    an alpha band or a dataset mask. One bad band spoils the pixel: a -9999 in one band would otherwise
+    be read as an enormous change. Reading is safe from several threads: each has its own handles,
+    because a GDAL dataset must not be shared.
+    """
+
+    def __init__(
+        self,
+        before: str | os.PathLike[str],
+        after: str | os.PathLike[str],
+        *,
+        indexes: Sequence[int] | None = None,
+        nodata: float | None = None,
+        valid: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.before_path, self.after_path = os.fspath(before), os.fspath(after)
+        self.valid_path = None if valid is None else os.fspath(valid)
+        self._nodata = nodata
+        self._local = threading.local()
+        self._handles: list[DatasetReader] = []
+        self._lock = threading.Lock()
+        try:
+            self._check(indexes)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, indexes: Sequence[int] | None) -> None:
+        one, two, extra = self._datasets()
+        self.grid = grid_of(one, self.before_path)
+        check_same_grid(self.grid, grid_of(two, self.after_path), (self.before_path, self.after_path))
+        if extra is not None:
+            assert self.valid_path is not None
+            check_same_grid(self.grid, grid_of(extra, self.valid_path), (self.before_path, self.valid_path))
+        self.indexes = self._choose_bands(one, two, indexes)
+        self.band_names = tuple(
+            one.descriptions[i - 1] or two.descriptions[i - 1] or f"band {i}" for i in self.indexes
+        )
+        self.dtypes = (one.dtypes[self.indexes[0] - 1], two.dtypes[self.indexes[0] - 1])
+        self.tags = (dict(one.tags()), dict(two.tags()))
+        wide = {"float64", "int32", "uint32", "int64", "uint64"}
+        self._dtype = (
+            np.float64
+            if any(ds.dtypes[i - 1] in wide for ds in (one, two) for i in self.indexes)
+            else np.float32
+        )
+
+    def _choose_bands(
+        self, one: DatasetReader, two: DatasetReader, indexes: Sequence[int] | None
+    ) -> tuple[int, ...]:
+        def colour(dataset: DatasetReader) -> list[int]:
+            return [
+                i
+                for i, what in zip(dataset.indexes, dataset.colorinterp, strict=True)
+                if what != ColorInterp.alpha
+            ]
+
+        if indexes is None:
+            ours, theirs = colour(one), colour(two)
+            if len(ours) != len(theirs):
+                raise BandError(
+                    f"different band counts: {len(ours)} in {self.before_path}, {len(theirs)} in "
+                    f"{self.after_path}. Choose bands that both have with --bidx, for instance "
+                    f"--bidx 1..{min(len(ours), len(theirs))}",
+                    before=len(ours),
+                    after=len(theirs),
+                )
+            chosen = tuple(ours)
+        else:
+            chosen = tuple(indexes)
+        if not chosen:
+            raise BandError(f"{self.before_path}: no band to compare. Choose one with --bidx.", indexes=())
+        for dataset, path in ((one, self.before_path), (two, self.after_path)):
+            for index in chosen:
+                if not 1 <= index <= dataset.count:
+                    raise BandError(
+                        f"{path}: band {index} does not exist, the raster has bands 1 to "
+                        f"{dataset.count}. Choose among these with --bidx.",
+                        path=path,
+                        index=index,
+                        count=dataset.count,
+                    )
+                if np.dtype(dataset.dtypes[index - 1]).kind not in "iuf":
+                    raise BandError(
+                        f"{path}: band {index} is {dataset.dtypes[index - 1]}, and complex values "
+                        "cannot be compared. Write amplitude or intensity (real numbers) first.",
+                        path=path,
+                        index=index,
+                        dtype=dataset.dtypes[index - 1],
+                    )
+        return chosen
+
+    def _datasets(self) -> tuple[DatasetReader, DatasetReader, DatasetReader | None]:
+        """This thread's own handles."""
+        if not hasattr(self._local, "datasets"):
+            opened: list[DatasetReader | None] = []
+            for path in (self.before_path, self.after_path, self.valid_path):
+                if path is None:
+                    opened.append(None)
+                    continue
+                dataset = open_raster(path)
+                with self._lock:
+                    self._handles.append(dataset)
+                opened.append(dataset)
+            self._local.datasets = tuple(opened)
+        return self._local.datasets  # type: ignore[no-any-return]
+
+    def read(self, window: Window) -> Chip:
+        """Read the pixels of both dates inside a window, with their joint valid area.
+
+        Parameters
+        ----------
+        window : rasterio.windows.Window
+            Whole pixels, inside the grid.
+
+        Raises
+        ------
+        RasterReadError
+            The file is truncated or damaged there.
+        """
+        one, two, extra = self._datasets()
+        valid = np.ones((int(window.height), int(window.width)), dtype=bool)
+        if extra is not None:
+            assert self.valid_path is not None
+            valid &= read(extra, self.valid_path, window, indexes=1) != 0
+            valid &= self._unmasked(extra, self.valid_path, window, [1])
+        dates = []
+        for dataset, path in ((one, self.before_path), (two, self.after_path)):
+            values = read(dataset, path, window, indexes=list(self.indexes))
+            if self._nodata is not None:
+                if not math.isnan(self._nodata):  # NaN is never finite, so it is covered below
+                    valid &= (values != self._nodata).all(axis=0)
+            else:
+                valid &= self._unmasked(dataset, path, window, list(self.indexes))
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = values.astype(self._dtype)
+            # The square of a value must still be finite, or a fill value such as 1e38 becomes
+            # infinite inside the statistics.
+            valid &= (np.abs(values) < 1e15).all(axis=0)
+            dates.append(values)
+        for values in dates:
+            values[:, ~valid] = 0
+        return Chip(dates[0], dates[1], valid, window)
+
+    @staticmethod
+    def _unmasked(dataset: DatasetReader, path: str, window: Window, indexes: list[int]) -> BoolArray:
+        try:
+            masks = dataset.read_masks(indexes, window=window)
+        except RasterioIOError as error:
+            raise RasterReadError(
+                f"{path}: its mask cannot be read ({_reason(error)}). "
+                "The file is truncated or damaged: copy or download it again.",
+                path=path,
+            ) from error
+        return (masks != 0).all(axis=0)  # type: ignore[no-any-return]
+
+    def no_valid_pixel(self) -> NoValidPixelError:
+        """Return the error for a pair that has no jointly valid pixel."""
+        one, two, _ = self._datasets()
+        return NoValidPixelError(
+            f"no pixel is valid in both {self.before_path} (nodata {one.nodata}) and "
+            f"{self.after_path} (nodata {two.nodata})"
+            + (f" and {self.valid_path}" if self.valid_path else "")
+            + ". Check the nodata values (--nodata overrides them), the masks and the overlap.",
+            before=self.before_path,
+            after=self.after_path,
+        )
+
+    def close(self) -> None:
+        """Close all files."""
+        with self._lock:
+            for dataset in self._handles:
+                dataset.close()
+            self._handles.clear()
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what GDAL and the system raise while writing ``path`` into :class:`OutputError`."""
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        if isinstance(error, OutputError | RasterReadError | RasterOpenError):
+            raise
+        raise OutputError(
+            f"{os.fspath(path)}: cannot be written ({_reason(error)}). Check that the folder is "
+            "writable and the disk has room, then run again; nothing was left behind.",
+            path=os.fspath(path),
+        ) from error
+
+
+class ProbWriter:
+    """Write the probability raster: block rows into a temporary tiled GeoTIFF, then one COG.
+
+    GDAL's COG driver needs the whole image at once (1.6 GB for 20000 x 20000 px); a tiled GeoTIFF beside
+    it takes one block row at a time.
+
+    Parameters
+    ----------
+    path : path
+        The COG to be made by :meth:`finish`.
+    grid : Grid
+    tags : mapping of str
+        Written into the default domain; a namespace would be lost in the COG copy.
+    descriptions : sequence of str
+        One per band; the first is ``change_probability``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grid: Grid,
+        *,
+        tags: Mapping[str, str],
+        descriptions: Sequence[str] = ("change_probability",),
+    ) -> None:
+        self.path = path
+        self.grid = grid
+        self._tags = dict(tags)
+        self._temporary = path.with_name(path.stem + ".tiles.tif")
+        with output_errors(path):
+            self._dataset: DatasetWriter = rasterio.open(
+                self._temporary,
+                "w",
+                driver="GTiff",
+                height=grid.height,
+                width=grid.width,
+                count=len(descriptions),
+                dtype="float32",
+                crs=grid.crs,
+                transform=grid.transform,
+                nodata=math.nan,
+                tiled=True,
+                blockxsize=BLOCK_SIZE,
+                blockysize=BLOCK_SIZE,
+                interleave="band",
+                compress="deflate",
+                zlevel=1,  # read once and deleted
+                predictor=3,
+                bigtiff="IF_SAFER",
+                sparse_ok=True,
+            )
+            for index, description in enumerate(descriptions, 1):
+                self._dataset.set_band_description(index, description)
+
+    def write(self, row: int, values: FloatArray) -> None:
+        """Write whole rows, ``(bands, rows, width)``, beginning at ``row`` (a multiple of the block)."""
+        with output_errors(self.path):
+            self._dataset.write(values, window=Window(0, row, values.shape[2], values.shape[1]))
+
+    def finish(self) -> None:
+        """Write the tags, make the COG and delete the temporary file."""
+        with output_errors(self.path):
+            self._dataset.update_tags(**self._tags)
+            self._dataset.close()
+            rasterio.shutil.copy(
+                self._temporary,
+                self.path,
+                driver="COG",
+                BLOCKSIZE=BLOCK_SIZE,
+                COMPRESS="DEFLATE",
+                PREDICTOR="YES",
+                OVERVIEW_RESAMPLING="AVERAGE",
+                STATISTICS="YES",
+                BIGTIFF="IF_SAFER",
+                NUM_THREADS="ALL_CPUS",
+            )
+            self._temporary.unlink()
+
+    def abort(self) -> None:
+        """Close the temporary file, whatever state it is in; its folder is deleted by the caller."""
+        with contextlib.suppress(RasterioError, OSError):
+            self._dataset.close()
+
+
+def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a probability raster says about the run that made it (empty when it says nothing)."""
+    with open_raster(os.fspath(path)) as dataset:
+        text = dataset.tags().get("GEOCD_PROVENANCE", "{}")
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+__all__ = [
+    "BLOCK_SIZE",
+    "Chip",
+    "Grid",
+    "Pair",
+    "ProbWriter",
+    "check_same_grid",
+    "crs_name",
+    "grid_of",
+    "open_raster",
+    "output_errors",
+    "provenance",
+    "read",
+    "same_crs",
+]

@@ -1,0 +1,137 @@
+"""Overlapping tiles: places only, no pixels.
+
+Every pixel of the grid lies in at least one tile. All tiles of a grid have one size; where the grid is
+not a multiple of the stride the tiles move closer together, so that no tile is ever padded with
+invented pixels. Only a grid smaller than the tile gets a smaller tile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.windows import Window
+
+from geocd.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """One place in the grid.
+
+    Attributes
+    ----------
+    row, col : int
+        Place in the grid of tiles, from 0.
+    window : rasterio.windows.Window
+        Pixels of the tile, inside the raster.
+    """
+
+    row: int
+    col: int
+    window: Window
+
+
+def check_tile_size(tile_size: int, overlap: int) -> None:
+    """Raise :class:`ConfigError` unless ``0 <= overlap < tile_size``."""
+    if tile_size < 1 or overlap < 0 or overlap >= tile_size:
+        raise ConfigError(
+            f"the overlap ({overlap} px) must be at least 0 and smaller than the tile size "
+            f"({tile_size} px). Choose a larger --tile-size or a smaller --overlap.",
+            tile_size=tile_size,
+            overlap=overlap,
+        )
+
+
+def starts(length: int, tile_size: int, overlap: int) -> list[int]:
+    """Return where the tiles begin along one axis of ``length`` pixels.
+
+    Neighbours share at least ``overlap`` pixels; the first begins at 0 and the last ends at ``length``.
+    """
+    if length <= tile_size:
+        return [0]
+    count = math.ceil((length - overlap) / (tile_size - overlap))
+    last = length - tile_size
+    return [round(i * last / (count - 1)) for i in range(count)]
+
+
+def ramp(begin: list[int], size: int, place: int) -> npt.NDArray[np.float32]:
+    """Return the blending weight along one axis of the tile ``place``, shape ``(size,)``, in (0, 1].
+
+    1 in the middle, falling linearly over what is shared with the neighbour on that side; the weights
+    of two neighbours sum to one over what they share.
+    """
+    at = np.arange(size, dtype=np.float32) + 0.5
+    weight = np.ones(size, dtype=np.float32)
+    if place > 0:
+        shared = begin[place - 1] + size - begin[place]
+        if shared > 0:
+            weight = np.minimum(weight, at / shared)
+    if place + 1 < len(begin):
+        shared = begin[place] + size - begin[place + 1]
+        if shared > 0:
+            weight = np.minimum(weight, (size - at) / shared)
+    return weight.astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """The tiles of a grid, in row-major order.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the raster in pixels.
+    tile_size : int
+        Side of a tile in pixels; less along an axis where the raster is smaller.
+    overlap : int
+        Smallest number of pixels that two neighbours share.
+
+    Raises
+    ------
+    ConfigError
+        Overlap negative, or not smaller than the tile.
+    """
+
+    height: int
+    width: int
+    tile_size: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        check_tile_size(self.tile_size, self.overlap)
+
+    @cached_property
+    def row_starts(self) -> list[int]:
+        """First row of each row of tiles."""
+        return starts(self.height, self.tile_size, self.overlap)
+
+    @cached_property
+    def col_starts(self) -> list[int]:
+        """First column of each column of tiles."""
+        return starts(self.width, self.tile_size, self.overlap)
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        """``(height, width)`` of every tile."""
+        return min(self.tile_size, self.height), min(self.tile_size, self.width)
+
+    def __len__(self) -> int:
+        return len(self.row_starts) * len(self.col_starts)
+
+    def __getitem__(self, index: int) -> Tile:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        row, col = divmod(index, len(self.col_starts))
+        height, width = self.tile_shape
+        return Tile(row, col, Window(self.col_starts[col], self.row_starts[row], width, height))
+
+    def weight(self, tile: Tile) -> npt.NDArray[np.float32]:
+        """Return the blending weight of a tile, ``(height, width)``, in (0, 1]."""
+        height, width = self.tile_shape
+        down = ramp(self.row_starts, height, tile.row)
+        across = ramp(self.col_starts, width, tile.col)
+        return down[:, None] * across[None, :]
