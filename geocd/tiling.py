@@ -58,23 +58,33 @@ def starts(length: int, tile_size: int, overlap: int) -> list[int]:
     return [round(i * last / (count - 1)) for i in range(count)]
 
 
-def ramp(begin: list[int], size: int, place: int) -> npt.NDArray[np.float32]:
+#: Smallest blending weight: a pixel that only the margin of a tile covers still gets that tile's value.
+LEAST_WEIGHT = 1e-6
+
+
+def ramp(begin: list[int], size: int, place: int, margin: int) -> npt.NDArray[np.float32]:
     """Return the blending weight along one axis of the tile ``place``, shape ``(size,)``, in (0, 1].
 
-    1 in the middle, falling linearly over what is shared with the neighbour on that side; the weights
-    of two neighbours sum to one over what they share.
+    1 in the middle; towards a neighbour it falls linearly over what both tiles share, leaving out the
+    outermost ``margin`` pixels of each, where values lack a part of their surroundings. The weights of
+    two neighbours sum to one over what they share.
     """
     at = np.arange(size, dtype=np.float32) + 0.5
     weight = np.ones(size, dtype=np.float32)
     if place > 0:
-        shared = begin[place - 1] + size - begin[place]
-        if shared > 0:
-            weight = np.minimum(weight, at / shared)
+        weight = np.minimum(weight, _rise(at, begin[place - 1] + size - begin[place], margin))
     if place + 1 < len(begin):
-        shared = begin[place] + size - begin[place + 1]
-        if shared > 0:
-            weight = np.minimum(weight, (size - at) / shared)
-    return weight.astype(np.float32)
+        weight = np.minimum(weight, _rise(size - at, begin[place] + size - begin[place + 1], margin))
+    return np.maximum(weight, np.float32(LEAST_WEIGHT))
+
+
+def _rise(at: npt.NDArray[np.float32], shared: int, margin: int) -> npt.NDArray[np.float32]:
+    """From 0 to 1 over the inner part of ``shared`` pixels."""
+    if shared <= 0:
+        return np.ones_like(at)
+    # At least two pixels of the overlap are left to blend over, however large the margin.
+    margin = min(margin, max(0, (shared - 2) // 2))
+    return np.clip((at - margin) / (shared - 2 * margin), 0, 1).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +99,9 @@ class Tiling:
         Side of a tile in pixels; less along an axis where the raster is smaller.
     overlap : int
         Smallest number of pixels that two neighbours share.
+    margin : int
+        Pixels around a pixel that its value depends on; so far from a tile's border, values of
+        neighbouring tiles agree, and only there they are blended.
 
     Raises
     ------
@@ -100,6 +113,7 @@ class Tiling:
     width: int
     tile_size: int
     overlap: int
+    margin: int = 0
 
     def __post_init__(self) -> None:
         check_tile_size(self.tile_size, self.overlap)
@@ -132,6 +146,6 @@ class Tiling:
     def weight(self, tile: Tile) -> npt.NDArray[np.float32]:
         """Return the blending weight of a tile, ``(height, width)``, in (0, 1]."""
         height, width = self.tile_shape
-        down = ramp(self.row_starts, height, tile.row)
-        across = ramp(self.col_starts, width, tile.col)
+        down = ramp(self.row_starts, height, tile.row, self.margin)
+        across = ramp(self.col_starts, width, tile.col, self.margin)
         return down[:, None] * across[None, :]

@@ -1,0 +1,90 @@
+"""``geocd detect``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from geocd.cli.options import settings_options
+
+
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@click.option(
+    "-o",
+    "--output",
+    metavar="STEM",
+    help="Folder and beginning of the outputs' names. Default: <before>_<after> here.",
+)
+@settings_options
+@click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Tiles computed at a time.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the STAC item to stdout.")
+@click.pass_context
+def detect(
+    ctx: click.Context,
+    /,
+    before: str,
+    after: str,
+    output: str | None,
+    jobs: int | None,
+    overwrite: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Find what changed between BEFORE and AFTER, two rasters on one grid.
+
+    Writes, beside each other: STEM_prob.tif (change probability, 0 to 1, nodata NaN),
+    STEM_changes.gpkg (the polygons), a QGIS style for each, STEM_quicklook.png, and STEM.json (a
+    STAC item that says how they were made).
+    """
+    from geocd import pipeline
+    from geocd.config import Settings
+
+    with _progress(ctx.obj["progress"]) as progress:
+        files, record = pipeline.detect(
+            before,
+            after,
+            output,
+            settings=Settings.from_flat(settings),
+            overwrite=overwrite,
+            jobs=jobs,
+            progress=progress,
+        )
+    if as_json:
+        click.echo(files["item"].read_text(encoding="utf-8").rstrip())
+    if not ctx.obj["quiet"]:
+        summary = record.summary
+        click.echo(
+            f"{summary['changed_share']:.2%} of the valid area changed: {summary['n_polygons']} polygons, "
+            f"{summary['area_m2'] / 1e4:.4g} ha (probability of {record.threshold:g} or more).\n"
+            f"{files['prob']}\n{files['changes']}",
+            err=True,
+        )
+
+
+@contextlib.contextmanager
+def _progress(wanted: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Show one bar for each stage that has more than one step; only where somebody is looking."""
+    if not wanted:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        bars: dict[str, Any] = {}
+        shown: dict[str, int] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                stack.close()  # ends the line of the bar before
+                bar: Any = click.progressbar(
+                    length=total, label=f"{stage:9s}", file=click.get_text_stream("stderr")
+                )
+                bars[stage] = stack.enter_context(bar)
+            bars[stage].update(done - shown.get(stage, 0))
+            shown[stage] = done
+
+        yield show

@@ -1,0 +1,37 @@
+"""``geocd evaluate``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from geocd.cli.options import NumberOrWord
+
+
+@click.command()
+@click.argument("prob")
+@click.argument("reference")
+@click.option(
+    "--threshold",
+    type=NumberOrWord("auto", None),
+    default=None,
+    metavar="FLOAT|auto",
+    help="Probability from which a pixel counts as changed. Default: the run's own.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def evaluate(prob: str, reference: str, threshold: float | None, as_json: bool) -> None:
+    """Score the probability raster PROB against a REFERENCE map, raster or vector.
+
+    A reference raster holds 0 (unchanged) and 1 (changed); 255 and nodata are unknown and left out. The
+    polygons of a vector reference are the changed area.
+    """
+    from geocd.evaluate import evaluate_files
+
+    scores = evaluate_files(prob, reference, threshold=threshold).as_dict()
+    if as_json:
+        click.echo(json.dumps(scores, allow_nan=False))
+        return
+    for name, value in scores.items():
+        shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else value
+        click.echo(f"{name:20s} {shown}")

@@ -1,0 +1,97 @@
+"""Click options made from the settings' own declarations."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+
+from geocd.config import STAGES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class BandsType(click.ParamType):
+    """``1,2,3`` or ``1..3`` or both, counted from 1."""
+
+    name = "bands"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the band numbers as a tuple of int."""
+        if isinstance(value, tuple):
+            return value
+        numbers: list[int] = []
+        try:
+            for part in value.split(","):
+                first, dots, last = part.partition("..")
+                numbers.extend(range(int(first), int(last) + 1) if dots else [int(first)])
+        except ValueError:
+            self.fail(f"{value!r} is not a list of band numbers; write 1,2,3 or 1..3.", param, ctx)
+        if not numbers or min(numbers) < 1:
+            self.fail(f"{value!r} names no band; bands are counted from 1.", param, ctx)
+        if len(set(numbers)) < len(numbers):
+            self.fail(f"{value!r} names a band twice.", param, ctx)
+        return tuple(numbers)
+
+
+class NumberOrWord(click.ParamType):
+    """A number, or one word that stands for a value of its own."""
+
+    name = "number"
+
+    def __init__(self, word: str, meaning: float | None) -> None:
+        self.word = word
+        self.meaning = meaning
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or what the word means."""
+        if not isinstance(value, str):
+            return value
+        if value.lower() == self.word:
+            return self.meaning
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor '{self.word}'.", param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+def _click_type(name: str, annotation: Any) -> Any:
+    if name == "bidx":
+        return BandsType()
+    if name == "nodata":
+        return NumberOrWord("nan", math.nan)
+    if name == "threshold":
+        return NumberOrWord("auto", None)
+    if get_origin(annotation) is types.UnionType:
+        annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation))
+    return annotation
+
+
+def settings_options(command: F) -> F:
+    """Add one option for every setting, with its default and help."""
+    for kind in reversed(list(STAGES.values())):
+        hints = typing.get_type_hints(kind)
+        for field in reversed(dataclasses.fields(kind)):
+            names = ["--" + field.name.replace("_", "-")]
+            if field.metadata["short"]:
+                names.insert(0, "-" + field.metadata["short"])
+            command = click.option(
+                *names,
+                field.name,
+                type=_click_type(field.name, hints[field.name]),
+                default=field.default,
+                show_default=field.default is not None,
+                metavar=field.metadata["metavar"],
+                help=field.metadata["help"],
+            )(command)
+    return command

@@ -1,0 +1,217 @@
+"""Every setting of a run, once: its type, default, unit and help.
+
+Frozen, keyword-only dataclasses, one per stage, checked when they are made. The command line makes its
+options from them, and the resolved :class:`Settings` go into the outputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from geocd.errors import ConfigError
+from geocd.tiling import check_tile_size
+
+Method = Literal["deep", "cva", "irmad"]
+Preset = Literal["default", "reference"]
+
+
+#: What a preset says where the user does not.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {"weights": "embedded", "iterations": 60, "learning_rate": 1e-3, "tile_size": 512},
+    # 80 steps at 1e-4, as published; the full-resolution generator needs some 4 GB for a 512 px tile
+    "reference": {"weights": "imagenet", "iterations": 80, "learning_rate": 1e-4, "tile_size": 256},
+}
+
+
+def setting(default: Any, help: str, *, metavar: str | None = None, short: str | None = None) -> Any:
+    """Declare one setting: its default and the sentence that explains it everywhere."""
+    return dataclasses.field(default=default, metadata={"help": help, "metavar": metavar, "short": short})
+
+
+def _require(condition: bool, name: str, value: object, remedy: str) -> None:
+    if not condition:
+        option = "--" + name.replace("_", "-")
+        raise ConfigError(f"{option} {value}: {remedy}", name=name, value=value)
+
+
+def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    _require(value in choices, name, value, f"must be one of {', '.join(choices)}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadSettings:
+    """What is read from the two rasters."""
+
+    bidx: tuple[int, ...] | None = setting(
+        None,
+        "Band numbers to compare, from 1: 1,2,3 or 1..3. Default: all bands but alpha.",
+        metavar="BANDS",
+        short="b",
+    )
+    nodata: float | None = setting(
+        None, "Nodata value of both rasters, instead of what they declare.", metavar="NUMBER|nan"
+    )
+    valid: str | None = setting(
+        None,
+        "Raster on the same grid that is non-zero where the pair may be used (a cloud mask, say).",
+        metavar="RASTER",
+    )
+
+    def __post_init__(self) -> None:
+        if self.bidx is not None:
+            _require(
+                len(self.bidx) > 0 and min(self.bidx) >= 1,
+                "bidx",
+                ",".join(map(str, self.bidx)),
+                "bands are counted from 1.",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TilingSettings:
+    """How the raster is cut into tiles."""
+
+    tile_size: int = setting(512, "Side of a tile, in pixels.", metavar="PX")
+    overlap: int = setting(96, "Pixels that neighbouring tiles share at least; blended.", metavar="PX")
+
+    def __post_init__(self) -> None:
+        check_tile_size(self.tile_size, self.overlap)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """How change is found."""
+
+    method: Method = setting(
+        "deep",
+        "deep: metric learning on the pair; cva: change vector analysis; irmad: iteratively "
+        "re-weighted multivariate alteration detection.",
+    )
+    preset: Preset = setting(
+        "default",
+        "default: fast, embedded weights; reference: the published method, VGG16 and a "
+        "full-resolution generator, hours per megapixel on a CPU.",
+    )
+    weights: str | None = setting(
+        None,
+        "Weights that the feature extractor starts from: embedded, imagenet (VGG16, fetched once), "
+        "random, or a FILE (.safetensors or a torch state dict). Default: the preset's.",
+        metavar="NAME|FILE",
+    )
+    iterations: int | None = setting(
+        None, "Optimisation steps on the pair; 0 for none. Default: the preset's.", metavar="N"
+    )
+    learning_rate: float | None = setting(
+        None, "Step size of the optimiser. Default: the preset's.", metavar="RATE"
+    )
+    threshold: float | None = setting(
+        None,
+        "Probability from which a pixel is changed; auto: 0.5, which is where the method itself decides.",
+        metavar="FLOAT|auto",
+    )
+    seed: int = setting(0, "Seed of everything random.", metavar="N")
+    device: str = setting("auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")
+
+    def __post_init__(self) -> None:
+        _require_choice("method", self.method, get_args(Method))
+        _require_choice("preset", self.preset, get_args(Preset))
+        _require(
+            self.iterations is None or self.iterations >= 0,
+            "iterations",
+            self.iterations,
+            "must be 0 or more.",
+        )
+        _require(
+            self.learning_rate is None or 0 < self.learning_rate < math.inf,
+            "learning_rate",
+            self.learning_rate,
+            "must be a number above 0.",
+        )
+        _require(
+            self.threshold is None or 0 <= self.threshold <= 1,
+            "threshold",
+            self.threshold,
+            "a probability lies between 0 and 1.",
+        )
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 or more, below 2**63.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PolygonSettings:
+    """How the polygons are made."""
+
+    min_area: float = setting(0.0, "Leave out polygons smaller than this, in square metres.", metavar="M2")
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.min_area < math.inf, "min_area", self.min_area, "must be 0 or more (m2).")
+
+
+STAGES: Mapping[str, type[Any]] = {
+    "read": ReadSettings,
+    "tiling": TilingSettings,
+    "method": MethodSettings,
+    "polygons": PolygonSettings,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a run."""
+
+    read: ReadSettings = dataclasses.field(default_factory=ReadSettings)
+    tiling: TilingSettings = dataclasses.field(default_factory=TilingSettings)
+    method: MethodSettings = dataclasses.field(default_factory=MethodSettings)
+    polygons: PolygonSettings = dataclasses.field(default_factory=PolygonSettings)
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> Settings:
+        """Make settings from one flat mapping; names are unique across the stages.
+
+        Raises
+        ------
+        ConfigError
+            A name is unknown or a value cannot work.
+        """
+        stages: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
+        where = {field.name: stage for stage, kind in STAGES.items() for field in dataclasses.fields(kind)}
+        for name, value in values.items():
+            if name not in where:
+                raise ConfigError(
+                    f"{name}: no such setting. The settings are: {', '.join(sorted(where))}.",
+                    name=name,
+                )
+            stages[where[name]][name] = value
+        return cls(**{stage: STAGES[stage](**given) for stage, given in stages.items()})
+
+    def resolved(self) -> Settings:
+        """Return these settings with what they leave open filled in from the preset.
+
+        Raises
+        ------
+        ConfigError
+            A given value does not go with one that the preset brings.
+        """
+        flat = dataclasses.asdict(self.method) | dataclasses.asdict(self.tiling)
+        given = {name: value for name, value in flat.items() if value is not None}
+        filled = PRESETS[self.method.preset] | given
+        fields = {field.name for field in dataclasses.fields(MethodSettings)}
+        return dataclasses.replace(
+            self,
+            method=MethodSettings(**{name: v for name, v in filled.items() if name in fields}),
+            tiling=TilingSettings(tile_size=filled["tile_size"], overlap=filled["overlap"]),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings as one flat dict that JSON can hold."""
+        flat: dict[str, Any] = {}
+        for stage in STAGES:
+            flat.update(dataclasses.asdict(getattr(self, stage)))
+        nodata = flat["nodata"]
+        if isinstance(nodata, float) and math.isnan(nodata):
+            flat["nodata"] = "nan"
+        if flat["bidx"] is not None:
+            flat["bidx"] = list(flat["bidx"])
+        return flat

@@ -1,0 +1,241 @@
+"""Closed-form distances between two dates: change vector analysis and IR-MAD.
+
+Pure functions of arrays, fitted on a bounded sample of the scene and applied window by window. They are
+the classical detectors that every learned one must beat, and they are part of the learned one too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, ndimage, stats
+
+from geocd.decision import otsu, prob_from_distance
+from geocd.normalize import Radiometry, valid_pixels
+from geocd.raster import BoolArray, Chip
+
+FloatArray = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+#: Standard deviation of the Gaussian window of both classical detectors, in pixels.
+SIGMA = 2.0
+#: Canonical correlations are held below this. MAD variates are divided by their no-change deviation
+#: sqrt(2 (1 - rho)); between nearly equal images that is the deviation of rounding errors, and dividing by
+#: it would turn them into change.
+MAX_CORRELATION = 0.999
+
+
+def smooth(values: FloatArray, valid: BoolArray, sigma: float) -> FloatArray:
+    """Gaussian window that knows what is not valid.
+
+    Normalised convolution: values outside the valid area have weight 0, so nodata does not leak in and
+    the edge of the valid area is not darkened.
+
+    Parameters
+    ----------
+    values : ndarray, (height, width), float32
+    valid : ndarray, (height, width), bool
+    sigma : float
+        Standard deviation, pixels; cut at four of them.
+
+    Returns
+    -------
+    ndarray, (height, width), float32
+        0 where not valid.
+    """
+    if valid.all():  # the weights would all be one
+        return np.asarray(ndimage.gaussian_filter(values, sigma, mode="nearest"), dtype=np.float32)
+    weight = valid.astype(np.float32)
+    total = ndimage.gaussian_filter(weight, sigma, mode="nearest")
+    done = ndimage.gaussian_filter(values * weight, sigma, mode="nearest")
+    # Far from any valid pixel the total is below what float32 resolves; nothing valid lies there.
+    return np.where(valid, done / np.maximum(total, 1e-6), 0).astype(np.float32)
+
+
+def smoothing_margin(*sigmas: float) -> int:
+    """Return how many pixels around a pixel take part in Gaussian windows applied one after another."""
+    return sum(int(4 * sigma + 0.5) for sigma in sigmas)
+
+
+@dataclasses.dataclass(frozen=True)
+class IrMad:
+    """Iteratively re-weighted multivariate alteration detection.
+
+    Nielsen, "The Regularized Iteratively Reweighted MAD Method for Change Detection in Multi- and
+    Hyperspectral Data", IEEE Trans. Image Processing 16 (2007). Canonical variates of both dates are
+    subtracted from each other; each iteration weighs the pixels by their probability of no change.
+
+    Attributes
+    ----------
+    left, right : ndarray, (bands, bands), float64
+        Canonical vectors of before and after in their rows.
+    offset : ndarray, (bands,), float64
+        Mean of the MAD variates.
+    variance : ndarray, (bands,), float64
+        Their no-change variance, ``2 (1 - rho)``.
+    correlation : ndarray, (bands,), float64
+        Canonical correlations ``rho``.
+    """
+
+    left: Float64Array
+    right: Float64Array
+    offset: Float64Array
+    variance: Float64Array
+    correlation: Float64Array
+
+    @classmethod
+    def fit(
+        cls,
+        before: Float64Array,
+        after: Float64Array,
+        *,
+        iterations: int = 30,
+        tolerance: float = 1e-3,
+    ) -> IrMad:
+        """Fit to valid pixels.
+
+        Parameters
+        ----------
+        before, after : ndarray, (bands, n), float64
+            Constant and linearly dependent bands are allowed.
+        iterations : int
+            At most so many re-weightings.
+        tolerance : float
+            Stop when no canonical correlation moves by more.
+        """
+        # Working on standardised bands keeps the ridge below meaningful for every unit. A band that
+        # does not vary becomes zero and drops out of the canonical variates.
+        scale1, scale2 = _one_over(before.std(axis=1)), _one_over(after.std(axis=1))
+        x = (before - before.mean(axis=1, keepdims=True)) * scale1[:, None]
+        y = (after - after.mean(axis=1, keepdims=True)) * scale2[:, None]
+        bands = len(x)
+        # On linearly dependent bands (RGB + their mean) the covariance has no inverse: the ridge is what
+        # rounding of 8-bit values adds to it anyway.
+        ridge = 1e-6 * np.eye(bands)
+        weight = np.ones(x.shape[1])
+        previous = np.zeros(bands)
+        for _ in range(iterations):
+            total = max(weight.sum(), 1e-12)
+            mean1, mean2 = (x @ weight) / total, (y @ weight) / total
+            cx, cy = x - mean1[:, None], y - mean2[:, None]
+            wx = cx * weight
+            s11, s12 = wx @ cx.T / total + ridge, wx @ cy.T / total
+            s22 = (cy * weight) @ cy.T / total + ridge
+            squared, left = linalg.eigh(s12 @ linalg.solve(s22, s12.T, assume_a="pos"), s11)
+            rho = np.sqrt(np.clip(squared, 0, 1))
+            left = left.T  # rows; unit variance of the variates by eigh's normalisation
+            right = linalg.solve(s22, s12.T @ left.T, assume_a="pos").T
+            norm = np.sqrt(np.einsum("ij,jk,ik->i", right, s22, right))
+            right *= _one_over(norm)[:, None]
+            variance = 2 * (1 - np.minimum(rho, MAX_CORRELATION))
+            chi2 = ((left @ cx - right @ cy) ** 2 / variance[:, None]).sum(axis=0)
+            weight = stats.chi2.sf(chi2, bands)
+            moved = np.abs(rho - previous).max()
+            previous = rho
+            if moved < tolerance:
+                break
+        left_raw, right_raw = left * scale1, right * scale2
+        offset = (
+            left_raw @ before.mean(axis=1) + left @ mean1 - right_raw @ after.mean(axis=1) - right @ mean2
+        )
+        return cls(left_raw, right_raw, offset, variance, rho)
+
+    def chi(self, before: npt.NDArray[np.generic], after: npt.NDArray[np.generic]) -> FloatArray:
+        """Return the root of the chi-squared statistic, ``(height, width)`` float32, 0 or more."""
+        shape = before.shape[1:]
+        x = before.reshape(len(before), -1).astype(np.float64)
+        y = after.reshape(len(after), -1).astype(np.float64)
+        variates = self.left @ x - self.right @ y - self.offset[:, None]
+        chi2 = (variates**2 / self.variance[:, None]).sum(axis=0)
+        return np.asarray(np.sqrt(chi2), dtype=np.float32).reshape(shape)
+
+
+def _one_over(values: Float64Array) -> Float64Array:
+    """One over each value, and 0 for values that are 0 up to rounding."""
+    large = values > 1e-9 * max(float(values.max(initial=0.0)), 1e-30)
+    return np.where(large, 1 / np.where(large, values, 1), 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cva:
+    """Change vector analysis: length of the difference of the z-scored bands.
+
+    The control "three lines of numpy": z-score per band and date, Euclidean length, Gaussian window.
+    """
+
+    radiometry: Radiometry
+
+    margin = smoothing_margin(SIGMA)
+
+    @classmethod
+    def fit(cls, chips: Sequence[Chip]) -> Cva:
+        """Take mean and deviation of each band and date (of all values, as the textbook does)."""
+        return cls(Radiometry.fit(chips, percentiles=None))
+
+    def distance(self, chip: Chip) -> FloatArray:
+        """Return the distance, ``(height, width)`` float32, in scene standard deviations."""
+        x1, x2 = self.radiometry.apply(chip)
+        return smooth(np.sqrt(((x1 - x2) ** 2).sum(axis=0)), chip.valid, SIGMA)
+
+
+@dataclasses.dataclass(frozen=True)
+class IrMadDistance:
+    """IR-MAD as a detector: ``log1p`` of the chi statistic under a Gaussian window."""
+
+    irmad: IrMad
+
+    margin = smoothing_margin(SIGMA)
+
+    @classmethod
+    def fit(cls, chips: Sequence[Chip]) -> IrMadDistance:
+        """Fit the canonical variates to the jointly valid pixels of a sample."""
+        return cls(IrMad.fit(*valid_pixels(chips)))
+
+    def distance(self, chip: Chip) -> FloatArray:
+        """Return the distance, ``(height, width)`` float32, no unit."""
+        chi = self.irmad.chi(chip.before, chip.after)
+        return smooth(np.log1p(chi), chip.valid, SIGMA)
+
+
+#: Distances below this are no change whatever the histogram says: a hundredth of a scene deviation is
+#: less than the rounding of 8-bit values.
+LEAST_DISTANCE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassicalDetector:
+    """A classical distance with Otsu's decision, taken once for the whole scene.
+
+    Parameters
+    ----------
+    distance : Cva or IrMadDistance
+    threshold : float
+        Distance at which the probability is 0.5.
+    """
+
+    distance: Cva | IrMadDistance
+    threshold: float
+
+    @classmethod
+    def fit(cls, method: str, chips: Sequence[Chip]) -> ClassicalDetector:
+        """Fit ``cva`` or ``irmad`` and its threshold to a sample of the scene."""
+        kind: type[Cva | IrMadDistance] = Cva if method == "cva" else IrMadDistance
+        distance = kind.fit(chips)
+        values = np.concatenate([distance.distance(chip)[chip.valid] for chip in chips])
+        return cls(distance, max(otsu(values), LEAST_DISTANCE))
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a pixel that its probability depends on."""
+        return self.distance.margin
+
+    def prob(self, chip: Chip) -> FloatArray:
+        """Return the change probability, ``(1, height, width)`` float32, NaN where not valid.
+
+        A score that keeps the order of the distances, 0.5 at the threshold; not calibrated.
+        """
+        prob = prob_from_distance(self.distance.distance(chip), self.threshold)
+        return np.where(chip.valid, prob, np.float32(np.nan))[None]

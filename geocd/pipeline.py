@@ -1,0 +1,305 @@
+"""One pair from two paths to all outputs.
+
+The order of things, and nothing else: what is computed lives in the modules named here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+import geocd
+from geocd.config import Settings
+from geocd.distances import ClassicalDetector
+from geocd.errors import ConfigError
+from geocd.mosaic import Mosaic
+from geocd.normalize import sample_chips
+from geocd.outputs import Outputs, Transaction, default_stem
+from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, output_errors
+from geocd.report import RunRecord, acquisition_date, quicklook, stac_item, versions, write_json
+from geocd.styles import style
+from geocd.tiling import Tile, Tiling
+from geocd.vectorize import polygonize
+
+FloatArray = npt.NDArray[np.float32]
+#: Called as ``progress(stage, done, total)``.
+Progress = Callable[[str, int, int], None]
+
+#: Every method puts its own decision here; only ``--threshold`` moves it.
+DECISION = 0.5
+
+
+class Detector(Protocol):
+    """What a method is, once it is fitted to the scene."""
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a pixel that its probability depends on."""
+
+    def prob(self, chip: Chip) -> FloatArray:
+        """Return the change probability of a chip, ``(bands, height, width)``, NaN where not valid.
+
+        Must not depend on anything but the chip and its place, and be safe to call from threads.
+        """
+
+
+def computing(settings: Settings) -> AbstractContextManager[None]:
+    """Return the context in which a method computes."""
+    if settings.method.method != "deep":
+        return nullcontext()
+    from geocd import optimize
+
+    return optimize.one_thread()
+
+
+def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings) -> Detector:
+    """Fit the chosen method to a sample of the scene."""
+    if settings.method.method in ("cva", "irmad"):
+        return ClassicalDetector.fit(settings.method.method, chips)
+    # torch takes seconds to import and the classical methods do not need it
+    from geocd import optimize
+
+    return optimize.fit(chips, pair.band_names, settings.method)
+
+
+def probabilities(
+    detector: Detector, pair: Pair, tiling: Tiling, jobs: int
+) -> Iterator[tuple[Tile, FloatArray]]:
+    """Yield the tiles in order with their probability, ``jobs`` of them computed at a time.
+
+    At most ``2 * jobs`` tiles are in memory: a slow consumer holds the readers back.
+    """
+
+    def work(tile: Tile) -> FloatArray:
+        return detector.prob(pair.read(tile.window))
+
+    if jobs == 1:
+        for index in range(len(tiling)):
+            yield tiling[index], work(tiling[index])
+        return
+    with ThreadPoolExecutor(jobs, thread_name_prefix="geocd-tile") as pool:
+        waiting: deque[tuple[Tile, Future[FloatArray]]] = deque()
+        try:
+            for index in range(len(tiling)):
+                waiting.append((tiling[index], pool.submit(work, tiling[index])))
+                if len(waiting) >= 2 * jobs:
+                    tile, future = waiting.popleft()
+                    yield tile, future.result()
+            while waiting:
+                tile, future = waiting.popleft()
+                yield tile, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def detect(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    settings: Settings | None = None,
+    overwrite: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Path], RunRecord]:
+    """Find what changed between two rasters, and write all outputs.
+
+    Parameters
+    ----------
+    before, after : path
+        Two rasters on one grid: paths, URLs, anything GDAL opens.
+    output : path, optional
+        Stem of the outputs: folder and beginning of their names. Default: ``<before>_<after>`` in the
+        current folder.
+    settings : Settings, optional
+        What and how; the defaults of :class:`geocd.config.Settings`.
+    overwrite : bool
+        Whether existing outputs may be replaced.
+    jobs : int, optional
+        Tiles computed at a time; default: the processors this process may use. Outputs do not
+        depend on it.
+    progress : callable, optional
+        Told how far the run is: ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    files : dict
+        Paths of the outputs: ``prob``, ``changes``, ``prob_style``, ``changes_style``,
+        ``quicklook``, ``item``.
+    record : RunRecord
+        What was done, as in the STAC item.
+
+    Raises
+    ------
+    GeocdError
+        See :mod:`geocd.errors`; nothing is left behind.
+    """
+    settings = (settings or Settings()).resolved()
+    jobs = _jobs(jobs)
+    before, after = os.fspath(before), os.fspath(after)
+    outputs = Outputs(default_stem(before, after) if output is None else Path(output))
+    tell = progress or (lambda stage, done, total: None)
+    timings: dict[str, float] = {}
+    read = settings.read
+    with (
+        Pair(before, after, indexes=read.bidx, nodata=read.nodata, valid=read.valid) as pair,
+        Transaction(outputs, overwrite=overwrite) as transaction,
+        computing(settings),
+    ):
+        tell("fit", 0, 1)
+        with _timed(timings, "sample"):
+            chips = sample_chips(pair)
+        with _timed(timings, "fit"):
+            detector = fit_detector(chips, pair, settings)
+        del chips
+        tell("fit", 1, 1)
+
+        threshold = settings.method.threshold
+        threshold = DECISION if threshold is None else threshold
+        dates = (acquisition_date(pair.tags[0], before), acquisition_date(pair.tags[1], after))
+        tags = _tags(pair, settings, threshold, dates)
+        with _timed(timings, "tiles"):
+            counts = _write_prob(transaction, detector, pair, settings, jobs, tags, threshold, tell)
+
+        tell("polygons", 0, 1)
+        with _timed(timings, "polygons"):
+            polygons = polygonize(
+                transaction.path("prob"),
+                transaction.path("changes"),
+                threshold=threshold,
+                min_area=settings.polygons.min_area,
+                date_before=dates[0],
+                date_after=dates[1],
+            )
+        tell("polygons", 1, 1)
+        with _timed(timings, "quicklook"):
+            quicklook(
+                before,
+                after,
+                transaction.path("prob"),
+                transaction.path("quicklook"),
+                indexes=pair.indexes,
+                threshold=threshold,
+            )
+        for key, name in (("prob_style", "prob"), ("changes_style", "changes")):
+            with output_errors(transaction.path(key)):
+                transaction.path(key).write_bytes(style(name))
+
+        record = RunRecord(
+            before=before,
+            after=after,
+            grid=pair.grid,
+            band_names=pair.band_names,
+            settings=settings.as_dict(),
+            method=settings.method.method,
+            preset=settings.method.preset if settings.method.method == "deep" else None,
+            threshold=threshold,
+            seed=settings.method.seed,
+            timings={name: round(seconds, 3) for name, seconds in timings.items()},
+            summary={
+                "valid_share": counts["valid"] / (pair.grid.height * pair.grid.width),
+                "changed_share": counts["changed"] / max(counts["valid"], 1),
+                "n_polygons": polygons.count,
+                "area_m2": polygons.area_m2,
+            },
+            date_before=dates[0],
+            date_after=dates[1],
+            versions=versions(),
+        )
+        files = {key: transaction.path(key) for key in outputs.paths() if key != "item"}
+        created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        item = stac_item(record, files, created=created)
+        write_json(transaction.path("item"), item)
+        return transaction.commit(), record
+
+
+def _write_prob(
+    transaction: Transaction,
+    detector: Detector,
+    pair: Pair,
+    settings: Settings,
+    jobs: int,
+    tags: dict[str, str],
+    threshold: float,
+    tell: Progress,
+) -> dict[str, int]:
+    """Compute, blend and write the probability; return the numbers of valid and changed pixels."""
+    counts = {"valid": 0, "changed": 0}
+    writer = ProbWriter(transaction.path("prob"), pair.grid, tags=tags)
+
+    def flush(row: int, values: FloatArray) -> None:
+        counts["valid"] += int(np.isfinite(values[0]).sum())
+        counts["changed"] += int((values[0] >= threshold).sum())
+        writer.write(row, values)
+
+    assert settings.tiling.tile_size is not None  # resolved
+    tiling = Tiling(
+        pair.grid.height,
+        pair.grid.width,
+        settings.tiling.tile_size,
+        settings.tiling.overlap,
+        detector.margin,
+    )
+    mosaic = Mosaic(tiling, flush, block=BLOCK_SIZE)
+    tell("tiles", 0, len(tiling))
+    try:
+        for done, (tile, prob) in enumerate(probabilities(detector, pair, tiling, jobs), 1):
+            mosaic.add(tile, prob)
+            tell("tiles", done, len(tiling))
+        mosaic.finish()
+        writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+    return counts
+
+
+def _tags(
+    pair: Pair, settings: Settings, threshold: float, dates: tuple[str | None, str | None]
+) -> dict[str, str]:
+    """Return the tags of the probability raster.
+
+    No time of day and no job count: the same command gives the same bytes.
+    """
+    record = {
+        "before": pair.before_path,
+        "after": pair.after_path,
+        "dates": dates,
+        "indexes": pair.indexes,
+        "threshold": threshold,
+        **{k: v for k, v in settings.as_dict().items() if k != "threshold"},
+    }
+    return {
+        "GEOCD_VERSION": geocd.__version__,
+        "GEOCD_PROVENANCE": json.dumps(record, sort_keys=True, allow_nan=False),
+    }
+
+
+def _jobs(jobs: int | None) -> int:
+    if jobs is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: must be 1 or more.", name="jobs", value=jobs)
+    return jobs
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - start
+
+
+__all__ = ["Detector", "detect", "fit_detector", "probabilities"]
