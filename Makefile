@@ -1,0 +1,69 @@
+# Every target does the set-up it needs; nothing but Python (3.10 or newer), make and the network is
+# expected on the machine. `make demo` and `make test` each work alone in a fresh clone.
+#
+#   make demo      make a small pair and run `geocd detect` on it
+#   make test      run the tests            (PYTEST_ARGS="-k tiling -x" to choose)
+#   make lint      ruff: rules and format
+#   make types     mypy --strict
+#   make setup     only the set-up, with everything for development, into .venv
+#   make clean     delete .venv, the demo and all caches
+#
+#   PYTHON=python3.12 chooses the interpreter; PIP_FLAGS="..." is handed to every `pip install`.
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# What decides which packages are needed: a change there does the set-up anew.
+WANTED := setup.cfg pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# An interrupted set-up leaves no stamp, so the next run goes on with it; a folder that was moved or whose
+# interpreter is gone fails the trial run and is made anew.
+define make_venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	echo "geocd needs Python 3.10 or newer; $(PYTHON) is older or missing. Try: make PYTHON=python3.12" >&2; \
+	exit 1; }
+@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+endef
+
+$(VENV)/ready-run: $(WANTED)
+	$(make_venv)
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/ready-test: $(WANTED)
+	$(make_venv)
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[test]'
+	@touch $(VENV)/ready-run $@
+
+setup: $(VENV)/ready-test
+
+demo: $(VENV)/ready-run
+	$(BIN)/python examples/make_demo_pair.py demo
+	$(BIN)/geocd detect demo/before.tif demo/after.tif -o demo/demo --overwrite
+	@echo
+	@echo "Done. Drag demo/demo_prob.tif and demo/demo_changes.gpkg into QGIS, or look at"
+	@echo "demo/demo_quicklook.png. How well did it find what was planted?"
+	@echo "    $(BIN)/geocd evaluate demo/demo_prob.tif demo/truth.tif"
+
+test: $(VENV)/ready-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/ready-test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+types: $(VENV)/ready-test
+	$(BIN)/python -m mypy
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
+	find geocd tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
