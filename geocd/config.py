@@ -74,11 +74,14 @@ class ReadSettings:
 class TilingSettings:
     """How the raster is cut into tiles."""
 
-    tile_size: int = setting(512, "Side of a tile, in pixels.", metavar="PX")
+    tile_size: int | None = setting(
+        None, "Side of a tile, in pixels. Default: 512 (preset reference: 256).", metavar="PX"
+    )
     overlap: int = setting(96, "Pixels that neighbouring tiles share at least; blended.", metavar="PX")
 
     def __post_init__(self) -> None:
-        check_tile_size(self.tile_size, self.overlap)
+        if self.tile_size is not None:
+            check_tile_size(self.tile_size, self.overlap)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

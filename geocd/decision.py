@@ -32,8 +32,10 @@ def otsu(values: npt.NDArray[np.floating], bins: int = 512) -> float:
     above = below[-1] - below
     with np.errstate(invalid="ignore", divide="ignore"):
         between = below * above * (moment / below - (moment[-1] - moment) / above) ** 2
-    # A class of no pixel separates nothing.
-    return float(edges[1:][np.nanargmax(np.where(above > 0, between, np.nan))])
+    between = np.where((above > 0) & (below > 0), between, 0)  # a class of no pixel separates nothing
+    # All thresholds within an empty gap are equally good: take the middle of the gap.
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
+    return float(edges[1:][[best[0], best[-1]]].mean())
 
 
 def prob_from_distance(distance: FloatArray, threshold: float, steepness: float = 4.0) -> FloatArray:

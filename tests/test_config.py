@@ -1,0 +1,57 @@
+"""Settings: checked at birth, resolved by the preset, complete in the outputs."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from geocd.config import MethodSettings, Settings
+from geocd.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tile_size": 64, "overlap": 64}, r"overlap \(64 px\).*tile size \(64 px\)"),
+        ({"overlap": -1, "tile_size": 64}, "overlap"),
+        ({"tile_size": 64}, "overlap"),  # the default overlap is larger
+        ({"threshold": 1.5}, "threshold 1.5"),
+        ({"threshold": math.nan}, "threshold nan"),
+        ({"iterations": -1}, "iterations -1"),
+        ({"learning_rate": 0.0}, "learning-rate"),
+        ({"learning_rate": math.nan}, "learning-rate"),
+        ({"method": "magic"}, "deep, cva, irmad"),
+        ({"preset": "magic"}, "default, reference"),
+        ({"seed": -1}, "seed"),
+        ({"min_area": -5.0}, "min-area"),
+        ({"bidx": (0, 1)}, "counted from 1"),
+        ({"bidx": ()}, "counted from 1"),
+        ({"colour": 1}, "no such setting"),
+    ],
+)
+def test_what_cannot_work_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Settings.from_flat(values).resolved()
+
+
+def test_the_preset_fills_only_what_is_open() -> None:
+    settings = Settings.from_flat({"preset": "reference", "iterations": 3}).resolved()
+    assert settings.method.iterations == 3
+    assert settings.method.weights == "imagenet"
+    assert settings.method.learning_rate == 1e-4
+    assert settings.tiling.tile_size == 256
+
+
+def test_settings_survive_json() -> None:
+    flat = Settings.from_flat({"nodata": math.nan, "bidx": (1, 3)}).resolved().as_dict()
+    again = json.loads(json.dumps(flat, allow_nan=False))
+    assert again["nodata"] == "nan"
+    assert again["bidx"] == [1, 3]
+    assert again["tile_size"] == 512
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        MethodSettings().seed = 1  # type: ignore[misc]
