@@ -1,0 +1,223 @@
+"""A probability raster against references as people have them: rasters and vector files."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from rasterio.transform import Affine
+
+from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError, RasterOpenError
+from geocd.evaluate import evaluate_files
+
+TRANSFORM = Affine(10, 0, 500000, 0, -10, 5000000)
+PROB = np.array(
+    [
+        [0.9, 0.8, 0.1, 0.1],
+        [0.9, 0.4, 0.1, 0.1],
+        [0.1, 0.1, 0.1, np.nan],
+        [0.1, 0.1, 0.6, np.nan],
+    ],
+    dtype=np.float32,
+)
+TRUTH = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]], dtype=np.uint8)
+
+
+def write(path, values, *, crs="EPSG:32633", transform=TRANSFORM, tags=None, scale=None, **profile):
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=values.shape[0],
+        width=values.shape[1],
+        count=1,
+        dtype=values.dtype,
+        crs=crs,
+        transform=transform,
+        **profile,
+    ) as dataset:
+        dataset.write(values, 1)
+        dataset.update_tags(**(tags or {}))
+        if scale is not None:
+            dataset.scales = (scale,)
+    return str(path)
+
+
+@pytest.fixture
+def prob(tmp_path):
+    tags = {"GEOCD_PROVENANCE": json.dumps({"threshold": 0.7})}
+    return write(tmp_path / "prob.tif", PROB, nodata=math.nan, tags=tags)
+
+
+@pytest.fixture
+def polygons():
+    """The 2 x 2 pixels of TRUTH, and the two pixels without a probability."""
+    return [
+        shapely.box(500000, 4999980, 500020, 5000000),
+        shapely.box(500030, 4999960, 500040, 4999980),
+    ]
+
+
+def test_raster_reference(tmp_path, prob):
+    scores = evaluate_files(prob, write(tmp_path / "truth.tif", TRUTH))
+    assert scores.threshold == 0.7  # of the run
+    assert scores.n_pixels == 14  # NaN left out
+    assert scores.n_changed == 4
+    assert scores.recall == 3 / 4
+    assert scores.precision == 1
+    assert scores.best_f1 == pytest.approx(8 / 9)
+    assert scores.objects is not None
+    assert scores.objects.as_dict() == {
+        "n_reference": 1,
+        "n_detected": 1,
+        "n_predicted": 1,
+        "n_confirmed": 1,
+        "detected_share": 1.0,
+        "confirmed_share": 1.0,
+    }
+    json.dumps(scores.as_dict(), allow_nan=False)
+
+
+def test_threshold_given_and_default(tmp_path, prob):
+    truth = write(tmp_path / "truth.tif", TRUTH)
+    assert evaluate_files(prob, truth, threshold=0.3).recall == 1
+    for number, tags in enumerate(
+        ({}, {"GEOCD_PROVENANCE": "{"}, {"GEOCD_PROVENANCE": '{"threshold": "x"}'})
+    ):
+        other = write(tmp_path / f"other{number}.tif", PROB, nodata=math.nan, tags=tags)
+        assert evaluate_files(other, truth).threshold == 0.5
+    with pytest.raises(ConfigError, match="threshold is NaN"):
+        evaluate_files(prob, truth, threshold=math.nan)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unknown", "nodata"),
+    [
+        pytest.param("uint8", 255, None, id="255 by convention"),
+        pytest.param("uint8", 7, 7, id="nodata of the file"),
+        pytest.param("int16", -1, -1, id="negative nodata"),
+        pytest.param("float32", np.nan, None, id="NaN without a nodata value"),
+    ],
+)
+def test_unknown_pixels_are_left_out(tmp_path, prob, dtype, unknown, nodata):
+    truth = TRUTH.astype(dtype)
+    truth[0, 0] = unknown
+    truth[3, 2] = unknown
+    scores = evaluate_files(prob, write(tmp_path / "truth.tif", truth, nodata=nodata))
+    assert (scores.n_pixels, scores.n_changed) == (12, 3)
+
+
+def test_byte_probability_with_scale(tmp_path):
+    values = np.where(np.isnan(PROB), 255, np.round(PROB * 250)).astype(np.uint8)
+    prob = write(tmp_path / "prob.tif", values, nodata=255, scale=1 / 250)
+    scores = evaluate_files(prob, write(tmp_path / "truth.tif", TRUTH), threshold=0.35)
+    assert (scores.n_pixels, scores.recall) == (14, 1)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326"], ids=["same CRS", "other CRS"])
+@pytest.mark.parametrize("name", ["truth.gpkg", "truth.geojson", "truth.shp"])
+def test_vector_reference_gives_what_the_raster_gives(tmp_path, prob, polygons, crs, name):
+    path = tmp_path / name
+    shrunk = [polygon.buffer(-1) for polygon in polygons]  # centres decide, not what is touched
+    geopandas.GeoSeries(shrunk, crs="EPSG:32633").to_crs(crs).to_file(path)
+    ours = evaluate_files(prob, str(path)).as_dict()
+    theirs = evaluate_files(prob, write(tmp_path / "truth.tif", TRUTH)).as_dict()
+    assert ours == theirs
+
+
+def test_layer_of_changes_is_chosen_among_several(tmp_path, prob, polygons):
+    path = tmp_path / "truth.gpkg"
+    geopandas.GeoSeries(polygons, crs="EPSG:32633").to_file(path, layer="changes")
+    geopandas.GeoSeries([shapely.box(0, 0, 1, 1)], crs="EPSG:32633").to_file(path, layer="other")
+    assert evaluate_files(prob, path).n_changed == 4
+
+
+def test_vector_without_polygons_says_nothing_changed(tmp_path, prob):
+    path = tmp_path / "truth.geojson"
+    path.write_text('{"type": "FeatureCollection", "features": []}')
+    scores = evaluate_files(prob, path)
+    assert (scores.n_pixels, scores.n_changed) == (14, 0)
+    assert math.isnan(scores.auc)
+    assert scores.as_dict()["auc"] is None
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        pytest.param(lambda p: p, RasterOpenError, "no such file", id="missing"),
+        pytest.param(
+            lambda p: p.write_text("not a map"), RasterOpenError, "neither a raster nor a vector", id="text"
+        ),
+        pytest.param(lambda p: p.mkdir(), RasterOpenError, "is a folder", id="folder"),
+        pytest.param(
+            lambda p: write(p, TRUTH * 2), BandError, "holds the value 2;.*rio calc", id="other value"
+        ),
+        pytest.param(
+            lambda p: write(p, TRUTH * 255), BandError, "holds 255 and never 1.*rio calc", id="0 and 255"
+        ),
+        pytest.param(
+            lambda p: write(p, TRUTH, transform=TRANSFORM @ Affine.translation(1, 0)),
+            GridError,
+            "different transforms",
+            id="shifted",
+        ),
+        pytest.param(lambda p: write(p, TRUTH[:3]), GridError, "different sizes", id="smaller"),
+        pytest.param(lambda p: write(p, TRUTH, crs=None), GridError, "no coordinate reference", id="no CRS"),
+        pytest.param(
+            lambda p: write(p, np.full_like(TRUTH, 255), nodata=255),
+            NoValidPixelError,
+            "no pixel has both",
+            id="nothing known",
+        ),
+    ],
+)
+def test_bad_reference(tmp_path, prob, make, error, match):
+    path = tmp_path / "truth.tif"
+    make(path)
+    with pytest.raises(error, match=match) as caught:
+        evaluate_files(prob, str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_nothing_changed_and_rest_declared_unknown_is_a_reference(tmp_path, prob):
+    truth = np.zeros_like(TRUTH)
+    truth[0] = 255
+    assert evaluate_files(prob, write(tmp_path / "t.tif", truth, nodata=255)).n_pixels == 10
+
+
+def test_bad_vectors(tmp_path, prob, polygons):
+    path = tmp_path / "truth.shp"
+    geopandas.GeoSeries(polygons, crs="EPSG:32633").to_file(path)
+    path.with_suffix(".prj").unlink()
+    with pytest.raises(GridError, match="polygons have no coordinate reference system"):
+        evaluate_files(prob, path)
+    path = tmp_path / "two.gpkg"
+    for layer in ("one", "two"):
+        geopandas.GeoSeries(polygons, crs="EPSG:32633").to_file(path, layer=layer)
+    with pytest.raises(ConfigError, match=r"2 layers of polygons \(one, two\)"):
+        evaluate_files(prob, path)
+    path = tmp_path / "points.gpkg"
+    geopandas.GeoSeries([shapely.Point(500005, 4999995)], crs="EPSG:32633").to_file(path)
+    with pytest.raises(ConfigError, match="Point geometries"):
+        evaluate_files(prob, path)
+
+
+def test_reference_in_place_of_the_probability(tmp_path, prob):
+    swapped = write(tmp_path / "truth.tif", TRUTH * 7)
+    with pytest.raises(BandError, match=r"no change probability \(values from 0 to 7"):
+        evaluate_files(swapped, prob)
+
+
+def test_many_windows(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.random((2100, 5), dtype=np.float32)
+    truth = (values > 0.5).astype(np.uint8)
+    scores = evaluate_files(
+        write(tmp_path / "p.tif", values), write(tmp_path / "t.tif", truth), threshold=0.5
+    )
+    assert (scores.auc, scores.best_f1, scores.n_pixels) == (1, 1, values.size)
