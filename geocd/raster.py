@@ -12,6 +12,7 @@ import json
 import math
 import os
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import rasterio.shutil
-import rasterio.windows
+import rasterio.warp
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -77,9 +78,31 @@ class Grid:
         """The whole grid as one window."""
         return Window(0, 0, self.width, self.height)
 
+    @property
+    def pixel_size(self) -> float | None:
+        """Side of a pixel in metres, on the ground at the centre of the grid; None where not known.
+
+        The root of the pixel's area in longitude and latitude, so that degrees and stretched projections
+        (web mercator) give metres too.
+        """
+        t, row, col = self.transform, self.height / 2, self.width / 2
+        x0, y0 = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
+        try:
+            lon, lat = rasterio.warp.transform(
+                self.crs, CRS.from_epsg(4326), [x0, x0 + t.a, x0 + t.b], [y0, y0 + t.d, y0 + t.e]
+            )
+        except RasterioError:
+            return None
+        east = [111_320 * math.cos(math.radians(lat[0])) * (value - lon[0]) for value in lon]
+        north = [110_574 * (value - lat[0]) for value in lat]
+        area = abs(east[1] * north[2] - east[2] * north[1])
+        return math.sqrt(area) if 0 < area < math.inf else None
+
     def crop(self, window: Window) -> Grid:
         """Return the grid of a window of this grid."""
-        origin = rasterio.windows.transform(window, self.transform)
+        t, col, row = self.transform, window.col_off, window.row_off
+        # by hand: rasterio.windows.transform warns of a deprecation with affine 3
+        origin = Affine(t.a, t.b, t.a * col + t.b * row + t.c, t.d, t.e, t.d * col + t.e * row + t.f)
         return Grid(self.crs, origin, int(window.height), int(window.width))
 
     def corners(self) -> list[tuple[float, float]]:
@@ -91,9 +114,10 @@ class Grid:
     def describe(self) -> str:
         """Return the grid in the words of an error message."""
         t = self.transform
+        turned = f"rotation ({t.b:.10g}, {t.d:.10g}), " if t.b or t.d else ""
         return (
             f"{crs_name(self.crs)}, origin ({t.c:.10g}, {t.f:.10g}), pixel ({t.a:.10g}, {t.e:.10g}), "
-            f"{self.width} x {self.height} px"
+            f"{turned}{self.width} x {self.height} px"
         )
 
 
@@ -306,9 +330,7 @@ class Pair:
             assert self.valid_path is not None
             check_same_grid(self.grid, grid_of(extra, self.valid_path), (self.before_path, self.valid_path))
         self.indexes = self._choose_bands(one, two, indexes)
-        self.band_names = tuple(
-            one.descriptions[i - 1] or two.descriptions[i - 1] or f"band {i}" for i in self.indexes
-        )
+        self.band_names = tuple(_band_name(one, i) or _band_name(two, i) or f"band {i}" for i in self.indexes)
         self.dtypes = (one.dtypes[self.indexes[0] - 1], two.dtypes[self.indexes[0] - 1])
         self.tags = (dict(one.tags()), dict(two.tags()))
         wide = {"float64", "int32", "uint32", "int64", "uint64"}
@@ -395,16 +417,16 @@ class Pair:
         valid = np.ones((int(window.height), int(window.width)), dtype=bool)
         if extra is not None:
             assert self.valid_path is not None
-            valid &= read(extra, self.valid_path, window, indexes=1) != 0
-            valid &= self._unmasked(extra, self.valid_path, window, [1])
+            usable = read(extra, self.valid_path, window, indexes=[1])
+            valid &= np.isfinite(usable[0]) & (usable[0] != 0)
+            valid &= _usable(extra, self.valid_path, window, [1], usable, extra.nodatavals[:1])
         dates = []
         for dataset, path in ((one, self.before_path), (two, self.after_path)):
-            values = read(dataset, path, window, indexes=list(self.indexes))
-            if self._nodata is not None:
-                if not math.isnan(self._nodata):  # NaN is never finite, so it is covered below
-                    valid &= (values != self._nodata).all(axis=0)
-            else:
-                valid &= self._unmasked(dataset, path, window, list(self.indexes))
+            indexes = list(self.indexes)
+            values = read(dataset, path, window, indexes=indexes)
+            declared = [dataset.nodatavals[i - 1] for i in indexes]
+            nodata = declared if self._nodata is None else [self._nodata] * len(indexes)
+            valid &= _usable(dataset, path, window, indexes, values, nodata)
             with np.errstate(over="ignore", invalid="ignore"):
                 values = values.astype(self._dtype)
             # The square of a value must still be finite, or a fill value such as 1e38 becomes
@@ -414,18 +436,6 @@ class Pair:
         for values in dates:
             values[:, ~valid] = 0
         return Chip(dates[0], dates[1], valid, window)
-
-    @staticmethod
-    def _unmasked(dataset: DatasetReader, path: str, window: Window, indexes: list[int]) -> BoolArray:
-        try:
-            masks = dataset.read_masks(indexes, window=window)
-        except RasterioIOError as error:
-            raise RasterReadError(
-                f"{path}: its mask cannot be read ({_reason(error)}). "
-                "The file is truncated or damaged: copy or download it again.",
-                path=path,
-            ) from error
-        return (masks != 0).all(axis=0)  # type: ignore[no-any-return]
 
     def no_valid_pixel(self) -> NoValidPixelError:
         """Return the error for a pair that has no jointly valid pixel."""
@@ -458,6 +468,13 @@ class Pair:
         self.close()
 
 
+def _band_name(dataset: DatasetReader, index: int) -> str | None:
+    """The band's description, else its colour."""
+    colour = dataset.colorinterp[index - 1]
+    named = colour.name if colour in (ColorInterp.red, ColorInterp.green, ColorInterp.blue) else None
+    return dataset.descriptions[index - 1] or named
+
+
 @contextlib.contextmanager
 def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what GDAL and the system raise while writing ``path`` into :class:`OutputError`."""
@@ -471,6 +488,49 @@ def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             "writable and the disk has room, then run again; nothing was left behind.",
             path=os.fspath(path),
         ) from error
+
+
+def _usable(
+    dataset: DatasetReader,
+    path: str,
+    window: Window,
+    indexes: list[int],
+    values: npt.NDArray[Any],
+    nodata: Sequence[float | None],
+) -> BoolArray:
+    """Tell where no band is nodata and neither an alpha band nor a dataset mask rules the pixel out.
+
+    GDAL's own mask heeds only one of these: nodata shadows alpha, and an internal mask shadows nodata.
+    """
+    usable = np.ones(values.shape[1:], dtype=bool)
+    # A nodata value that the data type cannot hold (-1.8e308 in float32) becomes infinite here.
+    with np.errstate(over="ignore"):
+        for band, value in zip(values, nodata, strict=True):
+            if value is not None and not math.isnan(value):  # NaN is ruled out with all that is not finite
+                usable &= band != value
+    alpha = [
+        i
+        for i, what in zip(dataset.indexes, dataset.colorinterp, strict=True)
+        if what == ColorInterp.alpha and i not in indexes
+    ]
+    try:
+        for index in alpha:
+            usable &= dataset.read(index, window=window) != 0
+        masked = [
+            i
+            for i in indexes
+            if MaskFlags.per_dataset in (flags := dataset.mask_flag_enums[i - 1])
+            and MaskFlags.alpha not in flags
+        ]
+        if masked:
+            usable &= (dataset.read_masks(masked, window=window) != 0).all(axis=0)
+    except RasterioIOError as error:
+        raise RasterReadError(
+            f"{path}: its mask cannot be read ({_reason(error)}). "
+            "The file is truncated or damaged: copy or download it again.",
+            path=path,
+        ) from error
+    return usable
 
 
 class ProbWriter:
@@ -501,6 +561,7 @@ class ProbWriter:
         self.path = path
         self.grid = grid
         self._tags = dict(tags)
+        self._written: list[tuple[Window, int]] = []
         self._temporary = path.with_name(path.stem + ".tiles.tif")
         with output_errors(path):
             self._dataset: DatasetWriter = rasterio.open(
@@ -529,11 +590,19 @@ class ProbWriter:
 
     def write(self, row: int, values: FloatArray) -> None:
         """Write whole rows, ``(bands, rows, width)``, beginning at ``row`` (a multiple of the block)."""
+        window = Window(0, row, values.shape[2], values.shape[1])
         with output_errors(self.path):
-            self._dataset.write(values, window=Window(0, row, values.shape[2], values.shape[1]))
+            self._dataset.write(values, window=window)
+        self._written.append((window, _checksum(values)))
 
     def finish(self) -> None:
-        """Write the tags, make the COG and delete the temporary file."""
+        """Write the tags, make the COG, read it back and delete the temporary file.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, or what was read back is not what was written.
+        """
         with output_errors(self.path):
             self._dataset.update_tags(**self._tags)
             self._dataset.close()
@@ -548,13 +617,26 @@ class ProbWriter:
                 STATISTICS="YES",
                 BIGTIFF="IF_SAFER",
                 NUM_THREADS="ALL_CPUS",
+                # GDAL would make overviews as wide as the image, which no reader can tell apart
+                **({"OVERVIEWS": "NONE"} if self.grid.width == 1 else {}),
             )
             self._temporary.unlink()
+            # GDAL reports no error when the last bytes of a file do not fit on the disk any more, nor when
+            # blocks are lost as a file is closed.
+            with rasterio.open(self.path) as written:
+                for window, checksum in self._written:
+                    if _checksum(written.read(window=window)) != checksum:
+                        raise OSError("what was read back is not what was written: is the disk full?")
 
     def abort(self) -> None:
         """Close the temporary file, whatever state it is in; its folder is deleted by the caller."""
         with contextlib.suppress(RasterioError, OSError):
             self._dataset.close()
+
+
+def _checksum(values: npt.NDArray[Any]) -> int:
+    """Return a checksum of values; every NaN counts as the same, whatever its bits."""
+    return zlib.crc32(np.where(np.isnan(values), np.float32(np.nan), values).astype(np.float32).tobytes())
 
 
 def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:

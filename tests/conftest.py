@@ -1,0 +1,118 @@
+"""Fixtures: pairs of GeoTIFFs made to measure, and the real pairs where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+#: The real pairs lie beside the repository, or where GEOCD_TEST_DATA says.
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+NORTH_UP = Affine(10, 0, 500_000, 0, -10, 4_200_000)
+
+WriteRaster = Callable[..., Path]
+MakePair = Callable[..., tuple[Path, Path]]
+
+
+def write_raster(
+    path: Path,
+    values: npt.ArrayLike,
+    *,
+    crs: str | None = "EPSG:32633",
+    transform: Affine = NORTH_UP,
+    nodata: float | None = None,
+    names: tuple[str, ...] = (),
+    colorinterp: tuple[Any, ...] = (),
+    mask: npt.NDArray[np.bool_] | None = None,
+    tags: dict[str, str] | None = None,
+    **profile: Any,
+) -> Path:
+    """Write ``(bands, height, width)`` or ``(height, width)`` as a GeoTIFF; bytes depend on nothing else.
+
+    ``mask``, True where usable, is written into the file as its internal dataset mask.
+    """
+    array = np.asarray(values)
+    bands = array if array.ndim == 3 else array[None]
+    # GDAL would call the fourth band of eight bits alpha unless told otherwise.
+    profile.setdefault("photometric", "minisblack")
+    profile.setdefault("alpha", "no")
+    options = {"GDAL_TIFF_INTERNAL_MASK": True}
+    with (
+        rasterio.Env(**options),
+        rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            count=bands.shape[0],
+            height=bands.shape[1],
+            width=bands.shape[2],
+            dtype=bands.dtype,
+            crs=crs,
+            transform=transform,
+            nodata=nodata,
+            **profile,
+        ) as out,
+    ):
+        if colorinterp:
+            out.colorinterp = colorinterp
+        out.write(bands)
+        for index, name in enumerate(names, 1):
+            out.set_band_description(index, name)
+        if mask is not None:
+            out.write_mask(mask)
+        if tags:
+            out.update_tags(**tags)
+    return path
+
+
+@pytest.fixture(name="write_raster")
+def write_raster_fixture(tmp_path: Path) -> WriteRaster:
+    """Write an array as ``tmp_path/<name>.tif``."""
+
+    def write(name: str, values: npt.ArrayLike, **options: Any) -> Path:
+        return write_raster(tmp_path / f"{name}.tif", values, **options)
+
+    return write
+
+
+@pytest.fixture
+def make_pair(write_raster: WriteRaster) -> MakePair:
+    """Write ``before.tif`` and ``after.tif``; options apply to both, ``after_*`` to the second alone."""
+
+    def make(before: npt.ArrayLike, after: npt.ArrayLike, **options: Any) -> tuple[Path, Path]:
+        second = {k.removeprefix("after_"): v for k, v in options.items() if k.startswith("after_")}
+        both = {k: v for k, v in options.items() if not k.startswith("after_")}
+        return write_raster("before", before, **both), write_raster("after", after, **(both | second))
+
+    return make
+
+
+@pytest.fixture
+def scene() -> Callable[..., npt.NDArray[np.uint16]]:
+    """Make a made-up but textured image, ``(bands, height, width)`` uint16 in 200...4000."""
+
+    def make(bands: int = 3, height: int = 64, width: int = 80, seed: int = 0) -> npt.NDArray[np.uint16]:
+        rng = np.random.default_rng(seed)
+        coarse = rng.uniform(400, 3500, (bands, height // 16 + 1, width // 16 + 1))
+        blocks = np.repeat(np.repeat(coarse, 16, axis=1), 16, axis=2)[:, :height, :width]
+        return np.clip(blocks + rng.normal(0, 60, blocks.shape), 200, 4000).astype(np.uint16)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def labelled() -> Path:
+    """Return the folder of the real, labelled pairs: ``<pair>/{before,after,mask}.tif``."""
+    root = Path(os.environ.get("GEOCD_TEST_DATA", BESIDE))
+    for folder in (root / "labelled", root):
+        if any(folder.glob("*/before.tif")):
+            return folder
+    pytest.skip(f"no real pairs in {root}: set GEOCD_TEST_DATA to a folder of <pair>/before.tif, after.tif")
