@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from geocd.errors import ConfigError
-from geocd.tiling import check_tile_size
 
 Method = Literal["deep", "cva", "irmad"]
 Preset = Literal["default", "reference"]
@@ -39,6 +38,17 @@ def _require(condition: bool, name: str, value: object, remedy: str) -> None:
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     _require(value in choices, name, value, f"must be one of {', '.join(choices)}.")
+
+
+def check_tile_size(tile_size: int, overlap: int) -> None:
+    """Raise :class:`ConfigError` unless ``0 <= overlap < tile_size``."""
+    if tile_size < 1 or overlap < 0 or overlap >= tile_size:
+        raise ConfigError(
+            f"the overlap ({overlap} px) must be at least 0 and smaller than the tile size "
+            f"({tile_size} px). Choose a larger --tile-size or a smaller --overlap.",
+            tile_size=tile_size,
+            overlap=overlap,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -58,3 +59,15 @@ def prob_from_distance(distance: FloatArray, threshold: float, steepness: float 
     ratio = (np.maximum(distance, 0) / np.float32(max(threshold, 1e-30))).astype(np.float64)
     powered = np.minimum(ratio, 1e30) ** steepness
     return (powered / (1 + powered)).astype(np.float32)
+
+
+def logistic_prob(
+    distance: FloatArray, threshold: float, slope_below: float, slope_above: float
+) -> FloatArray:
+    """Map a distance in units that mean the same in every scene to a probability, 0.5 at ``threshold``.
+
+    A logistic curve with a slope of its own on each side of the threshold.
+    """
+    from_threshold = distance.astype(np.float64) - threshold
+    slope = np.where(from_threshold < 0, slope_below, slope_above)
+    return np.asarray(special.expit(slope * from_threshold), dtype=np.float32)

@@ -94,6 +94,8 @@ class IrMad:
         *,
         iterations: int = 30,
         tolerance: float = 1e-3,
+        ridge: float = 1e-6,
+        max_correlation: float = MAX_CORRELATION,
     ) -> IrMad:
         """Fit to valid pixels.
 
@@ -105,6 +107,11 @@ class IrMad:
             At most so many re-weightings.
         tolerance : float
             Stop when no canonical correlation moves by more.
+        ridge : float
+            Added to the variance of each standardised band. On linearly dependent bands (RGB + their mean)
+            the covariance has no inverse; the default is what rounding of 8-bit values adds anyway.
+        max_correlation : float
+            Canonical correlations above it count as this one.
         """
         # Working on standardised bands keeps the ridge below meaningful for every unit. A band that
         # does not vary becomes zero and drops out of the canonical variates.
@@ -112,9 +119,7 @@ class IrMad:
         x = (before - before.mean(axis=1, keepdims=True)) * scale1[:, None]
         y = (after - after.mean(axis=1, keepdims=True)) * scale2[:, None]
         bands = len(x)
-        # On linearly dependent bands (RGB + their mean) the covariance has no inverse: the ridge is what
-        # rounding of 8-bit values adds to it anyway.
-        ridge = 1e-6 * np.eye(bands)
+        loading = ridge * np.eye(bands)
         weight = np.ones(x.shape[1])
         previous = np.zeros(bands)
         for _ in range(iterations):
@@ -122,15 +127,15 @@ class IrMad:
             mean1, mean2 = (x @ weight) / total, (y @ weight) / total
             cx, cy = x - mean1[:, None], y - mean2[:, None]
             wx = cx * weight
-            s11, s12 = wx @ cx.T / total + ridge, wx @ cy.T / total
-            s22 = (cy * weight) @ cy.T / total + ridge
+            s11, s12 = wx @ cx.T / total + loading, wx @ cy.T / total
+            s22 = (cy * weight) @ cy.T / total + loading
             squared, left = linalg.eigh(s12 @ linalg.solve(s22, s12.T, assume_a="pos"), s11)
             rho = np.sqrt(np.clip(squared, 0, 1))
             left = left.T  # rows; unit variance of the variates by eigh's normalisation
             right = linalg.solve(s22, s12.T @ left.T, assume_a="pos").T
             norm = np.sqrt(np.einsum("ij,jk,ik->i", right, s22, right))
             right *= _one_over(norm)[:, None]
-            variance = 2 * (1 - np.minimum(rho, MAX_CORRELATION))
+            variance = 2 * (1 - np.minimum(rho, max_correlation))
             chi2 = ((left @ cx - right @ cy) ** 2 / variance[:, None]).sum(axis=0)
             weight = stats.chi2.sf(chi2, bands)
             moved = np.abs(rho - previous).max()

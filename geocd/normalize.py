@@ -144,9 +144,24 @@ class Radiometry:
     def fit(
         cls, chips: Sequence[Chip], percentiles: tuple[float, float] | None = CLIP_PERCENTILES
     ) -> Radiometry:
-        """Take the statistics of the jointly valid pixels of a sample."""
-        before, after = valid_pixels(chips)
-        return cls(BandScale.fit(before, percentiles), BandScale.fit(after, percentiles))
+        """Take the statistics of the jointly valid pixels of a sample.
+
+        A band that is constant in one date is left out of both (gain 0): it says nothing about change.
+        """
+        one, two = (BandScale.fit(values, percentiles) for values in valid_pixels(chips))
+        both = (one.gain > 0) & (two.gain > 0)
+        return cls(
+            dataclasses.replace(one, gain=one.gain * both), dataclasses.replace(two, gain=two.gain * both)
+        )
+
+    def select(self, bands: Sequence[int]) -> Radiometry:
+        """Return the scales of some bands, numbered from 0."""
+        index = list(bands)
+
+        def pick(scale: BandScale) -> BandScale:
+            return BandScale(scale.low[index], scale.high[index], scale.mean[index], scale.gain[index])
+
+        return Radiometry(pick(self.before), pick(self.after))
 
     def apply(self, chip: Chip) -> tuple[FloatArray, FloatArray]:
         """Return both dates, ``(bands, height, width)`` float32, z-scored; 0 where not valid."""

@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 
 from geocd import losses
+from geocd.bands import colour_bands
 from geocd.config import MethodSettings
+from geocd.decision import logistic_prob
 from geocd.errors import DeviceError
+from geocd.features import LinearFeatures
 from geocd.networks import (
     ResidualGenerator,
     Vgg16Features,
@@ -27,7 +30,7 @@ from geocd.networks import (
     read_weights,
 )
 from geocd.normalize import Radiometry
-from geocd.raster import Chip
+from geocd.raster import Chip, Pair
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -204,6 +207,42 @@ class ReferenceDetector:
         return result
 
 
-def fit(chips: Sequence[Chip], band_names: Sequence[str], settings: MethodSettings) -> ReferenceDetector:
+#: Distance at which the decision lies, and the slopes of the probability on both sides of it.
+DECISION, SLOPE_BELOW, SLOPE_ABOVE = 1.9, 4.0, 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class DefaultDetector:
+    """The default: closed-form features of the scene, and a calibrated probability."""
+
+    features: LinearFeatures
+
+    @classmethod
+    def fit(cls, chips: Sequence[Chip], pair: Pair, settings: MethodSettings) -> DefaultDetector:
+        """Fit everything to a sample of the scene."""
+        features = LinearFeatures.fit(
+            chips,
+            colour=colour_bands(pair.band_names),
+            pixel_size=pair.grid.pixel_size,
+            seed=settings.seed,
+        )
+        return cls(features)
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a pixel that its probability depends on."""
+        return self.features.margin
+
+    def prob(self, chip: Chip) -> FloatArray:
+        """Return the change probability, ``(1, height, width)`` float32, NaN where not valid."""
+        if not chip.valid.any():
+            return np.full((1, *chip.valid.shape), np.nan, np.float32)
+        prob = logistic_prob(self.features.distance(chip), DECISION, SLOPE_BELOW, SLOPE_ABOVE)
+        return np.where(chip.valid, prob, np.float32(np.nan))[None]
+
+
+def fit(chips: Sequence[Chip], pair: Pair, settings: MethodSettings) -> ReferenceDetector | DefaultDetector:
     """Fit the learned method to a sample of the scene, as the preset says."""
-    return ReferenceDetector.fit(chips, settings)
+    if settings.preset == "reference":
+        return ReferenceDetector.fit(chips, settings)
+    return DefaultDetector.fit(chips, pair, settings)

@@ -27,7 +27,7 @@ from geocd.mosaic import Mosaic
 from geocd.normalize import sample_chips
 from geocd.outputs import Outputs, Transaction, default_stem
 from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, output_errors
-from geocd.report import RunRecord, acquisition_date, quicklook, stac_item, versions, write_json
+from geocd.report import RunRecord, acquisition_date, quicklook, source_href, stac_item, versions, write_json
 from geocd.styles import style
 from geocd.tiling import Tile, Tiling
 from geocd.vectorize import polygonize
@@ -70,7 +70,7 @@ def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings) -> Detec
     # torch takes seconds to import and the classical methods do not need it
     from geocd import optimize
 
-    return optimize.fit(chips, pair.band_names, settings.method)
+    return optimize.fit(chips, pair, settings.method)
 
 
 def probabilities(
@@ -169,7 +169,7 @@ def detect(
         threshold = settings.method.threshold
         threshold = DECISION if threshold is None else threshold
         dates = (acquisition_date(pair.tags[0], before), acquisition_date(pair.tags[1], after))
-        tags = _tags(pair, settings, threshold, dates)
+        tags = _tags(pair, settings, threshold, dates, outputs.stem.parent)
         with _timed(timings, "tiles"):
             counts = _write_prob(transaction, detector, pair, settings, jobs, tags, threshold, tell)
 
@@ -192,10 +192,13 @@ def detect(
                 transaction.path("quicklook"),
                 indexes=pair.indexes,
                 threshold=threshold,
+                dates=dates,
+                changed_share=counts["changed"] / max(counts["valid"], 1),
+                nodata=read.nodata,
             )
-        for key, name in (("prob_style", "prob"), ("changes_style", "changes")):
-            with output_errors(transaction.path(key)):
-                transaction.path(key).write_bytes(style(name))
+        with output_errors(transaction.path("prob_style")):
+            transaction.path("prob_style").write_bytes(style("prob"))
+            transaction.path("changes_style").write_bytes(style("changes"))
 
         record = RunRecord(
             before=before,
@@ -220,7 +223,7 @@ def detect(
         )
         files = {key: transaction.path(key) for key in outputs.paths() if key != "item"}
         created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        item = stac_item(record, files, created=created)
+        item = stac_item(record, files, created=created, folder=outputs.stem.parent)
         write_json(transaction.path("item"), item)
         return transaction.commit(), record
 
@@ -267,15 +270,19 @@ def _write_prob(
 
 
 def _tags(
-    pair: Pair, settings: Settings, threshold: float, dates: tuple[str | None, str | None]
+    pair: Pair,
+    settings: Settings,
+    threshold: float,
+    dates: tuple[str | None, str | None],
+    folder: Path,
 ) -> dict[str, str]:
     """Return the tags of the probability raster.
 
     No time of day and no job count: the same command gives the same bytes.
     """
     record = {
-        "before": pair.before_path,
-        "after": pair.after_path,
+        "before": source_href(pair.before_path, folder),
+        "after": source_href(pair.after_path, folder),
         "dates": dates,
         "indexes": pair.indexes,
         "threshold": threshold,

@@ -35,6 +35,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 import geocd
+from geocd.bands import named_colours
 from geocd.outputs import SUFFIXES
 from geocd.raster import Grid, crs_name, open_raster, output_errors, read
 
@@ -313,27 +314,10 @@ def _display_bands(one: DatasetReader, two: DatasetReader, indexes: Sequence[int
         rgb = [interpretation.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
         if None not in rgb:
             return tuple(i for i in rgb if i is not None)
-        names = [str(text or "").strip().lower() for text in dataset.descriptions]
-        found = {_band_key(names[i - 1]): i for i in reversed(indexes)}
-        choices = [("red", "green", "blue"), ("4", "3", "2")]
-        # Landsat 1-7 have blue at 1; with a band 6 or above 7, "1, 2, 3" is a Landsat 8 or
-        # Sentinel-2 set, whose visible bands begin at 2. Sets without a 1 begin at 2 as well.
-        later = {"6", "8", "8a", "9", "10", "11", "12"}
-        if "1" in found and not later & {_band_key(name) for name in names}:
-            choices.append(("3", "2", "1"))
-            choices.remove(("4", "3", "2"))
-        for choice in choices:
-            if all(key in found for key in choice):
-                return tuple(found[key] for key in choice)
+        places = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
+        if places is not None:
+            return tuple(indexes[place] for place in places[:3])
     return tuple(indexes[:3]) if len(indexes) >= 3 else tuple(indexes[:1])
-
-
-def _band_key(name: str) -> str:
-    """``red``, or the number in ``B04``, ``SR_B4``, ``band 4`` and ``B4, central wavelength 665 nm``."""
-    if match := re.match(r"(red|green|blue)\b(?!.?edge)", name):
-        return match[1]
-    match = re.match(r"(?:sr_|toa_)?b(?:and)?[ _]?0*(\d+a?)\b", name)
-    return match[1] if match else name
 
 
 def _thumbnail(

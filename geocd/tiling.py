@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.windows import Window
 
-from geocd.errors import ConfigError
+from geocd.config import check_tile_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +33,6 @@ class Tile:
     row: int
     col: int
     window: Window
-
-
-def check_tile_size(tile_size: int, overlap: int) -> None:
-    """Raise :class:`ConfigError` unless ``0 <= overlap < tile_size``."""
-    if tile_size < 1 or overlap < 0 or overlap >= tile_size:
-        raise ConfigError(
-            f"the overlap ({overlap} px) must be at least 0 and smaller than the tile size "
-            f"({tile_size} px). Choose a larger --tile-size or a smaller --overlap.",
-            tile_size=tile_size,
-            overlap=overlap,
-        )
 
 
 def starts(length: int, tile_size: int, overlap: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -80,9 +81,7 @@ def _progress(wanted: bool) -> Iterator[Callable[[str, int, int], None] | None]:
         def show(stage: str, done: int, total: int) -> None:
             if stage not in bars:
                 stack.close()  # ends the line of the bar before
-                bar: Any = click.progressbar(
-                    length=total, label=f"{stage:9s}", file=click.get_text_stream("stderr")
-                )
+                bar: Any = click.progressbar(length=total, label=f"{stage:9s}", file=sys.stderr)
                 bars[stage] = stack.enter_context(bar)
             bars[stage].update(done - shown.get(stage, 0))
             shown[stage] = done

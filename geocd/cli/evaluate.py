@@ -32,6 +32,7 @@ def evaluate(prob: str, reference: str, threshold: float | None, as_json: bool) 
     if as_json:
         click.echo(json.dumps(scores, allow_nan=False))
         return
-    for name, value in scores.items():
+    objects = scores.pop("objects", None) or {}
+    for name, value in [*scores.items(), *((f"objects {key}", v) for key, v in objects.items())]:
         shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else value
-        click.echo(f"{name:20s} {shown}")
+        click.echo(f"{name:22s} {shown}")

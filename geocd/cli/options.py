@@ -16,7 +16,7 @@ from geocd.config import STAGES
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class BandsType(click.ParamType):
+class BandsType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
     """``1,2,3`` or ``1..3`` or both, counted from 1."""
 
     name = "bands"
@@ -39,7 +39,7 @@ class BandsType(click.ParamType):
         return tuple(numbers)
 
 
-class NumberOrWord(click.ParamType):
+class NumberOrWord(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
     """A number, or one word that stands for a value of its own."""
 
     name = "number"

@@ -1,0 +1,52 @@
+"""What a band shows, as far as its name tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+#: Numbers of red, green, blue and near infrared.
+SENTINEL_2 = ("4", "3", "2", "8")
+LANDSAT_8 = ("4", "3", "2", "5")
+LANDSAT_5 = ("3", "2", "1", "4")
+WORDS = ("red", "green", "blue", "nir")
+
+
+def band_key(name: str) -> str:
+    """Return ``red``, or the number in ``B04``, ``SR_B4``, ``band 4`` and ``B4, 665 nm``."""
+    name = name.strip().lower()
+    if match := re.match(r"(red|green|blue|nir)\b(?!.?edge)", name):
+        return match[1]
+    match = re.match(r"(?:sr_|toa_)?b(?:and)?[ _]?0*(\d+a?)\b", name)
+    return match[1] if match else name
+
+
+def named_colours(names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the places (from 0) of red, green, blue and, where there is one, near infrared.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Band names of Sentinel-2 or Landsat, or words.
+
+    Returns
+    -------
+    tuple of int, or None
+        Three or four places; None where the names do not tell.
+    """
+    found = {band_key(name): place for place, name in reversed(list(enumerate(names)))}
+    # Landsat 1-7 have blue at 1. With a band 6 or above 7, a band 1 is the aerosol band of Landsat 8 or
+    # Sentinel-2, whose visible bands begin at 2; so do sets without a band 1.
+    later = found.keys() & {"6", "8", "8a", "9", "10", "11", "12"}
+    landsat_5 = "1" in found and not later
+    numbered = LANDSAT_5 if landsat_5 else SENTINEL_2 if "8" in found else LANDSAT_8
+    for *visible, infrared in (WORDS, numbered):
+        if all(key in found for key in visible):
+            places = tuple(found[key] for key in visible)
+            return (*places, found[infrared]) if infrared in found else places
+    return None
+
+
+def colour_bands(names: Sequence[str]) -> tuple[int, ...]:
+    """Return the places (from 0) of up to four bands: named colours, or simply the first four."""
+    return named_colours(names) or tuple(range(min(4, len(names))))

@@ -1,0 +1,25 @@
+"""QGIS styles of the outputs.
+
+QGIS applies ``<stem>.qml`` to the local file ``<stem>.tif`` or ``<stem>.gpkg`` beside it, so a copy of
+these makes a layer come up styled when it is dragged in. Both layers share one scale of colours, from
+yellow over red to purple: its lightness falls all the way, so it can be read without seeing colours.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from typing import Literal
+
+
+def style(name: Literal["prob", "changes"]) -> bytes:
+    """Return the QML of an output.
+
+    Parameters
+    ----------
+    name : {"prob", "changes"}
+        The probability raster, or the layer of polygons.
+    """
+    return (importlib.resources.files(__package__) / f"{name}.qml").read_bytes()
+
+
+__all__ = ["style"]

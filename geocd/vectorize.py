@@ -1,0 +1,693 @@
+"""Probability raster to polygons: threshold, join, measure, write a GeoPackage.
+
+The raster is read in strips of whole rows and every number is summed per pixel, so memory depends on the
+polygons and not on the raster, and the result does not depend on the height of a strip.
+
+The outlines are traced here rather than taken from ``rasterio.features.shapes``: that function needs the
+whole band at once, and joining the polygons of its pieces takes a geometric union per polygon. A tracer
+needs only the corners of the outlines, which are the same whichever strip they are found in.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import dataclasses
+import datetime
+import math
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyogrio
+import pyproj
+import shapely
+from rasterio.windows import Window
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
+
+from geocd.errors import BandError, ConfigError
+from geocd.raster import BLOCK_SIZE, Grid, grid_of, open_raster, output_errors, read
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+LAYER = "changes"
+#: Columns of the layer, in their order; the geometry comes last.
+COLUMNS = (
+    "id",
+    "area_m2",
+    "perimeter_m",
+    "n_pixels",
+    "p_mean",
+    "p_max",
+    "p_min",
+    "p_q25",
+    "p_q50",
+    "p_q75",
+    "centroid_x",
+    "centroid_y",
+    "date_before",
+    "date_after",
+)
+
+#: Pixels read at a time, unless one row of blocks is more.
+STRIP_PIXELS = 2**23
+
+
+@dataclasses.dataclass(frozen=True)
+class PolygonSummary:
+    """What :func:`polygonize` wrote.
+
+    Attributes
+    ----------
+    count : int
+        Polygons in the layer.
+    area_m2 : float
+        Their area on the ellipsoid.
+    n_pixels : int
+        Pixels inside them.
+    changed_share : float
+        ``n_pixels`` as a share of the valid pixels, in [0, 1]; 0 where no pixel is valid.
+    """
+
+    count: int
+    area_m2: float
+    n_pixels: int
+    changed_share: float
+
+
+def polygonize(
+    prob: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    threshold: float,
+    min_area: float = 0.0,
+    date_before: str | None = None,
+    date_after: str | None = None,
+) -> PolygonSummary:
+    """Write the polygons of everything at or above a threshold.
+
+    Two changed pixels belong to one polygon when they are joined by shared sides (not by corners alone).
+    The polygons are valid, do not overlap, follow the pixels' sides exactly, and come in the order of
+    their first pixel, by row and then by column. The same input gives the same bytes.
+
+    Parameters
+    ----------
+    prob : path
+        Raster whose band 1 is the change probability, in [0, 1]; NaN or nodata where not valid.
+    destination : path
+        The GeoPackage, replaced where it exists. It appears under this name when it is complete.
+    threshold : float
+        A pixel is changed when ``prob >= threshold``, in (0, 1].
+    min_area : float
+        Polygons smaller than this many square metres are left out.
+    date_before, date_after : str, optional
+        ISO 8601; written with every polygon, null where unknown.
+
+    Returns
+    -------
+    PolygonSummary
+
+    Raises
+    ------
+    ConfigError
+        Threshold or smallest area out of range.
+    RasterOpenError, RasterReadError
+    GridError
+        The raster has no CRS.
+    BandError
+        Band 1 has valid values outside [0, 1].
+    OutputError
+        The destination cannot be written.
+
+    Notes
+    -----
+    Areas and lengths are measured on the ellipsoid of the raster's CRS, in every CRS, along the sides of
+    the pixels; the perimeter includes that of holes. Where a CRS has no ellipsoid (a local engineering
+    grid), they are those of the plane.
+    """
+    if not 0 < threshold <= 1:
+        raise ConfigError(
+            f"threshold {threshold:g} is not a probability above 0 and up to 1. Choose one in between, "
+            "for instance 0.5.",
+            threshold=threshold,
+        )
+    if not 0 <= min_area < math.inf:
+        raise ConfigError(
+            f"the smallest area ({min_area:g} m²) must be 0 or more. Pass 0 to keep every polygon.",
+            min_area=min_area,
+        )
+    path = os.fspath(prob)
+    with open_raster(path) as dataset:
+        grid = grid_of(dataset, path)
+        regions = Regions(grid)
+        valid = 0
+        for window in strips(grid):
+            # masked: nodata, alpha and NaN alike come back as "not valid"
+            masked = read(dataset, path, window, indexes=1, masked=True).astype(np.float32)
+            values = np.ma.filled(masked, np.nan)
+            valid += int(np.count_nonzero(~np.isnan(values)))
+            _check_probability(values, path)
+            with np.errstate(invalid="ignore"):
+                regions.add(values, values >= np.float32(threshold))
+    table = regions.finish(min_area=min_area)
+    table["date_before"] = pd.Series(date_before, index=table.index, dtype="object")
+    table["date_after"] = pd.Series(date_after, index=table.index, dtype="object")
+    frame = geopandas.GeoDataFrame(
+        table[[*COLUMNS, "geometry"]],
+        geometry="geometry",
+        crs=pyproj.CRS.from_wkt(grid.crs.to_wkt()),
+    )
+    write(frame, Path(destination), timestamp(date_after or date_before))
+    n_pixels = int(frame["n_pixels"].sum())
+    return PolygonSummary(
+        count=len(frame),
+        area_m2=float(frame["area_m2"].sum()),
+        n_pixels=n_pixels,
+        changed_share=n_pixels / valid if valid else 0.0,
+    )
+
+
+def _check_probability(values: npt.NDArray[np.float32], path: str) -> None:
+    """Refuse another raster early: thousands of polygons of raw reflectance help nobody."""
+    low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+    if low < -1e-3 or high > 1 + 1e-3:  # a blend of float32 may pass 1 in its last digit
+        raise BandError(
+            f"{path}: band 1 is no change probability, its values reach from {low:g} to {high:g} and "
+            "should lie in 0 to 1. Name the file ending in _prob.tif.",
+            path=path,
+            range=(float(low), float(high)),
+        )
+
+
+def strips(grid: Grid) -> Iterator[Window]:
+    """Cut a grid into strips of whole block rows, from the top."""
+    rows = max(1, STRIP_PIXELS // grid.width // BLOCK_SIZE) * BLOCK_SIZE
+    for row in range(0, grid.height, rows):
+        yield Window(0, row, grid.width, min(rows, grid.height - row))
+
+
+class PixelSize:
+    """How large the pixels of a grid are on the ellipsoid.
+
+    Area and sides change so slowly from pixel to pixel that they are computed at the nodes of a coarse
+    lattice and interpolated (error below 1e-5 for pixels up to a few kilometres).
+
+    Measuring each polygon as a geodesic one would be worse, and not only slower: its corners would be
+    joined by geodesics where the pixels' sides are parallels or straight lines of the projection. A region
+    one pixel high and 10 km long at 60 degrees north loses a fifth of its area that way. Sums over
+    pixels also add up: two halves have the area of the whole.
+
+    Parameters
+    ----------
+    grid : Grid
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._height, self._width = grid.shape
+        self._transform = grid.transform
+        crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
+        ellipsoid = crs.ellipsoid
+        if ellipsoid is None:
+            self._unit: float = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
+            self._to_lonlat = None
+        else:
+            self._a = ellipsoid.semi_major_metre
+            self._e2 = 1 - (ellipsoid.semi_minor_metre / self._a) ** 2
+            # Degrees on the CRS's own ellipsoid: no datum shift, no other units (grads, feet).
+            lonlat = pyproj.CRS.from_dict(
+                {"proj": "longlat", "a": self._a, "b": ellipsoid.semi_minor_metre, "no_defs": True}
+            )
+            self._to_lonlat = pyproj.Transformer.from_crs(crs, lonlat, always_xy=True)
+        middle = self._measure(np.array([self._height / 2]), np.array([self._width / 2]))
+        size = float(np.nanmax(middle[1:])) if np.isfinite(middle[1:]).any() else 1.0
+        step = min(512.0, max(1.0, 20_000 / size))
+        rows = np.linspace(0, self._height - 1, 1 + math.ceil((self._height - 1) / step))
+        cols = np.linspace(0, self._width - 1, 1 + math.ceil((self._width - 1) / step))
+        self._per_row = (len(rows) - 1) / max(self._height - 1, 1)
+        self._per_col = (len(cols) - 1) / max(self._width - 1, 1)
+        row, col = np.meshgrid(rows + 0.5, cols + 0.5, indexing="ij")
+        self._lattice = self._measure(row, col)  # (3, rows, cols)
+
+    def _measure(self, row: FloatArray, col: FloatArray) -> FloatArray:
+        """Area, length of the side along the row, length of the side along the column; any shape."""
+        right = self._position(row, col + 0.5) - self._position(row, col - 0.5)
+        down = self._position(row + 0.5, col) - self._position(row - 0.5, col)
+        area = np.linalg.norm(np.cross(right, down), axis=-1)
+        return np.stack([area, np.linalg.norm(right, axis=-1), np.linalg.norm(down, axis=-1)])
+
+    def _position(self, row: FloatArray, col: FloatArray) -> FloatArray:
+        """Points in space, in metres from the centre of the earth: no pole and no date line there."""
+        t = self._transform
+        x, y = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
+        if self._to_lonlat is None:
+            return np.stack([x, y, np.zeros_like(x)], axis=-1) * self._unit
+        lon, lat = np.radians(self._to_lonlat.transform(x, y))
+        with np.errstate(invalid="ignore"):  # infinite where the projection does not reach
+            normal = self._a / np.sqrt(1 - self._e2 * np.sin(lat) ** 2)
+            x, y = normal * np.cos(lat) * np.cos(lon), normal * np.cos(lat) * np.sin(lon)
+            return np.stack([x, y, normal * (1 - self._e2) * np.sin(lat)], axis=-1)
+
+    def _at(self, which: int, row: npt.NDArray[Any], col: npt.NDArray[Any]) -> FloatArray:
+        at = np.stack([row * self._per_row, col * self._per_col])
+        return cast(FloatArray, ndimage.map_coordinates(self._lattice[which], at, order=1, mode="nearest"))
+
+    def area(self, row: npt.NDArray[Any], col: npt.NDArray[Any]) -> FloatArray:
+        """Return the area of pixels, in square metres."""
+        return self._at(0, row, col)
+
+    def length(
+        self,
+        row: npt.NDArray[Any],
+        col: npt.NDArray[Any],
+        next_row: npt.NDArray[Any],
+        next_col: npt.NDArray[Any],
+    ) -> FloatArray:
+        """Return the length of lines along pixels' sides, between two pixel corners each, in metres."""
+        middle = (row + next_row) / 2 - 0.5, (col + next_col) / 2 - 0.5
+        across, down = np.abs(next_col - col), np.abs(next_row - row)
+        # One of the two is zero; both are computed because that is cheaper than choosing.
+        lengths: FloatArray = across * self._at(1, *middle) + down * self._at(2, *middle)
+        return lengths
+
+
+#: Directions of an outline, clockwise.
+EAST, SOUTH, WEST, NORTH = range(4)
+#: A pixel corner touches four pixels: upper left (bit 1), upper right (2), lower left (4), lower right (8).
+#: By the changed ones among them: which pixel's region turns here, and the directions in which its outline
+#: (the region on its right hand) comes and goes. No entry, no turn.
+TURNS = {
+    1: (0, SOUTH, WEST),
+    2: (1, WEST, NORTH),
+    4: (2, EAST, SOUTH),
+    8: (3, NORTH, EAST),
+    7: (0, WEST, SOUTH),
+    11: (0, NORTH, WEST),
+    13: (0, SOUTH, EAST),
+    14: (3, EAST, NORTH),
+    9: (0, SOUTH, WEST),
+    6: (1, WEST, NORTH),
+}
+#: Where two changed pixels meet by the corner alone, the second one has its own turn.
+SECOND_TURNS = {9: (3, NORTH, EAST), 6: (2, EAST, SOUTH)}
+
+
+def _lookup(turns: dict[int, tuple[int, int, int]]) -> npt.NDArray[np.int8]:
+    found = np.full((16, 3), -1, dtype=np.int8)
+    for code, turn in turns.items():
+        found[code] = turn
+    return found
+
+
+_FIRST, _SECOND = _lookup(TURNS), _lookup(SECOND_TURNS)
+
+
+@dataclasses.dataclass
+class _Pixels:
+    """Changed pixels: one value each per array, by row and then column."""
+
+    label: IntArray
+    row: npt.NDArray[np.int32]
+    col: npt.NDArray[np.int32]
+    prob: npt.NDArray[np.float32]
+
+    def where(self, keep: BoolArray) -> _Pixels:
+        return _Pixels(self.label[keep], self.row[keep], self.col[keep], self.prob[keep])
+
+    def then(self, other: _Pixels) -> _Pixels:
+        return _Pixels(
+            np.concatenate([self.label, other.label]),
+            np.concatenate([self.row, other.row]),
+            np.concatenate([self.col, other.col]),
+            np.concatenate([self.prob, other.prob]),
+        )
+
+
+@dataclasses.dataclass
+class _Corners:
+    """Turns of the outlines: one value each per array.
+
+    ``twin`` is the label of the other region where two pixels meet by the corner alone, else 0.
+    """
+
+    label: IntArray
+    twin: IntArray
+    row: npt.NDArray[np.int32]
+    col: npt.NDArray[np.int32]
+    come: npt.NDArray[np.int8]
+    go: npt.NDArray[np.int8]
+
+
+class Regions:
+    """Find the connected regions of a raster that comes in strips, measure them and trace their outlines.
+
+    Kept between strips are the corners of all outlines, one row of labels, and the pixels of those regions
+    that reach the last row: what ended above it has been measured.
+
+    Parameters
+    ----------
+    grid : Grid
+        The whole raster.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._size = PixelSize(grid)
+        self._row = 0
+        self._above = np.zeros(grid.width, dtype=np.int64)  # labels in the last row so far
+        self._parents: list[tuple[IntArray, IntArray]] = []  # label that was merged, label it went into
+        self._next = 1  # labels begin at 1, 0 is "not changed"
+        none = np.zeros(0, dtype=np.int32)
+        self._open = _Pixels(none.astype(np.int64), none, none, none.astype(np.float32))
+        self._corners: list[_Corners] = []
+        self._tables: list[pd.DataFrame] = []
+
+    def add(self, prob: npt.NDArray[np.float32], changed: BoolArray) -> None:
+        """Add the next rows.
+
+        Parameters
+        ----------
+        prob : ndarray, (rows, width), float32
+        changed : ndarray, (rows, width), bool
+        """
+        height = changed.shape[0]
+        if changed.any() or self._above.any():
+            # One row of what came before makes the joins, one unchanged column on each side the outlines.
+            stacked = np.zeros((height + 1, self._grid.width + 2), dtype=bool)
+            stacked[0, 1:-1] = self._above > 0
+            stacked[1:, 1:-1] = changed
+            local, count = ndimage.label(stacked)  # by sides alone
+            names, merged = self._join(local[0, 1:-1], count)
+            row, col = np.nonzero(changed)
+            pixels = _Pixels(
+                names[local[row + 1, col + 1]],
+                (row + self._row).astype(np.int32),
+                col.astype(np.int32),
+                prob[row, col].astype(np.float32),
+            )
+            self._open.label = merged[self._open.label] if self._open.label.size else self._open.label
+            self._find_corners(stacked, local, names)
+            self._above = names[local[-1, 1:-1]]
+            self._close(self._open.then(pixels))
+        self._row += height
+
+    def _join(self, above: npt.NDArray[np.int32], count: int) -> tuple[IntArray, IntArray]:
+        """Name the regions of a strip, joining those that were apart above it.
+
+        Returns
+        -------
+        names : ndarray, (count + 1,), int64
+            Label of each local region, 0 for 0. The lowest of those that are joined lives on.
+        merged : ndarray, int64
+            Label that each label used so far goes by now.
+        """
+        seen = above > 0
+        old, place = np.unique(self._above[seen], return_inverse=True)
+        nodes = count + len(old)
+        links = sparse.coo_array(
+            (np.ones(place.size, dtype=np.int32), (above[seen] - 1, count + place)), shape=(nodes, nodes)
+        )
+        number, component = csgraph.connected_components(links, directed=False)
+        name = np.full(number, np.iinfo(np.int64).max)
+        np.minimum.at(name, component[count:], old)
+        fresh = name == np.iinfo(np.int64).max
+        name[fresh] = self._next + np.arange(np.count_nonzero(fresh))
+        merged = np.arange(self._next)
+        merged[old] = name[component[count:]]
+        self._parents.append((old, merged[old]))
+        self._next += int(np.count_nonzero(fresh))
+        return np.concatenate([[0], name[component[:count]]]), merged
+
+    def _find_corners(self, stacked: BoolArray, local: npt.NDArray[np.int32], names: IntArray) -> None:
+        bits = stacked.view(np.uint8)
+        code = bits[:-1, :-1] | bits[:-1, 1:] << 1 | bits[1:, :-1] << 2 | bits[1:, 1:] << 3
+        for table in (_FIRST, _SECOND):
+            row, col = np.nonzero((table[:, 0] >= 0)[code])
+            found = code[row, col]
+            pixel, come, go = table[found].T
+            label = names[local[row + (pixel >> 1), col + (pixel & 1)]]
+            # The pixel opposite: changed, and not joined to this one here, only where the two touch.
+            other = names[local[row + 1 - (pixel >> 1), col + 1 - (pixel & 1)]]
+            twin = np.where((found == 9) | (found == 6), other, 0)
+            self._corners.append(
+                _Corners(label, twin, (row + self._row).astype(np.int32), col.astype(np.int32), come, go)
+            )
+
+    def _close(self, pixels: _Pixels) -> None:
+        """Measure the regions that do not reach the last row, keep the others' pixels."""
+        reaches = np.zeros(self._next, dtype=bool)
+        reaches[self._above] = True
+        self._open = pixels.where(reaches[pixels.label])
+        done = pixels.where(~reaches[pixels.label])
+        if done.label.size:
+            self._tables.append(self._measure(done))
+
+    def _measure(self, pixels: _Pixels) -> pd.DataFrame:
+        """One row per region. All sums run by value within the region, whatever strips it came in."""
+        order = np.lexsort((pixels.prob, pixels.label))
+        label, prob = pixels.label[order], pixels.prob[order].astype(np.float64)
+        row, col = pixels.row[order].astype(np.int64), pixels.col[order].astype(np.int64)
+        first = np.flatnonzero(np.diff(label, prepend=-1))
+        n = np.diff(np.append(first, label.size))
+        last = first + n - 1
+
+        def quantile(q: float) -> FloatArray:
+            at = q * (n - 1)
+            low = np.floor(at).astype(np.int64)
+            high = np.minimum(low + 1, n - 1)
+            below, above = prob[first + low], prob[first + high]
+            between: FloatArray = below + (above - below) * (at - low)
+            return between
+
+        # Rounding must not push the mean out of the range of the values.
+        mean = np.clip(np.add.reduceat(prob, first) / n, prob[first], prob[last])
+        t = self._grid.transform
+        y, x = np.add.reduceat(row, first) / n + 0.5, np.add.reduceat(col, first) / n + 0.5
+        return pd.DataFrame(
+            {
+                "label": label[first],
+                "first": np.minimum.reduceat(row * self._grid.width + col, first),
+                "area_m2": np.add.reduceat(self._size.area(row, col), first),
+                "n_pixels": n,
+                "p_mean": mean,
+                "p_max": prob[last],
+                "p_min": prob[first],
+                "p_q25": quantile(0.25),
+                "p_q50": quantile(0.5),
+                "p_q75": quantile(0.75),
+                "centroid_x": t.a * x + t.b * y + t.c,
+                "centroid_y": t.d * x + t.e * y + t.f,
+            }
+        )
+
+    def finish(self, *, min_area: float = 0.0) -> pd.DataFrame:
+        """Return the regions, all rows having come.
+
+        Parameters
+        ----------
+        min_area : float
+            Regions smaller than this many square metres are left out.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The measured columns of ``COLUMNS`` and ``geometry``, in the order of the first pixel.
+        """
+        if self._row != self._grid.height:
+            raise ValueError(f"{self._row} of {self._grid.height} rows came")
+        nothing = np.zeros((1, self._grid.width), dtype=bool)
+        self.add(nothing.astype(np.float32), nothing)  # the lower sides of the last row
+        # By now no region is open; measured, these no pixels are a table with all columns and no row.
+        table = pd.concat(self._tables or [self._measure(self._open)], ignore_index=True)
+        # A region outside the domain of its projection has no area (NaN) and is kept.
+        table = table[~(table["area_m2"] < min_area)].sort_values("first", ignore_index=True)
+        table.insert(0, "id", np.arange(1, len(table) + 1))
+        place = np.full(self._next, -1)
+        place[table["label"]] = np.arange(len(table))
+        geometry, perimeter = self._trace(place[self._roots()])
+        table.insert(2, "perimeter_m", perimeter)
+        table["geometry"] = geometry
+        return table.drop(columns=["label", "first"])
+
+    def _roots(self) -> IntArray:
+        """Label that lives on, for every label ever used."""
+        roots = np.arange(self._next)
+        for old, new in reversed(self._parents):  # what a label went into is settled before it
+            roots[old] = roots[new]
+        return roots
+
+    def _trace(self, place: IntArray) -> tuple[npt.NDArray[Any], FloatArray]:
+        """Link the corners to rings and the rings to polygons.
+
+        Parameters
+        ----------
+        place : ndarray, int64
+            Position of each label's region in the result, -1 where it is left out.
+
+        Returns
+        -------
+        polygons : ndarray of shapely.Polygon
+        perimeter : ndarray, float64
+            In metres.
+        """
+        count = int(place.max(initial=-1)) + 1
+        if not count:
+            return np.zeros(0, dtype=object), np.zeros(0)
+
+        def gather(name: str) -> npt.NDArray[Any]:
+            return np.concatenate([getattr(corners, name) for corners in self._corners])
+
+        region, row, col = place[gather("label")], gather("row"), gather("col")
+        kept = np.flatnonzero(region >= 0)
+        kept = kept[np.lexsort((col[kept], row[kept]))]
+        region, row, col = region[kept], row[kept], col[kept]
+        come, go, twin = gather("come")[kept], gather("go")[kept], gather("twin")[kept]
+        # Two pixels touch by the corner. Of two regions, each outline stays with its own pixel. Of one
+        # region, which then surrounds a hole, the outline must stay with the background instead: the
+        # outer ring passes the corner, the hole touches it, and neither touches itself. That is known
+        # only now, because the two pixels may have been joined by a later strip.
+        go = np.where((twin > 0) & (place[twin] == region), go ^ 2, go)
+
+        # Along a row of corners, lines that run east begin and end in turn; likewise the other three.
+        before = np.zeros(region.size, dtype=np.int64)
+        by_col = np.lexsort((row, col))
+        for direction, order in (
+            (EAST, np.arange(region.size)),
+            (WEST, np.arange(region.size)),
+            (SOUTH, by_col),
+            (NORTH, by_col),
+        ):
+            before[order[come[order] == direction]] = order[go[order] == direction]
+
+        size = self._size.length(row[before], col[before], row, col)
+        perimeter = np.bincount(region, weights=size, minlength=count).astype(np.float64)
+
+        order, ring = _cycles(before)  # backwards: outer rings counter-clockwise on a north-up map
+        t = self._grid.transform
+        x, y = col[order].astype(np.float64), row[order].astype(np.float64)
+        points = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
+        rings = shapely.linearrings(points, indices=ring)
+        # A region's upper left corner lies on its outer ring, so of its rings that one was found first.
+        starts = np.flatnonzero(np.diff(ring, prepend=-1))
+        owner = region[order[starts]]
+        by_owner = np.argsort(owner, kind="stable")
+        polygons: npt.NDArray[Any] = shapely.polygons(rings[by_owner], indices=owner[by_owner])
+        return polygons, perimeter
+
+
+def _cycles(following: IntArray) -> tuple[IntArray, IntArray]:
+    """Walk the cycles of a permutation.
+
+    Returns
+    -------
+    order : ndarray, int64
+        The elements, cycle after cycle, each beginning with its lowest element, in the order of these.
+    cycle : ndarray, int64
+        Number of the cycle, from 0, for each element of ``order``.
+    """
+    # array instead of list: 8 bytes an element
+    onward = array.array("q", np.ascontiguousarray(following, dtype=np.int64).tobytes())
+    order, lengths = array.array("q"), array.array("q")
+    for start in range(len(onward)):
+        at, length = start, 0
+        while onward[at] >= 0:
+            order.append(at)
+            length += 1
+            after = onward[at]
+            onward[at] = -1  # been here
+            at = after
+        if length:
+            lengths.append(length)
+    each = np.frombuffer(lengths, dtype=np.int64)
+    return np.frombuffer(order, dtype=np.int64), np.repeat(np.arange(each.size), each)
+
+
+def timestamp(date: str | None) -> str:
+    """Return the time to write into the GeoPackage: never that of the run, or no two runs are equal.
+
+    ``SOURCE_DATE_EPOCH`` where it is set, else the date given, else 1970.
+    """
+    at = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is not None and epoch.strip().isdigit():
+        at = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
+    elif date is not None:
+        with contextlib.suppress(ValueError):  # only a time stamp: an odd date must not cost the result
+            at = datetime.datetime.fromisoformat(date.replace("Z", "+00:00"))
+            if at.tzinfo is not None:
+                at = at.astimezone(datetime.timezone.utc)
+    return at.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+_CONFIG_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _current_date(stamp: str) -> Iterator[None]:
+    """Let GDAL take ``stamp`` for the present; its options are global, hence the lock."""
+    with _CONFIG_LOCK:
+        old = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": stamp})
+        try:
+            yield
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": old})
+
+
+def write(frame: geopandas.GeoDataFrame, destination: Path, stamp: str) -> None:
+    """Write the layer into a GeoPackage that appears when it is complete.
+
+    Parameters
+    ----------
+    frame : geopandas.GeoDataFrame
+        May be empty: the layer then has all its columns and no row.
+    destination : pathlib.Path
+    stamp : str
+        Time of the last change, as the file is to record it.
+
+    Raises
+    ------
+    OutputError
+        Folder missing or read-only, disk full. No file is left, an older one stays.
+    """
+    with output_errors(destination), _folder_beside(destination) as folder:
+        temporary = folder / destination.with_suffix(".gpkg").name
+        try:
+            with _current_date(stamp):
+                frame.to_file(
+                    temporary,
+                    layer=LAYER,
+                    driver="GPKG",
+                    engine="pyogrio",
+                    geometry_type="Polygon",
+                    dataset_options={"VERSION": "1.2"},  # what GIS programs of the last years read
+                )
+            written = pyogrio.read_info(temporary, layer=LAYER, force_feature_count=True)["features"]
+        except RuntimeError as error:  # pyogrio's errors share no other root
+            raise OSError(str(error)) from error
+        if written != len(frame):
+            raise OSError(f"{written} of {len(frame)} polygons arrived")
+        temporary.replace(destination)
+
+
+@contextlib.contextmanager
+def _folder_beside(destination: Path) -> Iterator[Path]:
+    """A folder for the unfinished file and SQLite's journals, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{destination.stem}-", dir=destination.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+__all__ = ["COLUMNS", "LAYER", "PixelSize", "PolygonSummary", "Regions", "polygonize", "strips", "write"]

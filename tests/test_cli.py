@@ -1,0 +1,383 @@
+"""The command line: what a user sees, on good and on bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner, Result
+from rasterio.transform import from_origin
+from rio_cogeo.cogeo import cog_validate
+
+from geocd import __version__
+from geocd.cli import main
+
+MakePair = Callable[..., tuple[Path, Path]]
+OUTPUTS = [
+    "run.json",
+    "run_changes.gpkg",
+    "run_changes.qml",
+    "run_prob.qml",
+    "run_prob.tif",
+    "run_quicklook.png",
+]
+
+
+def scene(bands: int = 3, height: int = 90, width: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    """Return a textured scene and, 20 % brighter, the same with an object of a third of its size."""
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(bands, height // 5 + 1, width // 5 + 1))
+    before = 1000 + 150 * np.kron(coarse, np.ones((5, 5)))[:, :height, :width]
+    before = before + rng.normal(0, 20, before.shape)
+    after = 1.2 * before + 100
+    after[:, 30:60, 40:70] = 3000 + rng.normal(0, 100, (bands, 30, 30))
+    return before.astype(np.float32), after.astype(np.float32)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def pair(make_pair: MakePair) -> tuple[Path, Path]:
+    return make_pair(*scene())
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
+def test_detect_writes_everything_and_finds_the_object(
+    method: str, pair: tuple[Path, Path], out: Path
+) -> None:
+    result = run("detect", *pair, "-o", out / "run", "--method", method)
+    assert result.exit_code == 0, result.output
+    assert sorted(p.name for p in out.iterdir()) == OUTPUTS
+    assert cog_validate(str(out / "run_prob.tif"), strict=True, quiet=True)[0]
+    with rasterio.open(out / "run_prob.tif") as dataset:
+        prob = dataset.read(1)
+        assert dataset.descriptions == ("change_probability",)
+    truth = np.zeros(prob.shape, bool)
+    truth[30:60, 40:70] = True
+    changed = prob >= 0.5
+    assert (changed & truth).sum() / (changed | truth).sum() > 0.6
+    polygons = geopandas.read_file(out / "run_changes.gpkg")
+    assert polygons.is_valid.all()
+    assert polygons.n_pixels.sum() == changed.sum()
+    item = json.loads((out / "run.json").read_text())
+    assert item["properties"]["geocd:threshold"] == 0.5
+    assert item["properties"]["geocd:method"] == method
+
+
+def test_json_goes_to_stdout_and_nothing_else_does(pair: tuple[Path, Path], out: Path) -> None:
+    result = run("detect", *pair, "-o", out / "run", "--method", "cva", "--json")
+    item = json.loads(result.stdout)
+    assert item == json.loads((out / "run.json").read_text())
+    assert "polygons" in result.stderr
+    quiet = run("-q", "detect", *pair, "-o", out / "quiet", "--method", "cva")
+    assert quiet.output == ""
+
+
+def test_the_default_stem_is_both_names_in_the_current_folder(
+    pair: tuple[Path, Path], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(out)
+    assert run("detect", *pair, "--method", "cva").exit_code == 0
+    assert (out / "before_after_prob.tif").exists()
+
+
+def test_existing_outputs_are_kept_unless_asked(pair: tuple[Path, Path], out: Path) -> None:
+    assert run("detect", *pair, "-o", out / "run", "--method", "cva").exit_code == 0
+    first = (out / "run_prob.tif").read_bytes()
+    refused = run("detect", *pair, "-o", out / "run", "--method", "irmad")
+    assert refused.exit_code == 1
+    assert "--overwrite" in refused.output
+    assert (out / "run_prob.tif").read_bytes() == first
+    assert run("detect", *pair, "-o", out / "run", "--method", "irmad", "--overwrite").exit_code == 0
+    assert (out / "run_prob.tif").read_bytes() != first
+    assert sorted(p.name for p in out.iterdir()) == OUTPUTS
+
+
+def test_a_threshold_moves_the_polygons_and_is_recorded(pair: tuple[Path, Path], out: Path) -> None:
+    counts = []
+    for threshold in ("auto", "0.9"):
+        run("detect", *pair, "-o", out / "run", "--threshold", threshold, "--method", "cva", "--overwrite")
+        counts.append(geopandas.read_file(out / "run_changes.gpkg").n_pixels.sum())
+    assert counts[1] < counts[0]
+    assert json.loads((out / "run.json").read_text())["properties"]["geocd:threshold"] == 0.9
+
+
+def test_evaluate_uses_the_runs_own_threshold(pair: tuple[Path, Path], out: Path) -> None:
+    run("detect", *pair, "-o", out / "run", "--method", "cva", "--threshold", "0.7")
+    with rasterio.open(out / "run_prob.tif") as dataset:
+        profile = dataset.profile | {"dtype": "uint8", "nodata": 255, "driver": "GTiff"}
+        prob = dataset.read(1)
+    truth = np.zeros((1, *prob.shape), np.uint8)
+    truth[0, 30:60, 40:70] = 1
+    for key in ("blockxsize", "blockysize", "tiled", "predictor", "compress", "interleave"):
+        profile.pop(key, None)
+    with rasterio.open(out / "truth.tif", "w", **profile) as dataset:
+        dataset.write(truth)
+    result = run("evaluate", out / "run_prob.tif", out / "truth.tif", "--json")
+    assert result.exit_code == 0, result.output
+    scores = json.loads(result.stdout)
+    changed = prob >= 0.7
+    expected = 2 * (changed & (truth[0] == 1)).sum() / (changed.sum() + truth.sum())
+    assert scores["f1"] == pytest.approx(expected)
+    assert scores["threshold"] == pytest.approx(0.7)
+    assert "average_precision" in run("evaluate", out / "run_prob.tif", out / "truth.tif").stdout
+
+
+# --- bad input: exit code, message, empty folder ---------------------------------------------------
+
+
+def bad(
+    name: str, pair: tuple[Path, Path], make_pair: MakePair, tmp_path: Path
+) -> tuple[list[object], int, str]:
+    """Return the arguments, the exit code and what the message must hold."""
+    before, after = pair
+    one, _ = scene()
+    if name == "missing file":
+        return [before, tmp_path / "none.tif"], 1, "none.tif: no such file"
+    if name == "no raster":
+        (tmp_path / "text.tif").write_text("hello")
+        return [before, tmp_path / "text.tif"], 1, "text.tif: not a raster"
+    if name == "folder":
+        return [tmp_path, after], 1, "is a folder"
+    if name == "truncated":
+        data = before.read_bytes()
+        (tmp_path / "cut.tif").write_bytes(data[: len(data) * 2 // 3])
+        return [tmp_path / "cut.tif", after], 1, "cut.tif.*truncated or damaged"
+    other = {
+        "crs": {"crs": "EPSG:32634"},
+        "transform": {"transform": from_origin(500_005, 4_200_000, 10, 10)},
+    }
+    if name in other:
+        _, moved = make_pair(one, one, folder="other", **other[name])
+        return [before, moved], 1, "before.tif.*after.tif.*rio warp"
+    if name == "shape":
+        _, cut = make_pair(one[:, :-1], one[:, :-1], folder="other")
+        return [before, cut], 1, "100 x 90 px.*100 x 89 px"
+    if name == "no crs":
+        _, nowhere = make_pair(one, one, folder="other", crs=None)
+        return [before, nowhere], 1, "no coordinate reference system.*edit-info"
+    if name == "band out of range":
+        return [before, after, "--bidx", "1,7"], 1, "band 7 does not exist.*1 to 3"
+    if name == "band zero":
+        return [before, after, "--bidx", "0"], 2, "counted from 1"
+    if name == "band counts":
+        _, two = make_pair(one[:2], one[:2], folder="other")
+        return [before, two], 1, "3 in .*2 in .*--bidx 1..2"
+    if name == "no valid pixel":
+        return list(make_pair(one * 0, one, folder="other", nodata=0)), 1, "no pixel is valid"
+    if name == "complex":
+        return list(make_pair(one.astype(np.complex64), one, folder="other")), 1, "complex64.*complex"
+    if name == "unwritable folder":
+        return [before, after, "-o", tmp_path / "nowhere" / "run"], 1, "no such folder"
+    if name == "overlap":
+        return [before, after, "--tile-size", "64", "--overlap", "64"], 2, "smaller than the tile size"
+    if name == "device":
+        return [before, after, "--device", "cuda:7"], 2, "cuda:7: no such device here"
+    if name == "nonsense device":
+        return [before, after, "--device", "abacus"], 2, "abacus: no such device here"
+    if name == "weights":
+        (tmp_path / "w.pth").write_text("junk")
+        return [before, after, "--preset", "reference", "--weights", tmp_path / "w.pth"], 1, "w.pth"
+    if name == "weights missing":
+        return [before, after, "--weights", tmp_path / "w.pth"], 1, "no such weights file"
+    if name == "threshold":
+        return [before, after, "--threshold", "2"], 2, "between 0 and 1"
+    if name == "threshold word":
+        return [before, after, "--threshold", "high"], 2, "neither a number nor 'auto'"
+    if name == "jobs":
+        return [before, after, "--jobs", "0"], 2, "jobs"
+    assert name == "valid on another grid"
+    cut, _ = make_pair(one[:1, :-1], one[:1, :-1], folder="other")
+    return [before, after, "--valid", cut], 1, "different sizes"
+
+
+BAD = [
+    "missing file", "no raster", "folder", "truncated", "crs", "transform", "shape", "no crs",
+    "band out of range", "band zero", "band counts", "no valid pixel", "complex", "unwritable folder",
+    "overlap", "device", "nonsense device", "weights", "weights missing", "threshold", "threshold word",
+    "jobs", "valid on another grid",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_clear_message_and_no_file(
+    name: str, pair: tuple[Path, Path], make_pair: MakePair, tmp_path: Path, out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import re
+
+    arguments, code, message = bad(name, pair, make_pair, tmp_path)
+    monkeypatch.chdir(out)
+    result = run("detect", *arguments)
+    assert result.exit_code == code, result.output
+    assert re.search(message, " ".join(result.stderr.split())), result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert list(out.iterdir()) == []
+
+
+def test_a_read_only_folder(pair: tuple[Path, Path], out: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    out.chmod(0o555)
+    result = run("detect", *pair, "-o", out / "run")
+    assert result.exit_code == 1
+    assert "cannot write into this folder" in result.output
+
+
+FULL_DISK = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+from geocd.cli import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("room", [1_000, 20_000, 60_000])
+def test_a_full_disk_is_named_and_leaves_nothing(room: int, pair: tuple[Path, Path], out: Path) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(room), "detect", *map(str, pair)]
+    done = subprocess.run(
+        [*command, "-o", str(out / "run"), "--method", "cva"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "disk has room" in done.stderr
+    assert list(out.iterdir()) == []
+
+
+def test_vv_shows_the_traceback(tmp_path: Path) -> None:
+    result = run("-vv", "detect", tmp_path / "a.tif", tmp_path / "b.tif")
+    assert "Traceback" in result.stderr
+
+
+# --- these are unusual and right -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64", "int32"])
+def test_every_data_type(dtype: str, make_pair: MakePair, out: Path) -> None:
+    before, after = scene()
+    scale = 255 / 3500 if dtype == "uint8" else 1
+    files = make_pair((before * scale).clip(0).astype(dtype), (after * scale).clip(0).astype(dtype))
+    assert run("detect", *files, "-o", out / "run").exit_code == 0
+    with rasterio.open(out / "run_prob.tif") as dataset:
+        changed = dataset.read(1) >= 0.5
+    assert changed[30:60, 40:70].mean() > 0.7
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 5), (3, 1, 3000), (2, 3000, 1), (13, 60, 70)])
+@pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
+def test_every_shape_and_band_count(
+    shape: tuple[int, int, int], method: str, make_pair: MakePair, out: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    files = make_pair(rng.gamma(3, 100, shape).astype("float32"), rng.gamma(3, 100, shape).astype("float32"))
+    result = run("detect", *files, "-o", out / "run", "--method", method, "--tile-size", 256)
+    assert result.exit_code == 0, result.output
+    with rasterio.open(out / "run_prob.tif") as dataset:
+        prob = dataset.read(1)
+    assert prob.shape == shape[1:]
+    assert np.isfinite(prob).all()
+    assert ((prob >= 0) & (prob <= 1)).all()
+
+
+@pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
+def test_the_same_file_twice_has_no_polygon(method: str, pair: tuple[Path, Path], out: Path) -> None:
+    assert run("detect", pair[0], pair[0], "-o", out / "run", "--method", method).exit_code == 0
+    assert len(geopandas.read_file(out / "run_changes.gpkg")) == 0
+
+
+@pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
+def test_constant_images_have_no_polygon(method: str, make_pair: MakePair, out: Path) -> None:
+    flat = np.full((3, 60, 60), 7, np.uint8)
+    assert run("detect", *make_pair(flat, flat + 9), "-o", out / "run", "--method", method).exit_code == 0
+    assert len(geopandas.read_file(out / "run_changes.gpkg")) == 0
+
+
+@pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
+def test_gain_and_offset_alone_are_no_change(method: str, make_pair: MakePair, out: Path) -> None:
+    before = scene(6)[0].astype(np.uint16)
+    after = np.clip(1.3 * before + 200, 0, 65535).astype(np.uint16)
+    assert run("detect", *make_pair(before, after), "-o", out / "run", "--method", method).exit_code == 0
+    with rasterio.open(out / "run_prob.tif") as dataset:
+        assert (dataset.read(1) >= 0.5).mean() <= 0.001
+
+
+def test_holes_of_either_date_stay_holes(make_pair: MakePair, out: Path) -> None:
+    before, after = scene()
+    before[:, :10, :20] = np.nan
+    before[1, 70, 70] = np.inf
+    after[:, -8:] = -9999
+    files = make_pair(before, after, nodata=-9999)
+    assert run("detect", *files, "-o", out / "run").exit_code == 0
+    with rasterio.open(out / "run_prob.tif") as dataset:
+        prob = dataset.read(1)
+    expected = np.ones(prob.shape, bool)
+    expected[:10, :20] = expected[70, 70] = expected[-8:] = False
+    assert (np.isfinite(prob) == expected).all()
+
+
+def test_a_rotated_grid_works(make_pair: MakePair, out: Path) -> None:
+    transform = rasterio.Affine.translation(500_000, 4_200_000) @ rasterio.Affine.rotation(30)
+    transform = transform @ rasterio.Affine.scale(10, -10)
+    files = make_pair(*scene(), transform=transform)
+    assert run("detect", *files, "-o", out / "run", "--method", "cva").exit_code == 0
+    with rasterio.open(out / "run_prob.tif") as dataset:
+        assert dataset.transform.almost_equals(transform)
+    polygons = geopandas.read_file(out / "run_changes.gpkg")
+    assert polygons.area_m2.sum() == pytest.approx(polygons.n_pixels.sum() * 100, rel=0.01)
+
+
+# --- reproducible, quick to start ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extra", [["--preset", "default"], ["--preset", "reference", "--weights", "random",
+                                   "--iterations", "2", "--tile-size", "64", "--overlap", "16"]])  # fmt: skip
+def test_bytes_depend_on_neither_the_run_nor_the_jobs(
+    extra: list[str], pair: tuple[Path, Path], out: Path
+) -> None:
+    if "reference" not in extra:
+        extra = [*extra, "--tile-size", "64", "--overlap", "32"]
+    contents = []
+    for jobs in (1, 1, 3):
+        result = run("detect", *pair, "-o", out / "run", "--jobs", jobs, "--overwrite", *extra)
+        assert result.exit_code == 0, result.output
+        contents.append([(out / name).read_bytes() for name in ("run_prob.tif", "run_changes.gpkg")])
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_help_is_quick_and_imports_nothing_slow() -> None:
+    code = (
+        "import sys, time\n"
+        "from geocd.cli import main\n"
+        "try: main(['detect', '--help'])\n"
+        "except SystemExit: pass\n"
+        "slow = {'torch', 'rasterio', 'numpy', 'geopandas', 'scipy'} & set(sys.modules)\n"
+        "print(time.process_time(), slow, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, slow = done.stderr.split(" ", 1)
+    assert slow.strip() == "set()"
+    assert float(seconds) < 0.5
+    assert "--threshold" in done.stdout
+
+
+def test_version() -> None:
+    assert __version__ in run("--version").output
