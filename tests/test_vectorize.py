@@ -1,0 +1,506 @@
+"""Polygons: equal to polygonising the whole array, valid, measured on the ellipsoid, reproducible."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyogrio
+import pyproj
+import pytest
+import rasterio
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from rasterio.crs import CRS
+from rasterio.features import shapes
+from rasterio.transform import Affine
+from shapely.geometry import shape
+
+from geocd import vectorize
+from geocd.errors import BandError, ConfigError, GridError, OutputError, RasterOpenError
+from geocd.raster import Grid
+from geocd.vectorize import COLUMNS, LAYER, Regions, polygonize
+
+UTM = CRS.from_epsg(32633)
+NORTH_UP = Affine(10, 0, 500_000, 0, -10, 4_200_000)
+
+
+def save(
+    path: Path, prob: npt.NDArray[Any], *, crs: Any = UTM, transform: Affine = NORTH_UP, **kw: Any
+) -> Path:
+    options: dict[str, Any] = {"dtype": prob.dtype, "nodata": np.nan, "tiled": True, **kw}
+    if not np.issubdtype(np.dtype(options["dtype"]), np.floating) and np.isnan(options["nodata"]):
+        options["nodata"] = None
+    height, width = prob.shape
+    size = {"height": height, "width": width, "count": 1, "blockxsize": 16, "blockysize": 16}
+    with rasterio.open(path, "w", driver="GTiff", crs=crs, transform=transform, **size, **options) as dataset:
+        dataset.write(prob, 1)
+    return path
+
+
+def find(prob: npt.NDArray[Any], changed: npt.NDArray[Any], heights: list[int], grid: Grid) -> pd.DataFrame:
+    """Regions of an array that comes in strips of the given heights, repeated."""
+    regions = Regions(grid)
+    row = count = 0
+    while row < grid.height:
+        end = row + heights[count % len(heights)]
+        regions.add(prob[row:end], changed[row:end])
+        row, count = end, count + 1
+    return regions.finish()
+
+
+def grid_for(array: npt.NDArray[Any], transform: Affine = NORTH_UP, crs: CRS = UTM) -> Grid:
+    return Grid(crs, transform, *array.shape)
+
+
+def whole(changed: npt.NDArray[Any], transform: Affine = NORTH_UP) -> list[shapely.Polygon]:
+    """GDAL's own polygons of the whole array, the oracle."""
+    found = shapes(changed.astype("uint8"), mask=changed, connectivity=4, transform=transform)
+    return [shape(polygon) for polygon, _ in found]
+
+
+def first_pixel(polygon: shapely.Polygon) -> tuple[float, float]:
+    points = shapely.get_coordinates(polygon.exterior)
+    top = points[:, 1].max()
+    return -top, points[points[:, 1] == top, 0].min()
+
+
+def assert_same_polygons(ours: npt.NDArray[Any], theirs: list[shapely.Polygon]) -> None:
+    """Equal corner by corner; a ring may begin elsewhere and run the other way."""
+    assert len(ours) == len(theirs)
+    expected = shapely.normalize(np.array(sorted(theirs, key=first_pixel), dtype=object))
+    for one, two in zip(shapely.normalize(np.asarray(ours)), expected, strict=True):
+        assert one.equals_exact(two, 1e-6), (one.wkt, two.wkt)
+
+
+PICTURES = {
+    # regime: picture
+    "one pixel": ["#"],
+    "nothing": ["..", ".."],
+    "everything": ["###", "###", "###"],
+    "corner touch of two regions": ["#.", ".#"],
+    "corner touch, the other way": [".#", "#."],
+    "hole": ["###", "#.#", "###"],
+    "hole across strips": ["#####", "#...#", "#...#", "#...#", "#####"],
+    "hole that touches the outside by a corner": ["###.", "#.##", "####"],
+    "one region meets itself by a corner": ["###", "#.#", ".##", "###"],
+    "two holes that meet by a corner": ["####", "#.##", "##.#", "####"],
+    "island in a hole": ["#####", "#...#", "#.#.#", "#...#", "#####"],
+    "island that touches the hole's corner": ["#####", "##..#", "#.#.#", "#...#", "#####"],
+    "hole in an island in a hole": [
+        "#########",
+        "#.......#",
+        "#.#####.#",
+        "#.#...#.#",
+        "#.#.#.#.#",
+        "#.#...#.#",
+        "#.#####.#",
+        "#.......#",
+        "#########",
+    ],
+    "joined below": ["#.#.#", "#.#.#", "#.#.#", "#####"],
+    "joined above": ["#####", "#.#.#", "#.#.#", "#.#.#"],
+    "joined in two steps": ["#.#.#", "#.###", "#.#..", "###.."],
+    "spiral": ["#######", "......#", "#####.#", "#...#.#", "#.###.#", "#.....#", "#######"],
+    "apart for good": ["#.#", "...", "#.#", "...", "#.#"],
+    "all four borders": ["##.##", "#...#", ".....", "#...#", "##.##"],
+    "chessboard": ["#.#.#.", ".#.#.#", "#.#.#.", ".#.#.#"],
+}
+
+
+@pytest.mark.parametrize("heights", [[100], [1], [2], [3], [1, 2]], ids=str)
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
+def test_pictures(picture: list[str], heights: list[int]) -> None:
+    changed = np.array([[c == "#" for c in line] for line in picture])
+    table = find(changed.astype("f4"), changed, heights, grid_for(changed))
+    assert shapely.is_valid(table["geometry"].to_numpy()).all()
+    assert_same_polygons(table["geometry"].to_numpy(), whole(changed))
+
+
+changed_arrays = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
+    lambda size: st.one_of(
+        hnp.arrays(bool, size),
+        # mostly changed: regions that meet themselves, holes, islands
+        hnp.arrays(np.int8, size, elements=st.integers(0, 4)).map(lambda a: a > 0),
+        hnp.arrays(np.int8, size, elements=st.integers(0, 9)).map(lambda a: a > 3),
+    )
+)
+TRANSFORMS = [
+    NORTH_UP,
+    Affine(10, 0, 500_000, 0, 10, 4_200_000),  # south up
+    Affine(8.66, 3.5, 500_000, 5.0, -6.06, 4_200_000),  # turned by 30 degrees
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(changed_arrays, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.sampled_from(TRANSFORMS))
+def test_strips_give_what_the_whole_array_gives(
+    changed: npt.NDArray[Any], heights: list[int], transform: Affine
+) -> None:
+    prob = np.random.default_rng(changed.size).random(changed.shape, dtype=np.float32)
+    grid = grid_for(changed, transform)
+    striped = find(prob, changed, heights, grid)
+    at_once = find(prob, changed, [changed.shape[0]], grid)
+    # To the last bit, geometry and statistics alike.
+    pd.testing.assert_frame_equal(striped, at_once, check_exact=True)
+
+    polygons = striped["geometry"].to_numpy()
+    assert shapely.is_valid(polygons).all()
+    assert shapely.area(polygons).sum() == pytest.approx(changed.sum() * abs(transform.determinant))
+    if len(polygons) > 1:
+        assert shapely.union_all(polygons).area == pytest.approx(shapely.area(polygons).sum())
+    if transform == NORTH_UP:
+        assert_same_polygons(polygons, whole(changed))
+        assert all(shapely.is_ccw(shapely.get_exterior_ring(p)) for p in polygons)
+    else:
+        # the order is that of the pixels, which only a north-up grid has in common with coordinates
+        theirs = shapely.normalize(np.array(whole(changed, transform), dtype=object))
+        ours = shapely.normalize(polygons)
+        assert len(ours) == len(theirs)
+        for one in ours:
+            assert any(one.equals_exact(two, 1e-6) for two in theirs)
+
+
+def test_statistics_are_those_of_the_pixels_inside() -> None:
+    rng = np.random.default_rng(5)
+    prob = rng.random((40, 50), dtype=np.float32)
+    changed = prob >= 0.4
+    table = find(prob, changed, [7], grid_for(prob))
+    labels = np.zeros(prob.shape, int)
+    for number, polygon in zip(table["id"], table["geometry"], strict=True):
+        inside = rasterio.features.geometry_mask([polygon], prob.shape, NORTH_UP, invert=True)
+        assert not labels[inside].any()
+        labels[inside] = number
+    assert (labels > 0).tolist() == changed.tolist()
+    # in the order of the first pixel
+    numbers = labels[labels > 0]
+    _, first = np.unique(numbers, return_index=True)
+    assert (np.diff(first) > 0).all()
+    assert table["id"].tolist() == list(range(1, len(table) + 1))
+    for line in table.itertuples():
+        values = prob[labels == line.id].astype(float)
+        assert line.n_pixels == values.size
+        assert (line.p_min, line.p_max) == (values.min(), values.max())
+        expected = np.quantile(values, [0.25, 0.5, 0.75])
+        np.testing.assert_allclose([line.p_q25, line.p_q50, line.p_q75], expected, rtol=1e-12)
+        assert line.p_mean == pytest.approx(values.mean(), rel=1e-12)
+        centroid = line.geometry.centroid
+        assert (line.centroid_x, line.centroid_y) == pytest.approx((centroid.x, centroid.y), abs=1e-4)
+
+
+def test_a_mean_never_leaves_the_range_of_the_values() -> None:
+    prob = np.full((3, 7), 0.9, dtype=np.float32)
+    table = find(prob, prob > 0.5, [2], grid_for(prob))
+    assert table["p_min"][0] == table["p_mean"][0] == table["p_q50"][0] == table["p_max"][0]
+
+
+def geodesic(polygon: shapely.Polygon, crs: Any) -> tuple[float, float]:
+    """Area and perimeter by another way: geodesic polygon with many points along each side."""
+    dense = shapely.segmentize(polygon, polygon.length / 4000)
+    crs = pyproj.CRS.from_user_input(crs)
+    to_lonlat = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+    lonlat = shapely.transform(dense, to_lonlat.transform, interleaved=False)
+    geod = crs.get_geod()
+    area, _ = geod.geometry_area_perimeter(lonlat)  # its perimeter leaves the holes out
+    return abs(area), geod.geometry_length(lonlat.boundary)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        # regime
+        pytest.param("EPSG:4326", Affine(1e-4, 0, 13.3, 0, -1e-4, 52.6), id="degrees"),
+        pytest.param("EPSG:4326", Affine(1e-4, 0, 25.0, 0, -1e-4, 71.2), id="degrees, far north"),
+        pytest.param("EPSG:4326", Affine(0.05, 0, -170.0, 0, -0.05, 66.0), id="degrees, coarse"),
+        pytest.param("EPSG:32633", NORTH_UP, id="UTM"),
+        pytest.param("EPSG:32633", Affine(0.5, 0, 166_000, 0, -0.5, 4_200_000), id="UTM, zone border"),
+        pytest.param("EPSG:3857", Affine(10, 0, 1_500_000, 0, -10, 8_400_000), id="web mercator at 60 N"),
+        pytest.param("EPSG:3857", Affine(500, 0, 1_500_000, 0, -500, 8_400_000), id="web mercator, coarse"),
+        pytest.param("EPSG:2263", Affine(3, 0, 980_000, 0, -3, 200_000), id="feet"),
+        pytest.param("EPSG:3413", Affine(100, 0, -2_000, 0, -100, 2_000), id="around the north pole"),
+        pytest.param("EPSG:3832", Affine(100, 0, 3_336_000, 0, -100, 900_000), id="across the date line"),
+        pytest.param("EPSG:32633", TRANSFORMS[2], id="rotated"),
+        pytest.param(
+            "EPSG:4326",
+            Affine(9.4e-5, 3.42e-5, 13, 3.42e-5, -9.4e-5, 52),
+            id="rotated degrees",
+        ),
+    ],
+)
+def test_areas_and_perimeters_are_geodesic(tmp_path: Path, crs: str, transform: Affine) -> None:
+    changed = np.zeros((60, 90), bool)
+    changed[2:20, 3:40] = True
+    changed[5:9, 10:30] = False  # a hole
+    changed[30, 5:85] = True  # long and thin, one side straight and the other with teeth
+    changed[29, 5:85:2] = True
+    changed[40:58, 50:88] = np.random.default_rng(1).random((18, 38)) > 0.3
+    prob = save(tmp_path / "prob.tif", changed.astype("f4"), crs=crs, transform=transform)
+    summary = polygonize(prob, tmp_path / "out.gpkg", threshold=0.5)
+    frame = geopandas.read_file(tmp_path / "out.gpkg")
+    assert len(frame) > 3
+    for line in frame.itertuples():
+        area, perimeter = geodesic(line.geometry, crs)
+        assert line.area_m2 == pytest.approx(area, rel=1e-3)
+        assert line.perimeter_m == pytest.approx(perimeter, rel=1e-3)
+    assert summary.area_m2 == pytest.approx(frame["area_m2"].sum())
+
+
+def test_web_mercator_areas_are_not_those_of_the_map(tmp_path: Path) -> None:
+    transform = Affine(10, 0, 0, 0, -10, 8_399_738)  # 60 degrees north: scale 2, area 4
+    prob = save(tmp_path / "prob.tif", np.ones((5, 5), "f4"), crs="EPSG:3857", transform=transform)
+    assert polygonize(prob, tmp_path / "o.gpkg", threshold=0.5).area_m2 == pytest.approx(2500 / 4, rel=0.01)
+
+
+def test_the_whole_earth_has_its_area(tmp_path: Path) -> None:
+    prob = save(
+        tmp_path / "prob.tif",
+        np.ones((180, 360), "f4"),
+        crs="EPSG:4326",
+        transform=Affine(1, 0, -180, 0, -1, 90),
+    )
+    summary = polygonize(prob, tmp_path / "out.gpkg", threshold=0.5)
+    assert summary.area_m2 == pytest.approx(5.10065622e14, rel=1e-3)
+
+
+def test_a_crs_without_ellipsoid_is_measured_in_its_plane(tmp_path: Path) -> None:
+    local = 'LOCAL_CS["site grid",UNIT["foot",0.3048],AXIS["x",EAST],AXIS["y",NORTH]]'
+    prob = save(
+        tmp_path / "prob.tif", np.ones((4, 6), "f4"), crs=CRS.from_wkt(local), transform=Affine.scale(2, -2)
+    )
+    summary = polygonize(prob, tmp_path / "out.gpkg", threshold=0.5)
+    assert summary.area_m2 == pytest.approx(24 * (2 * 0.3048) ** 2)
+    assert geopandas.read_file(tmp_path / "out.gpkg")["perimeter_m"][0] == pytest.approx(20 * 2 * 0.3048)
+
+
+def picture(tmp_path: Path, **kw: Any) -> Path:
+    """Two changes (6 and 1 pixels), two invalid pixels, on a 4 x 5 grid."""
+    prob = np.zeros((4, 5), "f4")
+    prob[0:2, 0:3] = [[0.5, 0.6, 0.7], [0.8, 0.9, 1.0]]
+    prob[3, 4] = 0.75
+    prob[2, 0:2] = np.nan
+    return save(tmp_path / "a_prob.tif", prob, **kw)
+
+
+def test_layer(tmp_path: Path) -> None:
+    out = tmp_path / "a_changes.gpkg"
+    summary = polygonize(
+        picture(tmp_path), out, threshold=0.5, date_before="2019-05-01", date_after="2020-05-01"
+    )
+    assert (summary.count, summary.n_pixels, summary.changed_share) == (2, 7, 7 / 18)
+    assert pyogrio.list_layers(out).tolist() == [[LAYER, "Polygon"]]
+    frame = geopandas.read_file(out)  # warnings are errors here
+    assert tuple(frame.columns) == (*COLUMNS, "geometry")
+    assert frame.crs == "EPSG:32633"
+    assert frame["n_pixels"].tolist() == [6, 1]
+    assert frame["date_before"].tolist() == ["2019-05-01"] * 2
+    assert frame["date_after"].tolist() == ["2020-05-01"] * 2
+    assert frame["p_mean"].tolist() == pytest.approx([0.75, 0.75])
+    assert summary.area_m2 == pytest.approx(700, rel=2e-3)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_unknown_dates_are_null(tmp_path: Path) -> None:
+    polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=0.5)
+    assert geopandas.read_file(tmp_path / "o.gpkg")[["date_before", "date_after"]].isna().all(axis=None)
+
+
+def test_at_the_threshold_is_changed(tmp_path: Path) -> None:
+    # 0.7 is stored as a float32 a little off; the user's 0.7 means that one.
+    assert polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=0.7).n_pixels == 5
+
+
+def test_small_polygons_are_dropped(tmp_path: Path) -> None:
+    summary = polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=0.5, min_area=150)
+    assert (summary.count, summary.n_pixels) == (1, 6)
+    assert geopandas.read_file(tmp_path / "o.gpkg")["id"].tolist() == [1]
+
+
+@pytest.mark.parametrize("case", ["nothing changed", "nothing valid", "all too small"])
+def test_no_polygon_is_a_layer_with_all_columns(tmp_path: Path, case: str) -> None:
+    value = np.nan if case == "nothing valid" else 0.9 if case == "all too small" else 0.1
+    prob = save(tmp_path / "p.tif", np.full((20, 20), value, "f4"))
+    out = tmp_path / "o.gpkg"
+    summary = polygonize(prob, out, threshold=0.5, min_area=1e9)
+    assert summary == vectorize.PolygonSummary(0, 0.0, 0, 0.0)
+    frame = geopandas.read_file(out)
+    assert tuple(frame.columns) == (*COLUMNS, "geometry")
+    assert frame.crs == "EPSG:32633"
+    assert len(frame) == 0
+    info, full = pyogrio.read_info(out), tmp_path / "full.gpkg"
+    polygonize(picture(tmp_path), full, threshold=0.5)
+    assert info["geometry_type"] == "Polygon"
+    assert info["ogr_types"] == pyogrio.read_info(full)["ogr_types"]
+
+
+@pytest.mark.parametrize("shape_", [(1, 1), (1, 500), (500, 1), (5, 5)])
+def test_odd_sizes(tmp_path: Path, shape_: tuple[int, int]) -> None:
+    summary = polygonize(save(tmp_path / "p.tif", np.ones(shape_, "f4")), tmp_path / "o.gpkg", threshold=0.5)
+    assert (summary.count, summary.n_pixels, summary.changed_share) == (1, shape_[0] * shape_[1], 1.0)
+
+
+def test_files_are_read_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prob = np.random.default_rng(2).random((100, 37), dtype=np.float32)
+    source = save(tmp_path / "p.tif", prob)
+    polygonize(source, tmp_path / "one.gpkg", threshold=0.4)
+    monkeypatch.setattr(vectorize, "BLOCK_SIZE", 16)
+    monkeypatch.setattr(vectorize, "STRIP_PIXELS", 1)
+    assert len(list(vectorize.strips(Grid(UTM, NORTH_UP, 100, 37)))) == 7
+    polygonize(source, tmp_path / "two.gpkg", threshold=0.4)
+    assert (tmp_path / "one.gpkg").read_bytes() == (tmp_path / "two.gpkg").read_bytes()
+
+
+def test_other_kinds_of_not_valid(tmp_path: Path) -> None:
+    """A nodata value instead of NaN, in whole numbers."""
+    prob = np.array([[1, 1, 255], [0, 255, 255]], "uint8")
+    summary = polygonize(save(tmp_path / "p.tif", prob, nodata=255), tmp_path / "o.gpkg", threshold=0.5)
+    assert (summary.n_pixels, summary.changed_share) == (2, 2 / 3)
+
+
+def test_bytes_are_reproducible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2001-01-01T00:00:00.000Z"})
+    try:
+        prob = picture(tmp_path)
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            polygonize(
+                prob, tmp_path / name / "o.gpkg", threshold=0.5, date_after="2020-05-01T10:00:00+02:00"
+            )
+        assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") == "2001-01-01T00:00:00.000Z"
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+    one = (tmp_path / "one" / "o.gpkg").read_bytes()
+    assert one == (tmp_path / "two" / "o.gpkg").read_bytes()
+    assert b"2020-05-01T08:00:00.000Z" in one
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    polygonize(prob, tmp_path / "o.gpkg", threshold=0.5, date_after="2020-05-01")
+    assert b"1970-01-02T00:00:00.000Z" in (tmp_path / "o.gpkg").read_bytes()
+    assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None
+
+
+def test_an_odd_date_is_kept_as_it_is(tmp_path: Path) -> None:
+    polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=0.5, date_after="spring 2020")
+    assert set(geopandas.read_file(tmp_path / "o.gpkg")["date_after"]) == {"spring 2020"}
+
+
+def test_several_threads_write_at_once(tmp_path: Path) -> None:
+    prob = picture(tmp_path)
+    failed: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            polygonize(prob, tmp_path / f"{number}.gpkg", threshold=0.5, date_after=f"20{10 + number}-01-01")
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    for number in range(4):
+        assert f"20{10 + number}-01-01T00:00:00.000Z".encode() in (tmp_path / f"{number}.gpkg").read_bytes()
+
+
+def test_an_older_file_is_replaced(tmp_path: Path) -> None:
+    prob, out = picture(tmp_path), tmp_path / "o.gpkg"
+    polygonize(prob, out, threshold=0.5)
+    polygonize(prob, out, threshold=0.95)
+    assert geopandas.read_file(out)["n_pixels"].tolist() == [1]
+
+
+@pytest.mark.parametrize("threshold", [0, -0.1, 1.1, float("nan")])
+def test_threshold_out_of_range(tmp_path: Path, threshold: float) -> None:
+    with pytest.raises(ConfigError, match=r"threshold .* is not a probability"):
+        polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=threshold)
+
+
+@pytest.mark.parametrize("min_area", [-1, float("nan"), float("inf")])
+def test_smallest_area_out_of_range(tmp_path: Path, min_area: float) -> None:
+    with pytest.raises(ConfigError, match="smallest area"):
+        polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=0.5, min_area=min_area)
+
+
+def test_a_raster_that_is_no_probability(tmp_path: Path) -> None:
+    prob = save(tmp_path / "after.tif", np.full((4, 4), 1200, "uint16"))
+    with pytest.raises(BandError, match=r"after\.tif: band 1 is no change probability.*1200"):
+        polygonize(prob, tmp_path / "o.gpkg", threshold=0.5)
+    assert not (tmp_path / "o.gpkg").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(RasterOpenError, match="no such file"):
+        polygonize(tmp_path / "none.tif", tmp_path / "o.gpkg", threshold=0.5)
+    prob = save(tmp_path / "p.tif", np.ones((4, 4), "f4"), crs=None)
+    with pytest.raises(GridError, match="no coordinate reference system"):
+        polygonize(prob, tmp_path / "o.gpkg", threshold=0.5)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"nowhere.*o\.gpkg: cannot be written"):
+        polygonize(picture(tmp_path), tmp_path / "nowhere" / "o.gpkg", threshold=0.5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_folder(tmp_path: Path) -> None:
+    prob, folder = picture(tmp_path), tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    with pytest.raises(OutputError, match=r"o\.gpkg: cannot be written"):
+        polygonize(prob, folder / "o.gpkg", threshold=0.5)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from geocd.errors import OutputError
+from geocd.vectorize import polygonize
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing past the limit fails, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    polygonize(Path(sys.argv[1]), Path(sys.argv[2]), threshold=0.5)
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="POSIX limits")
+@pytest.mark.parametrize("limit", [0, 20_000, 100_000, 200_000])
+def test_full_disk(tmp_path: Path, limit: int) -> None:
+    """At every stage: the first page, the tables, the rows, the closing."""
+    prob = save(tmp_path / "p.tif", np.random.default_rng(0).random((100, 100), dtype=np.float32))
+    out = tmp_path / "results" / "o.gpkg"
+    out.parent.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(prob), str(out), str(limit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{out}: cannot be written" in done.stdout
+    assert list(out.parent.iterdir()) == []
+
+
+def test_many_polygons_in_little_time(tmp_path: Path) -> None:
+    """A megapixel with thousands of polygons: seconds would show here as tens of them."""
+    rng = np.random.default_rng(0)
+    prob = np.kron(rng.random((250, 250), dtype=np.float32), np.ones((4, 4), np.float32))
+    started = os.times()
+    summary = polygonize(save(tmp_path / "p.tif", prob), tmp_path / "o.gpkg", threshold=0.85)
+    ended = os.times()
+    assert summary.count > 3000
+    assert ended.user + ended.system - started.user - started.system < 10
