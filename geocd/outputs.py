@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -28,8 +29,14 @@ SUFFIXES = {
 
 def default_stem(before: str, after: str) -> Path:
     """Return ``<before>_<after>`` in the current folder, from the file names without extension."""
-    names = [Path(path.rstrip("/").rsplit("/", 1)[-1]).stem for path in (before, after)]
-    return Path("_".join(names))
+
+    def name(path: str) -> str:
+        if "://" in path:
+            path = path.partition("?")[0]  # the signature of a signed URL
+        # what follows the last separator, also inside an archive or a container (NETCDF:scene.nc:B04)
+        return Path(re.split(r"[/\\!:]", path.rstrip("/"))[-1]).stem
+
+    return Path(f"{name(before)}_{name(after)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +47,22 @@ class Outputs:
     ----------
     stem : pathlib.Path
         Folder and the beginning of every file name.
+
+    Raises
+    ------
+    OutputError
+        The stem names a folder and no file in it.
     """
 
     stem: Path
+
+    def __post_init__(self) -> None:
+        if self.stem.name in ("", ".."):
+            raise OutputError(
+                f"{self.stem}: there is no name for the outputs, only a folder. Give --output the beginning "
+                f"of their names too, for instance {self.stem / 'result'}",
+                path=str(self.stem),
+            )
 
     def path(self, key: str) -> Path:
         """Return the final path of one output, a key of ``SUFFIXES``."""
@@ -69,33 +89,47 @@ class Transaction:
     OutputExistsError
         A file exists and ``overwrite`` is false.
     OutputError
-        The folder does not exist or is not writable.
+        The folder does not exist or is not writable, or a folder stands where a file must go.
     """
 
     def __init__(self, outputs: Outputs, *, overwrite: bool = False) -> None:
         self.outputs = outputs
+        self._overwrite = overwrite
+        self._keep = False
         folder = outputs.stem.parent
-        if not folder.is_dir():
-            raise OutputError(
-                f"{folder}: no such folder for the outputs. Create it first, or choose another --output.",
-                path=str(folder),
-            )
-        existing = [path for path in outputs.paths().values() if path.exists()]
-        if existing and not overwrite:
-            raise OutputExistsError(
-                f"{existing[0]}: exists already"
-                + (f" (and {len(existing) - 1} more of this run's outputs)" if existing[1:] else "")
-                + ". Pass --overwrite to replace it, or choose another --output.",
-                paths=[str(path) for path in existing],
-            )
         try:
+            if not folder.is_dir():
+                raise OutputError(
+                    f"{folder}: no such folder for the outputs. Create it first, or choose another --output.",
+                    path=str(folder),
+                )
+            self._refuse_existing()
             self._folder = Path(tempfile.mkdtemp(prefix=f".{outputs.stem.name}-", dir=folder))
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(
                 f"{folder}: cannot write into this folder ({error.strerror}). Make it writable, or "
                 "choose another --output.",
                 path=str(folder),
             ) from error
+
+    def _refuse_existing(self) -> None:
+        existing = [path for path in self.outputs.paths().values() if _exists(path)]
+        for path in existing:
+            if path.is_dir() and not path.is_symlink():
+                raise OutputError(
+                    f"{path}: is a folder, and a file of this name must be written. Move it away, or choose "
+                    "another --output.",
+                    path=str(path),
+                )
+        if existing and not self._overwrite:
+            raise OutputExistsError(
+                f"{existing[0]}: exists already"
+                + (f" (and {len(existing) - 1} more of this run's outputs)" if existing[1:] else "")
+                + ". Pass --overwrite to replace it, or choose another --output.",
+                paths=[str(path) for path in existing],
+            )
 
     def path(self, key: str) -> Path:
         """Return where to write one output now; its file name is the final one."""
@@ -111,31 +145,48 @@ class Transaction:
 
         Raises
         ------
+        OutputExistsError
+            A file came to exist since the run began, and overwriting was not asked for.
         OutputError
             A file cannot be moved; those moved before it are taken back, older ones put back.
         """
+        self._refuse_existing()
         written = {key: path for key, path in self.outputs.paths().items() if self.path(key).exists()}
+        # Noted before each move: an interrupt may come between a move and the line after it.
         undo: list[tuple[Path, Path]] = []
         target = self.outputs.stem
         try:
             for key, target in self.outputs.paths().items():
-                if target.exists():  # also an old output that this run does not write again
+                if _exists(target):  # also an old output that this run does not write again
                     old = self._folder / f"old-{key}"
-                    target.replace(old)
                     undo.append((old, target))
+                    target.replace(old)
                 if key in written:
-                    self.path(key).replace(target)
                     undo.append((target, self.path(key)))
-        except OSError as error:
-            for now, then in reversed(undo):
-                now.replace(then)
+                    self.path(key).replace(target)
+        except BaseException as error:
+            self._undo(undo)
+            if not isinstance(error, OSError):
+                raise
+            kept = f" The older results are in {self._folder}." if self._keep else ""
             raise OutputError(
                 f"{target}: cannot be put in place ({error.strerror}). Close the programs that hold "
-                "the file, check the folder's permissions, and run again.",
+                f"the file, check the folder's permissions, and run again.{kept}",
                 path=str(target),
+                kept=str(self._folder) if self._keep else None,
             ) from error
         self._sync()
         return written
+
+    def _undo(self, moves: list[tuple[Path, Path]]) -> None:
+        """Take moves back, the last one first; an old result that cannot be put back is not deleted."""
+        for now, then in reversed(moves):
+            if not _exists(now):
+                continue  # the move that failed
+            try:
+                now.replace(then)
+            except OSError:
+                self._keep = self._keep or now.parent == self._folder
 
     def _sync(self) -> None:
         """Ask the system to keep the renames across a power cut, where it can."""
@@ -159,4 +210,10 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if not self._keep:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _exists(path: Path) -> bool:
+    """Tell whether the name is taken, be it by a link that leads nowhere."""
+    return path.exists() or path.is_symlink()
