@@ -7,6 +7,7 @@ the classical detectors that every learned one must beat, and they are part of t
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -175,6 +176,11 @@ class Cva:
 
     margin = smoothing_margin(SIGMA)
 
+    @property
+    def least(self) -> float:
+        """Smallest threshold, whatever the histogram says: what rounding of 8-bit values may leave."""
+        return 0.05
+
     @classmethod
     def fit(cls, chips: Sequence[Chip]) -> Cva:
         """Take mean and deviation of each band and date (of all values, as the textbook does)."""
@@ -194,6 +200,11 @@ class IrMadDistance:
 
     margin = smoothing_margin(SIGMA)
 
+    @property
+    def least(self) -> float:
+        """Smallest threshold, whatever the histogram says: the distance expected where nothing changed."""
+        return math.log1p(math.sqrt(len(self.irmad.variance)))
+
     @classmethod
     def fit(cls, chips: Sequence[Chip]) -> IrMadDistance:
         """Fit the canonical variates to the jointly valid pixels of a sample."""
@@ -203,11 +214,6 @@ class IrMadDistance:
         """Return the distance, ``(height, width)`` float32, no unit."""
         chi = self.irmad.chi(chip.before, chip.after)
         return smooth(np.log1p(chi), chip.valid, SIGMA)
-
-
-#: Distances below this are no change whatever the histogram says: a hundredth of a scene deviation is
-#: less than the rounding of 8-bit values.
-LEAST_DISTANCE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +236,7 @@ class ClassicalDetector:
         kind: type[Cva | IrMadDistance] = Cva if method == "cva" else IrMadDistance
         distance = kind.fit(chips)
         values = np.concatenate([distance.distance(chip)[chip.valid] for chip in chips])
-        return cls(distance, max(otsu(values), LEAST_DISTANCE))
+        return cls(distance, max(otsu(values), distance.least))
 
     @property
     def margin(self) -> int:

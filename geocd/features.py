@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -154,7 +155,10 @@ class ClassResidual:
         """Fit to samples in rows: ``(n, context)``, ``(n, bands)`` and ``(n, bands)``."""
         count = min(CLASSES, len(context))
         start = np.random.default_rng(seed).choice(len(context), count, replace=False)
-        centres = np.asarray(vq.kmeans2(context, context[start], iter=15, minit="matrix")[0], np.float32)
+        with warnings.catch_warnings():
+            # Of equal places (a constant image) some classes stay empty; their fit is the ridge alone.
+            warnings.filterwarnings("ignore", message="One of the clusters is empty")
+            centres = vq.kmeans2(context, context[start], iter=15, minit="matrix")[0].astype(np.float32)
         label = vq.vq(context, centres)[0]
         bands = target.shape[1]
         padded = np.concatenate([source, np.ones((len(source), 1), np.float32)], axis=1).astype(np.float64)

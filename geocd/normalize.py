@@ -117,8 +117,8 @@ class BandScale:
             low, high = np.where(spread, tight_low, low), np.where(spread, tight_high, high)
         clipped = np.clip(values, low[:, None], high[:, None])
         mean, std = clipped.mean(axis=1), clipped.std(axis=1)
-        # A constant band has a standard deviation of rounding errors, not of zero.
-        varies = std > 1e-7 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny)
+        # A constant band has a standard deviation of float64 rounding errors, not of zero.
+        varies = std > 1e-12 * np.maximum(np.abs(mean), 1e-300)
         gain = np.where(varies, 1 / np.where(varies, std, 1), 0.0)
         return cls(low, high, mean, gain)
 

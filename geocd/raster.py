@@ -23,6 +23,7 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 import rasterio.warp
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError, RasterioIOError
@@ -480,7 +481,7 @@ def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what GDAL and the system raise while writing ``path`` into :class:`OutputError`."""
     try:
         yield
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         if isinstance(error, OutputError | RasterReadError | RasterOpenError):
             raise
         raise OutputError(
@@ -630,7 +631,7 @@ class ProbWriter:
 
     def abort(self) -> None:
         """Close the temporary file, whatever state it is in; its folder is deleted by the caller."""
-        with contextlib.suppress(RasterioError, OSError):
+        with contextlib.suppress(RasterioError, CPLE_BaseError, OSError):
             self._dataset.close()
 
 

@@ -58,12 +58,22 @@ def test_a_constant_band_becomes_zero_not_nan() -> None:
     assert (x2 == 0).all()
 
 
-def test_an_object_on_a_constant_background_survives_the_clipping() -> None:
-    after = np.zeros((1, 50, 50), np.float32)
-    after[:, :3, :3] = 100  # 0.4 %, beyond both percentiles
-    pair = chip(np.zeros_like(after), after)
-    _, x2 = Radiometry.fit([pair]).apply(pair)
+def test_objects_on_a_constant_background_survive_the_clipping() -> None:
+    before, after = np.zeros((2, 1, 50, 50), np.float32)
+    before[:, -3:, -3:] = after[:, :3, :3] = 100  # 0.4 %, beyond both percentiles
+    pair = chip(before, after)
+    x1, x2 = Radiometry.fit([pair]).apply(pair)
     assert x2[0, 1, 1] > 5
+    assert x1[0, -1, -1] > 5
+
+
+def test_a_band_that_is_constant_in_one_date_says_nothing(scene: np.ndarray) -> None:
+    flat = scene.copy()
+    flat[1] = 7
+    x1, x2 = Radiometry.fit([chip(flat, scene)]).apply(chip(flat, scene))
+    assert (x1[1] == 0).all()
+    assert (x2[1] == 0).all()
+    assert np.allclose(x1[0], x2[0])
 
 
 def test_large_offsets_keep_their_precision() -> None:

@@ -26,9 +26,9 @@
         </layer>
         <layer class="SimpleLine" enabled="1" locked="0" pass="0">
           <Option type="Map">
-            <Option name="line_color" type="QString" value="20,20,20,200"/>
+            <Option name="line_color" type="QString" value="20,20,20,190"/>
             <Option name="line_style" type="QString" value="solid"/>
-            <Option name="line_width" type="QString" value="0.7"/>
+            <Option name="line_width" type="QString" value="0.8"/>
             <Option name="line_width_unit" type="QString" value="MM"/>
             <Option name="joinstyle" type="QString" value="miter"/>
             <Option name="capstyle" type="QString" value="square"/>
@@ -43,7 +43,7 @@
           <Option type="Map">
             <Option name="line_color" type="QString" value="255,225,80,255"/>
             <Option name="line_style" type="QString" value="solid"/>
-            <Option name="line_width" type="QString" value="0.36"/>
+            <Option name="line_width" type="QString" value="0.46"/>
             <Option name="line_width_unit" type="QString" value="MM"/>
             <Option name="joinstyle" type="QString" value="miter"/>
             <Option name="capstyle" type="QString" value="square"/>
@@ -71,9 +71,9 @@
         </layer>
         <layer class="SimpleLine" enabled="1" locked="0" pass="0">
           <Option type="Map">
-            <Option name="line_color" type="QString" value="20,20,20,200"/>
+            <Option name="line_color" type="QString" value="20,20,20,190"/>
             <Option name="line_style" type="QString" value="solid"/>
-            <Option name="line_width" type="QString" value="0.7"/>
+            <Option name="line_width" type="QString" value="0.8"/>
             <Option name="line_width_unit" type="QString" value="MM"/>
             <Option name="joinstyle" type="QString" value="miter"/>
             <Option name="capstyle" type="QString" value="square"/>
@@ -88,7 +88,7 @@
           <Option type="Map">
             <Option name="line_color" type="QString" value="255,160,50,255"/>
             <Option name="line_style" type="QString" value="solid"/>
-            <Option name="line_width" type="QString" value="0.36"/>
+            <Option name="line_width" type="QString" value="0.46"/>
             <Option name="line_width_unit" type="QString" value="MM"/>
             <Option name="joinstyle" type="QString" value="miter"/>
             <Option name="capstyle" type="QString" value="square"/>
@@ -116,9 +116,9 @@
         </layer>
         <layer class="SimpleLine" enabled="1" locked="0" pass="0">
           <Option type="Map">
-            <Option name="line_color" type="QString" value="20,20,20,200"/>
+            <Option name="line_color" type="QString" value="20,20,20,190"/>
             <Option name="line_style" type="QString" value="solid"/>
-            <Option name="line_width" type="QString" value="0.7"/>
+            <Option name="line_width" type="QString" value="0.8"/>
             <Option name="line_width_unit" type="QString" value="MM"/>
             <Option name="joinstyle" type="QString" value="miter"/>
             <Option name="capstyle" type="QString" value="square"/>
@@ -133,7 +133,7 @@
           <Option type="Map">
             <Option name="line_color" type="QString" value="240,65,80,255"/>
             <Option name="line_style" type="QString" value="solid"/>
-            <Option name="line_width" type="QString" value="0.36"/>
+            <Option name="line_width" type="QString" value="0.46"/>
             <Option name="line_width_unit" type="QString" value="MM"/>
             <Option name="joinstyle" type="QString" value="miter"/>
             <Option name="capstyle" type="QString" value="square"/>
@@ -161,9 +161,9 @@
         </layer>
         <layer class="SimpleLine" enabled="1" locked="0" pass="0">
           <Option type="Map">
-            <Option name="line_color" type="QString" value="20,20,20,200"/>
+            <Option name="line_color" type="QString" value="20,20,20,190"/>
             <Option name="line_style" type="QString" value="solid"/>
-            <Option name="line_width" type="QString" value="0.7"/>
+            <Option name="line_width" type="QString" value="0.8"/>
             <Option name="line_width_unit" type="QString" value="MM"/>
             <Option name="joinstyle" type="QString" value="miter"/>
             <Option name="capstyle" type="QString" value="square"/>
@@ -178,7 +178,7 @@
           <Option type="Map">
             <Option name="line_color" type="QString" value="205,20,175,255"/>
             <Option name="line_style" type="QString" value="solid"/>
-            <Option name="line_width" type="QString" value="0.36"/>
+            <Option name="line_width" type="QString" value="0.46"/>
             <Option name="line_width_unit" type="QString" value="MM"/>
             <Option name="joinstyle" type="QString" value="miter"/>
             <Option name="capstyle" type="QString" value="square"/>
