@@ -61,7 +61,7 @@ COLUMNS = (
 )
 
 #: Pixels read at a time, unless one row of blocks is more.
-STRIP_PIXELS = 2**23
+STRIP_PIXELS = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
