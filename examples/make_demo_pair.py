@@ -62,9 +62,9 @@ CROPS = ("wheat", "barley", "maize", "rape", "stubble", "soil", "meadow")
 
 # Band gains of the crops that look different at the second date; half of their fields do.
 SEASON = {
-    "wheat": (1.10, 1.06, 1.16, 0.90, 1.05, 1.10),
-    "maize": (0.93, 0.98, 0.90, 1.13, 0.96, 0.92),
-    "meadow": (1.05, 1.03, 1.08, 0.93, 1.04, 1.06),
+    "wheat": (1.16, 1.12, 1.35, 0.80, 1.12, 1.22),
+    "maize": (0.88, 0.97, 0.80, 1.28, 0.90, 0.82),
+    "meadow": (1.08, 1.05, 1.15, 0.88, 1.08, 1.12),
 }
 
 Array = npt.NDArray[np.float32]

@@ -1,0 +1,171 @@
+"""The files around the code agree with each other."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import geocd
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Where conda-forge has another name than PyPI.
+CONDA_NAMES = {"torch": "pytorch"}
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(comment_prefixes=("#",))
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def requirements(text: str) -> dict[str, str]:
+    """Split lines of ``name>=version`` into a dict."""
+    found = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, version = re.fullmatch(r"([a-z0-9-]+)(>=[\d.]+)", line).groups()  # type: ignore[union-attr]
+        found[name] = version
+    return found
+
+
+def test_environment_is_in_step_with_setup_cfg() -> None:
+    config = setup_cfg()
+    wanted = requirements(config["options"]["install_requires"])
+    wanted |= requirements(config["options.extras_require"]["test"])
+    wanted = {CONDA_NAMES.get(name, name): version for name, version in wanted.items()}
+    wanted["python"] = config["options"]["python_requires"]
+
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    entries = [entry for entry in environment["dependencies"] if isinstance(entry, str) and entry != "pip"]
+    assert requirements("\n".join(entries)) == wanted
+    assert environment["channels"] == ["conda-forge"], "mixing channels breaks GDAL"
+    assert {"pip": ["-e ."]} in environment["dependencies"]
+
+
+def test_constraints_fit_the_requirements() -> None:
+    wanted = requirements(setup_cfg()["options"]["install_requires"])
+    for line in (ROOT / "constraints.txt").read_text().split():
+        name, version = line.split("==")
+        least = wanted[name].removeprefix(">=")
+        assert [int(n) for n in version.split(".")] >= [int(n) for n in least.split(".")], line
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", ".ci/run"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_make_targets_in_the_documents_exist(document: str) -> None:
+    named = set(
+        re.findall(r"^\s*(?:\$ )?make ([a-z]+)|`make ([a-z]+)`", (ROOT / document).read_text(), re.MULTILINE)
+    )
+    names = {one or other for one, other in named}
+    assert names, "the document no longer says how to run anything"
+    assert names <= targets()
+
+
+def test_readme_tells_both_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "make demo" in text
+    assert "make test" in text
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_commands_in_the_readme_exist() -> None:
+    """Every `geocd <command> --option` of the README is one that the program knows."""
+    from geocd.cli import main
+
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    commands = re.findall(
+        r"^(?:\$ )?geocd ([a-z]+)(.*)$", "\n".join(code_blocks(text, "(?:sh|bash)?")), re.MULTILINE
+    )
+    assert {name for name, _ in commands} >= {"detect", "evaluate"}
+    for name, rest in commands:
+        command = main.commands[name]
+        known = {option for parameter in command.params for option in parameter.opts}
+        # A dash that begins a word is an option, up to a comment.
+        used = set(re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", rest.partition("#")[0]))
+        assert used <= known | {"--help"}, f"geocd {name}"
+
+
+def test_options_in_the_readme_s_table_exist() -> None:
+    from geocd.cli import main
+
+    text = (ROOT / "README.md").read_text()
+    known = {
+        option
+        for command in main.commands.values()
+        for parameter in command.params
+        for option in parameter.opts
+    }
+    used = set(re.findall(r"`(--[a-z][a-z-]*)", text))
+    assert used, "the README shows some options"
+    assert used <= known
+
+
+def test_python_of_the_readme_compiles() -> None:
+    blocks = code_blocks((ROOT / "README.md").read_text(), "python")
+    assert blocks
+    for block in blocks:
+        compile(block, "README.md", "exec")
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    for document in ROOT.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            if target.startswith("docs/images/"):
+                continue  # pictures come from a machine with QGIS
+            assert (ROOT / target).exists(), f"{document.name}: {target}"
+
+
+def test_version_is_in_the_changes() -> None:
+    assert f"## {geocd.__version__}" in (ROOT / "CHANGES.md").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_ci_runs_the_makefile() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    lines = script.read_text().splitlines()
+    assert [line for line in lines if line.startswith("make ")][-1] == "make test"
+
+
+def test_demo_pair(tmp_path: Path) -> None:
+    """The example makes what the README promises, and the same for one seed."""
+    import numpy as np
+    import rasterio
+
+    from geocd.raster import Pair
+
+    script = ROOT / "examples" / "make_demo_pair.py"
+    subprocess.run([sys.executable, "-W", "error", str(script), str(tmp_path)], check=True, timeout=300)
+    with Pair(tmp_path / "before.tif", tmp_path / "after.tif") as pair:
+        assert pair.band_names == ("B02", "B03", "B04", "B08", "B11", "B12")
+        assert pair.grid.shape == (600, 700)
+        chip = pair.read(pair.grid.window)
+    with rasterio.open(tmp_path / "truth.tif") as dataset:
+        truth = dataset.read(1)
+    assert set(np.unique(truth)) == {0, 1, 255}
+    assert 0.02 < (truth == 1).sum() / (truth != 255).sum() < 0.06
+    assert (truth[~chip.valid] == 255).all()
+    assert 0.9 < chip.valid.mean() < 0.99, "a corner is nodata"
+    # What changed differs more than what did not, and yet light and season differ everywhere.
+    difference = np.abs(np.log(chip.after + 1) - np.log(chip.before + 1)).mean(axis=0)
+    changed, same = difference[truth == 1], difference[(truth == 0) & chip.valid]
+    assert np.median(changed) > 2 * np.median(same)
+    assert np.median(same) > 0.05
+    assert np.quantile(same, 0.999) > np.quantile(changed, 0.05)
