@@ -31,7 +31,7 @@ from scipy import linalg, ndimage
 from scipy.cluster import vq
 
 from geocd.distances import IrMad
-from geocd.normalize import Radiometry
+from geocd.normalize import Radiometry, crops
 from geocd.raster import BoolArray, Chip
 
 FloatArray = npt.NDArray[np.float32]
@@ -57,8 +57,8 @@ PATTERN = 5.0
 #: this many metres (at most OBJECT_PIXELS pixels), which makes it smaller; OBJECT_GAIN makes up for that.
 OBJECT_METRES, OBJECT_PIXELS, OBJECT_GAIN = 9.0, 8.0, 0.15
 CLASSES = 8
-#: Valid pixels that the linear fits see.
-FIT_PIXELS = 60_000
+#: Pixels whose windows are computed for the fit, and the valid ones among them that the fit sees.
+FIT_AREA, FIT_PIXELS = 655_360, 60_000
 TRUNCATE = 3.0
 
 
@@ -255,9 +255,10 @@ class LinearFeatures:
         seed : int
             Seed of the subsample and of the classes.
         """
-        picks = _pick(chips, np.random.default_rng(seed))
         narrow = Radiometry.fit(chips)
         wide = Radiometry.fit(chips, IRMAD_PERCENTILES).select(colour[:3])
+        chips = crops(chips, FIT_AREA)
+        picks = _pick(chips, np.random.default_rng(seed))
         scaled = [_scale(chip, narrow, wide, colour[:3]) for chip in chips]
         band = list(colour)
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from rasterio.windows import Window
+
 from geocd.raster import Chip, Pair
 from geocd.tiling import Tiling
 
@@ -78,6 +80,38 @@ def sample_chips(pair: Pair, *, max_pixels: int = SAMPLE_PIXELS, chip_size: int 
     if not any(chip.valid.any() for chip in chips):
         raise pair.no_valid_pixel()
     return chips
+
+
+def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> list[Chip]:
+    """Cut a smaller sample with context out of a sample: evenly spread squares of ``size`` pixels.
+
+    Returns the chips as they are where they hold no more than ``max_pixels``; else enough squares with
+    valid pixels to reach it, in an order that depends on the sizes alone.
+    """
+    if sum(chip.valid.size for chip in chips) <= max_pixels:
+        return list(chips)
+    places = [
+        (chip, tile.window)
+        for chip in chips
+        for tile in Tiling(chip.valid.shape[0], chip.valid.shape[1], size, 0)
+    ]
+    found: list[Chip] = []
+    for index in _scattered(len(places)):
+        chip, window = places[index]
+        rows, cols = window.toslices()
+        valid = chip.valid[rows, cols]
+        if not valid.any():
+            continue
+        place = Window(
+            chip.window.col_off + window.col_off,
+            chip.window.row_off + window.row_off,
+            window.width,
+            window.height,
+        )
+        found.append(Chip(chip.before[:, rows, cols], chip.after[:, rows, cols], valid, place))
+        if sum(piece.valid.size for piece in found) >= max_pixels:
+            break
+    return found
 
 
 def valid_pixels(chips: Sequence[Chip]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

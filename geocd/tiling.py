@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -131,6 +132,9 @@ class Tiling:
         row, col = divmod(index, len(self.col_starts))
         height, width = self.tile_shape
         return Tile(row, col, Window(self.col_starts[col], self.row_starts[row], width, height))
+
+    def __iter__(self) -> Iterator[Tile]:
+        return (self[index] for index in range(len(self)))
 
     def weight(self, tile: Tile) -> npt.NDArray[np.float32]:
         """Return the blending weight of a tile, ``(height, width)``, in (0, 1]."""

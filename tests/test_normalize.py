@@ -10,7 +10,7 @@ import pytest
 from rasterio.windows import Window
 
 from geocd.errors import NoValidPixelError
-from geocd.normalize import BandScale, Radiometry, sample_chips
+from geocd.normalize import BandScale, Radiometry, crops, sample_chips
 from geocd.raster import Chip, Pair
 
 
@@ -117,3 +117,16 @@ def test_no_valid_pixel_is_an_error(make_pair: Callable[..., tuple[Path, Path]])
     before, after = make_pair(values, values, nodata=-9.0)
     with Pair(before, after) as pair, pytest.raises(NoValidPixelError, match="no pixel is valid"):
         sample_chips(pair, max_pixels=1_000, chip_size=32)
+
+
+def test_crops_are_pieces_of_their_chips() -> None:
+    rows, cols = np.mgrid[:300, :500].astype(np.float32)
+    place = np.stack([rows, cols])
+    pieces = crops([chip(place, place)], 40_000, size=100)
+    assert sum(p.valid.size for p in pieces) == 40_000
+    for piece in pieces:
+        assert piece.before[0, 0, 0] == piece.window.row_off
+        assert piece.before[1, 0, 0] == piece.window.col_off
+    assert len({(p.window.row_off, p.window.col_off) for p in pieces}) == 4
+    whole = [chip(place, place)]
+    assert crops(whole, 300 * 500) == whole
