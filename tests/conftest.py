@@ -89,13 +89,19 @@ def write_raster_fixture(tmp_path: Path) -> WriteRaster:
 
 
 @pytest.fixture
-def make_pair(write_raster: WriteRaster) -> MakePair:
+def make_pair(write_raster: WriteRaster, tmp_path: Path) -> MakePair:
     """Write ``before.tif`` and ``after.tif``; options apply to both, ``after_*`` to the second alone."""
 
-    def make(before: npt.ArrayLike, after: npt.ArrayLike, **options: Any) -> tuple[Path, Path]:
+    def make(
+        before: npt.ArrayLike, after: npt.ArrayLike, *, folder: str = "", **options: Any
+    ) -> tuple[Path, Path]:
         second = {k.removeprefix("after_"): v for k, v in options.items() if k.startswith("after_")}
         both = {k: v for k, v in options.items() if not k.startswith("after_")}
-        return write_raster("before", before, **both), write_raster("after", after, **(both | second))
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return (
+            write_raster(f"{folder}/before" if folder else "before", before, **both),
+            write_raster(f"{folder}/after" if folder else "after", after, **(both | second)),
+        )
 
     return make
 
