@@ -72,7 +72,7 @@ def test_each_kind_of_change_is_seen_by_the_distance_made_for_it(kind: str, grou
 
 def test_a_class_that_changes_as_a_whole_is_not_unusual(ground: np.ndarray) -> None:
     rng = np.random.default_rng(3)
-    field = np.kron(rng.random((8, 9)) > 0.6, np.ones((20, 20))) > 0
+    field = np.kron(rng.random((8, 9)) > 0.85, np.ones((20, 20))) > 0
     before = ground.copy()
     before[:, field] = np.array([800, 900, 700, 4000])[:, None] + rng.normal(0, 60, (4, field.sum()))
     after = before.copy()
@@ -87,7 +87,7 @@ def test_a_class_that_changes_as_a_whole_is_not_unusual(ground: np.ndarray) -> N
         for name in ("image", "cc")
     }
     assert contrast["image"] > 3
-    assert contrast["cc"] < 0.3 * contrast["image"]
+    assert contrast["cc"] < 0.5 * contrast["image"]
 
 
 def test_the_distance_of_the_same_image_is_far_below_the_decision(ground: np.ndarray) -> None:
