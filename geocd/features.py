@@ -23,7 +23,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,26 +42,46 @@ Float64Array = npt.NDArray[np.float64]
 #: Weights of the sum, and the typical standard deviation of each distance over real pairs.
 WEIGHTS = {"image": 1.0, "ir": 1.0, "tx": 1.0, "gd": 0.7, "cc": 0.7, "ln": 0.4}
 TYPICAL_STD = {"image": 0.586, "ir": 0.331, "tx": 0.384, "gd": 0.099, "cc": 0.244, "ln": 0.406}
-#: A pair's own deviation counts as at least this share of the typical one. A pair in which nothing
-#: changed has small deviations; dividing by them would turn its noise into change.
-LEAST_STD = 0.7
+#: A pair's own deviation counts as between these shares of the typical one. A pair in which nothing
+#: changed has small deviations, and dividing by them would turn its noise into change; one in which half
+#: changed has large ones, and dividing by them would hide the change.
+STD_RANGE = (0.7, 1.6)
+#: No single distance counts for more than this many deviations, and the sum no more than GATE above that
+#: of the three distances with narrow windows: wide windows alone would draw a halo around each change.
+CAP, GATE = 4.0, 0.5
+NARROW = ("image", "ir", "cc")
+#: The zero of each distance is its median over the pixels below KEEP, found in so many rounds, so that a
+#: large change does not raise it.
+KEEP, ROUNDS = 1.2, 6
 #: IR-MAD looks at visible bands whose clipping is wider: its weights need the tails.
 IRMAD_PERCENTILES = (0.2, 99.8)
 IRMAD_MAX_CORRELATION = 0.97
 IRMAD_RIDGE = 1e-3
 #: Deviations of windows, in pixels: of the finished distances, of the two texture scales, of the
 #: gradient and its energy, of the local correlation.
-SMOOTH = 2.0
+SMOOTH = 1.5
 TEXTURE = (2.0, 5.0)
 GRADIENT, ENERGY = 2.0, 6.0
-PATTERN = 5.0
+PATTERN = 3.0
 #: Objects that people map are some metres wide: on finer pixels the sum is smoothed until its window is
-#: this many metres (at most OBJECT_PIXELS pixels), which makes it smaller; OBJECT_GAIN makes up for that.
-OBJECT_METRES, OBJECT_PIXELS, OBJECT_GAIN = 9.0, 8.0, 0.15
+#: this many metres (within OBJECT_PIXELS), which makes it smaller; OBJECT_GAIN makes up for that.
+OBJECT_METRES, OBJECT_PIXELS, OBJECT_GAIN = 9.0, (2.0, 8.0), 0.15
 CLASSES = 8
 #: Pixels whose windows are computed for the fit, and the valid ones among them that the fit sees.
-FIT_AREA, FIT_PIXELS = 655_360, 60_000
+FIT_AREA, FIT_PIXELS = 524_288, 60_000
 TRUNCATE = 3.0
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def parallel(function: Callable[[T], R], items: Sequence[T], jobs: int) -> list[R]:
+    """Return the function of every item, in order; scipy's filters release the interpreter lock."""
+    if jobs == 1 or len(items) == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(jobs, thread_name_prefix="geocd-fit") as pool:
+        return list(pool.map(function, items))
 
 
 def gaussian(values: FloatArray, sigma: float, valid: BoolArray | None = None) -> FloatArray:
@@ -216,8 +238,8 @@ class LinearFeatures:
     spectral, textural : IrMad
     forward, backward : ClassResidual
         After given before, and before given after.
-    median, scale : dict of float
-        Of each distance over the scene's sample.
+    centre, scale : dict of float
+        Zero and unit of each distance, from the scene's sample.
     object_sigma : float
         Deviation of the last window, in pixels; 0 for none.
     """
@@ -229,7 +251,7 @@ class LinearFeatures:
     textural: IrMad
     forward: ClassResidual
     backward: ClassResidual
-    median: dict[str, float]
+    centre: dict[str, float]
     scale: dict[str, float]
     object_sigma: float
 
@@ -241,6 +263,7 @@ class LinearFeatures:
         colour: Sequence[int],
         pixel_size: float | None,
         seed: int = 0,
+        jobs: int = 1,
     ) -> LinearFeatures:
         """Fit to a bounded sample of the scene.
 
@@ -254,19 +277,21 @@ class LinearFeatures:
             Metres; None where it is not known, which means no larger window.
         seed : int
             Seed of the subsample and of the classes.
+        jobs : int
+            Chips computed at a time; the result does not depend on it.
         """
         narrow = Radiometry.fit(chips)
         wide = Radiometry.fit(chips, IRMAD_PERCENTILES).select(colour[:3])
         chips = crops(chips, FIT_AREA)
         picks = _pick(chips, np.random.default_rng(seed))
-        scaled = [_scale(chip, narrow, wide, colour[:3]) for chip in chips]
+        scaled = parallel(lambda chip: _scale(chip, narrow, wide, colour[:3]), chips, jobs)
         band = list(colour)
 
         def rows(of: Callable[[_Scaled], FloatArray]) -> FloatArray:
             """The picked pixels of all chips, ``(n, channels)``."""
             parts = [
                 values.reshape(len(values), -1)[:, pick].T
-                for values, pick in zip(map(of, scaled), picks, strict=True)
+                for values, pick in zip(parallel(of, scaled, jobs), picks, strict=True)
             ]
             return np.concatenate(parts)
 
@@ -290,18 +315,31 @@ class LinearFeatures:
             textural=textural,
             forward=ClassResidual.fit(rows(lambda s: surroundings(s.z1)), before, after, seed),
             backward=ClassResidual.fit(rows(lambda s: surroundings(s.z2)), after, before, seed),
-            median=dict.fromkeys(WEIGHTS, 0.0),
+            centre=dict.fromkeys(WEIGHTS, 0.0),
             scale=dict.fromkeys(WEIGHTS, 1.0),
             object_sigma=object_sigma(pixel_size),
         )
-        found = [unscaled._terms(s) for s in scaled]
-        median, scale = {}, {}
-        for name, typical in TYPICAL_STD.items():
-            values = np.concatenate([t[name][s.valid] for t, s in zip(found, scaled, strict=True)])
-            median[name] = float(np.median(values))
-            # Between the pair's own deviation, which a large change widens, and the typical one.
-            scale[name] = math.sqrt(typical * max(float(values.std()), LEAST_STD * typical))
-        return dataclasses.replace(unscaled, median=median, scale=scale)
+        found = parallel(unscaled._terms, scaled, jobs)
+        values = {
+            name: np.concatenate([t[name][s.valid] for t, s in zip(found, scaled, strict=True)])
+            for name in WEIGHTS
+        }
+        # Between the pair's own deviation and the typical one.
+        scale = {
+            name: math.sqrt(typical * float(np.clip(values[name].std(), *(typical * np.array(STD_RANGE)))))
+            for name, typical in TYPICAL_STD.items()
+        }
+        fitted = dataclasses.replace(unscaled, scale=scale, centre=_medians(values))
+        for _ in range(ROUNDS):
+            distance = np.concatenate(
+                [fitted._sum(t, s.valid)[s.valid] for t, s in zip(found, scaled, strict=True)]
+            )
+            kept = distance < KEEP
+            if kept.mean() > 0.05:
+                fitted = dataclasses.replace(
+                    fitted, centre=_medians({name: v[kept] for name, v in values.items()})
+                )
+        return fitted
 
     @property
     def margin(self) -> int:
@@ -344,25 +382,37 @@ class LinearFeatures:
     def distance(self, chip: Chip) -> FloatArray:
         """Return the weighted mean of the scaled distances, ``(height, width)`` float32.
 
-        0 is the scene's median, 1 about one standard deviation of a typical pair above it.
+        0 is what most of the scene has, 1 about one standard deviation of a typical pair above it.
         """
-        terms = self.terms(chip)
-        total = np.zeros(chip.valid.shape, np.float32)
-        for name, weight in WEIGHTS.items():
-            total += np.float32(weight / self.scale[name]) * (terms[name] - np.float32(self.median[name]))
-        total /= np.float32(sum(WEIGHTS.values()))
+        return self._sum(self.terms(chip), chip.valid)
+
+    def _sum(self, terms: dict[str, FloatArray], valid: BoolArray) -> FloatArray:
+        scaled = {
+            name: np.minimum((terms[name] - self.centre[name]) / self.scale[name], CAP) for name in WEIGHTS
+        }
+
+        def mean(names: Iterable[str]) -> FloatArray:
+            names = tuple(names)
+            total = sum(WEIGHTS[name] * scaled[name] for name in names)
+            return np.asarray(total / sum(WEIGHTS[name] for name in names), np.float32)
+
+        distance: FloatArray = np.minimum(mean(WEIGHTS), GATE + mean(NARROW))
         if self.object_sigma <= 0:
-            return total
-        gain = (1 + self.object_sigma**2 / SMOOTH**2) ** OBJECT_GAIN
-        return gaussian(total * np.float32(gain), self.object_sigma, chip.valid)
+            return distance
+        gain = (1 + self.object_sigma**2 / OBJECT_PIXELS[0] ** 2) ** OBJECT_GAIN
+        return gaussian(distance * np.float32(gain), self.object_sigma, valid)
+
+
+def _medians(values: dict[str, FloatArray]) -> dict[str, float]:
+    return {name: float(np.median(v)) for name, v in values.items()}
 
 
 def object_sigma(pixel_size: float | None) -> float:
     """Return the deviation of the last window in pixels, on top of the windows of the distances."""
     if not pixel_size:
         return 0.0
-    wanted = min(max(OBJECT_METRES / pixel_size, SMOOTH), OBJECT_PIXELS)
-    return math.sqrt(wanted**2 - SMOOTH**2)
+    least, most = OBJECT_PIXELS
+    return math.sqrt(min(max(OBJECT_METRES / pixel_size, least), most) ** 2 - least**2)
 
 
 def _scale(chip: Chip, narrow: Radiometry, wide: Radiometry, visible: Sequence[int]) -> _Scaled:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-
 from rasterio.windows import Window
 
 from geocd.raster import Chip, Pair

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,19 @@ from geocd import losses
 from geocd.bands import colour_bands
 from geocd.config import MethodSettings
 from geocd.decision import logistic_prob
-from geocd.errors import DeviceError
-from geocd.features import LinearFeatures
+from geocd.errors import ConfigError, DeviceError
+from geocd.features import FIT_AREA, LinearFeatures, parallel
 from geocd.networks import (
+    CompactPair,
     ResidualGenerator,
     Vgg16Features,
+    embedded_weights,
     fetch_imagenet,
     initialise,
     load_weights,
     read_weights,
 )
-from geocd.normalize import Radiometry
+from geocd.normalize import Radiometry, crops
 from geocd.raster import Chip, Pair
 
 FloatArray = npt.NDArray[np.float32]
@@ -208,41 +210,234 @@ class ReferenceDetector:
 
 
 #: Distance at which the decision lies, and the slopes of the probability on both sides of it.
-DECISION, SLOPE_BELOW, SLOPE_ABOVE = 1.9, 4.0, 1.0
+DECISION, SLOPE_BELOW, SLOPE_ABOVE = 2.0, 4.0, 1.0
+#: What one unit of the networks' logit moves the distance, and how far the logit may go.
+LEARNED_WEIGHT, LOGIT_RANGE = 0.15, 6.0
+#: Chips of one optimisation step, and their side in pixels.
+BATCH, SIDE = 8, 96
+#: Weights of the loss: attachment 1, similarity and dissimilarity together, consistency.
+SIMILARITY_WEIGHT, CONSISTENCY_WEIGHT = 0.1, 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """A chip to learn from: what the networks see, and the distance that teaches them.
+
+    Attributes
+    ----------
+    x1, x2 : ndarray, (4, height, width), float32
+        Both dates, z-scored; 0 where not valid.
+    distance : ndarray, (height, width), float32
+        Closed-form distance, decided at ``DECISION``.
+    valid : ndarray, (height, width), bool
+    """
+
+    x1: FloatArray
+    x2: FloatArray
+    distance: FloatArray
+    valid: npt.NDArray[np.bool_]
+
+
+def lesson(features: LinearFeatures, chip: Chip) -> Lesson:
+    """Return what the networks see of a chip, and its distance."""
+    dates = []
+    for z in features.narrow.apply(chip):
+        seen = np.zeros((CompactPair.BANDS, *chip.valid.shape), np.float32)
+        seen[: len(features.colour)] = z[list(features.colour)]
+        dates.append(seen)
+    return Lesson(dates[0], dates[1], features.distance(chip), chip.valid)
+
+
+def draw(lessons: Sequence[Lesson], random: np.random.Generator, device: torch.device) -> list[Tensor]:
+    """Draw a batch: random squares of random lessons, turned and mirrored at random.
+
+    Returns
+    -------
+    list of Tensor
+        x1, x2 (N, 4, side, side), distance, valid (N, 1, side, side).
+    """
+    side = min(SIDE, *(min(one.valid.shape) for one in lessons))
+    batch: list[list[FloatArray]] = [[], [], [], []]
+    for _ in range(BATCH):
+        one = lessons[int(random.integers(len(lessons)))]
+        row, col = (int(random.integers(0, n - side + 1)) for n in one.valid.shape)
+        turns, mirror = int(random.integers(4)), bool(random.integers(2))
+        for place, values in enumerate((one.x1, one.x2, one.distance[None], one.valid[None])):
+            cut = np.rot90(values[:, row : row + side, col : col + side], turns, (1, 2))
+            batch[place].append(np.float32(cut[..., ::-1] if mirror else cut))  # type: ignore[arg-type]
+    return [torch.from_numpy(np.stack(values)).to(device) for values in batch]
+
+
+def loss(networks: CompactPair, batch: Sequence[Tensor], jitter: torch.Generator) -> Tensor:
+    """Return the similarity-dissimilarity loss of a batch for both networks, a scalar.
+
+    * In the image: the closed-form distance, with the margin at its decision, and the attachment of P to
+      the probability that it gives.
+    * In the features: D-FE's distances at three scales, in units of their null distance; pulled together
+      where P says no change, pushed apart to twice the null distance where it says change.
+    * Consistency: features of a date and of its copy in another light.
+
+    Both dates are seen in a light of their own, so that the networks learn content.
+    """
+    x1, x2, distance, valid = batch
+    light1 = losses.radiometric_jitter(x1, jitter, gain=0.15, offset=0.15) * valid
+    light2 = losses.radiometric_jitter(x2, jitter, gain=0.15, offset=0.15) * valid
+    features1, features2 = networks.extractor(light1), networks.extractor(light2)
+    prob = torch.sigmoid(networks.generator(features1, features2))  # (N, 1, side/2, side/2)
+
+    known = (losses.to_scale(valid, prob) > 0.5).to(prob.dtype)
+    scale = losses.to_scale(distance, prob) - DECISION
+    prior = torch.sigmoid(torch.where(scale < 0, SLOPE_BELOW * scale, SLOPE_ABOVE * scale))
+    attached = losses.attachment(prob, prior, known)
+
+    unit = [((scale + DECISION) / DECISION).clamp(0, 2)]
+    for found in losses.feature_distances(features1, features2, valid):
+        v = (losses.to_scale(valid, found) > 0.5).to(found.dtype)
+        if (v > 0.5).any():
+            unit.append((found / null_distance(found.detach(), v)).clamp(max=2))
+    terms = []
+    for d in unit:
+        p, v = losses.to_scale(prob, d), (losses.to_scale(valid, d) > 0.5).to(d.dtype)
+        terms.append(losses.similarity(p, d, v) + losses.dissimilarity(p, d, v, margin=2.0))
+    steady = losses.consistency(networks.extractor(x2), features2, valid)
+    return attached + SIMILARITY_WEIGHT * torch.stack(terms).mean() + CONSISTENCY_WEIGHT * steady
+
+
+def learn(
+    networks: CompactPair,
+    lessons: Sequence[Lesson],
+    *,
+    iterations: int,
+    learning_rate: float,
+    seed: int,
+    device: torch.device,
+    told: Callable[[int, float], None] = lambda iteration, value: None,
+) -> None:
+    """Optimise both networks on lessons: the adaptation to a pair, and the pretraining on many.
+
+    Parameters
+    ----------
+    networks : CompactPair
+        Changed in place; on ``device``.
+    lessons : sequence of Lesson
+        Of one pair, or of many.
+    iterations : int
+        Steps of Adam under a one-cycle learning rate.
+    learning_rate : float
+        Its peak.
+    seed : int
+    told : callable, optional
+        Called as ``told(iteration, loss)``.
+    """
+    if iterations == 0:
+        return
+    random, jitter = np.random.default_rng(seed), seeded(seed, 0, 0)
+    optimiser = torch.optim.Adam(networks.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, learning_rate, total_steps=max(iterations, 2), pct_start=0.2
+    )
+    for iteration in range(iterations):
+        value = loss(networks, draw(lessons, random, device), jitter)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        told(iteration, float(value.detach()))
 
 
 @dataclasses.dataclass(frozen=True)
 class DefaultDetector:
-    """The default: closed-form features of the scene, and a calibrated probability."""
+    """The default: closed-form features of the scene, and two small networks adapted to it.
+
+    The distance of :class:`~geocd.features.LinearFeatures`, moved by the logit of D-CPG, decides. The
+    networks start from weights learned on other pairs without labels, and take some steps of the
+    similarity-dissimilarity loss on a sample of this one. They are fitted to the scene, not to tiles, and
+    read with enough surroundings, so the probability does not depend on the tiling.
+    """
 
     features: LinearFeatures
+    networks: CompactPair
+    device: torch.device
 
     @classmethod
-    def fit(cls, chips: Sequence[Chip], pair: Pair, settings: MethodSettings) -> DefaultDetector:
+    def fit(cls, chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int) -> DefaultDetector:
         """Fit everything to a sample of the scene."""
+        assert settings.iterations is not None  # resolved by the preset
+        assert settings.learning_rate is not None
+        device = choose_device(settings.device)
+        networks = cls._start(settings)
         features = LinearFeatures.fit(
             chips,
             colour=colour_bands(pair.band_names),
             pixel_size=pair.grid.pixel_size,
             seed=settings.seed,
+            jobs=jobs,
         )
-        return cls(features)
+        networks.to(device)
+        known = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
+        lessons = parallel(lambda chip: lesson(features, chip), known, jobs) if settings.iterations else []
+        learn(
+            networks,
+            lessons,
+            iterations=settings.iterations,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            device=device,
+        )
+        networks.eval().requires_grad_(False)
+        return cls(features, networks, device)
+
+    @staticmethod
+    def _start(settings: MethodSettings) -> CompactPair:
+        name = str(settings.weights)
+        networks = CompactPair()
+        if name == "random":
+            initialise(networks, seeded(settings.seed, 0, 0))
+        elif name == "imagenet":
+            raise ConfigError(
+                "--weights imagenet: these are VGG16's, and the default preset has networks of its own. "
+                "Choose --preset reference, or other weights."
+            )
+        else:
+            state = embedded_weights() if name == "embedded" else read_weights(name)
+            load_weights(networks, state, name)
+        return networks
 
     @property
     def margin(self) -> int:
         """Pixels around a pixel that its probability depends on."""
-        return self.features.margin
+        return max(self.features.margin, CompactPair.MARGIN)
 
     def prob(self, chip: Chip) -> FloatArray:
         """Return the change probability, ``(1, height, width)`` float32, NaN where not valid."""
         if not chip.valid.any():
             return np.full((1, *chip.valid.shape), np.nan, np.float32)
-        prob = logistic_prob(self.features.distance(chip), DECISION, SLOPE_BELOW, SLOPE_ABOVE)
+        seen = lesson(self.features, chip)
+        distance = seen.distance + np.float32(LEARNED_WEIGHT) * self.logit(seen, chip)
+        prob = logistic_prob(distance, DECISION, SLOPE_BELOW, SLOPE_ABOVE)
         return np.where(chip.valid, prob, np.float32(np.nan))[None]
 
+    def logit(self, seen: Lesson, chip: Chip) -> FloatArray:
+        """Return the logit of D-CPG, ``(height, width)`` float32, within ``LOGIT_RANGE``."""
+        # The strides begin at multiples of 8 of the scene, wherever the tile begins.
+        stride, (height, width) = CompactPair.STRIDE, chip.valid.shape
+        top, left = int(chip.window.row_off) % stride, int(chip.window.col_off) % stride
+        pad = (left, -(left + width) % stride, top, -(top + height) % stride)
+        dates = [
+            torch.nn.functional.pad(to_tensor(x, self.device), pad, mode="replicate")
+            for x in (seen.x1, seen.x2)
+        ]
+        with torch.inference_mode():
+            full = self.networks(dates[0], dates[1])
+        values = full[0, 0, top : top + height, left : left + width]
+        result: FloatArray = values.clamp(-LOGIT_RANGE, LOGIT_RANGE).cpu().numpy()
+        return result
 
-def fit(chips: Sequence[Chip], pair: Pair, settings: MethodSettings) -> ReferenceDetector | DefaultDetector:
-    """Fit the learned method to a sample of the scene, as the preset says."""
+
+def fit(
+    chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int = 1
+) -> ReferenceDetector | DefaultDetector:
+    """Fit the learned method to a sample of the scene, as the preset says; ``jobs`` chips at a time."""
     if settings.preset == "reference":
         return ReferenceDetector.fit(chips, settings)
-    return DefaultDetector.fit(chips, pair, settings)
+    return DefaultDetector.fit(chips, pair, settings, jobs)

@@ -63,14 +63,14 @@ def computing(settings: Settings) -> AbstractContextManager[None]:
     return optimize.one_thread()
 
 
-def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings) -> Detector:
+def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings, jobs: int = 1) -> Detector:
     """Fit the chosen method to a sample of the scene."""
     if settings.method.method in ("cva", "irmad"):
         return ClassicalDetector.fit(settings.method.method, chips)
     # torch takes seconds to import and the classical methods do not need it
     from geocd import optimize
 
-    return optimize.fit(chips, pair, settings.method)
+    return optimize.fit(chips, pair, settings.method, jobs)
 
 
 def probabilities(
@@ -162,7 +162,7 @@ def detect(
         with _timed(timings, "sample"):
             chips = sample_chips(pair)
         with _timed(timings, "fit"):
-            detector = fit_detector(chips, pair, settings)
+            detector = fit_detector(chips, pair, settings, jobs)
         del chips
         tell("fit", 1, 1)
 

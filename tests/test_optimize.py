@@ -1,0 +1,279 @@
+"""The learned part: what it learns, what it costs, and that it repeats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rasterio.windows import Window
+from safetensors.torch import save_file
+from scipy import ndimage
+from torch import nn
+
+from geocd import losses, optimize
+from geocd.config import MethodSettings, Settings
+from geocd.errors import ConfigError, DeviceError, WeightsError
+from geocd.networks import (
+    CompactFeatures,
+    CompactPair,
+    ResidualGenerator,
+    Vgg16Features,
+    embedded_weights,
+    initialise,
+    load_weights,
+)
+from geocd.raster import Chip
+
+CPU = torch.device("cpu")
+
+
+def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> float:
+    """Multiply-adds per pixel of the input, counted at every convolution while it runs."""
+    total = 0
+
+    def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        total += output.shape[-2] * output.shape[-1] * module.weight.numel() * output.shape[0]
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    network(*inputs)
+    return total / (inputs[0].shape[-2] * inputs[0].shape[-1])
+
+
+def test_the_light_networks_cost_a_fiftieth_of_the_published_generator() -> None:
+    x = torch.zeros(1, 4, 64, 64)
+    light = multiply_adds(CompactPair(), x, x)
+    heavy = multiply_adds(ResidualGenerator(4), x, x)
+    assert heavy / light >= 50
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4, 13])
+@pytest.mark.parametrize("size", [(1, 1), (5, 5), (1, 70), (33, 18)])
+def test_compact_features_take_any_image(bands: int, size: tuple[int, int]) -> None:
+    features = CompactFeatures(bands)(torch.randn(1, bands, *size))
+    assert [f.shape[1] for f in features] == [24, 32, 48]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 5), (1, 70), (33, 18)])
+def test_the_light_pair_takes_any_size(size: tuple[int, int]) -> None:
+    x = torch.randn(1, 4, *size)
+    assert CompactPair()(x, x).shape == (1, 1, *size)
+
+
+def test_the_margin_covers_what_a_pixel_depends_on() -> None:
+    network = CompactPair()
+    initialise(network, torch.Generator().manual_seed(0))
+    x = torch.randn(1, 4, 160, 160, requires_grad=True)
+    reach = 0
+    for row, col in ((80, 80), (83, 86), (87, 81)):
+        (grad,) = torch.autograd.grad(network(x, -x)[0, 0, row, col], x)
+        touched = grad.abs().amax(dim=(0, 1)).nonzero()
+        reach = max(reach, int((touched - torch.tensor([row, col])).abs().max()))
+    assert 20 < reach <= CompactPair.MARGIN
+
+
+def test_the_embedded_weights_are_small_and_fit() -> None:
+    state = embedded_weights()
+    load_weights(CompactPair(), state, "embedded")
+    assert sum(v.numel() * v.element_size() for v in state.values()) < 4e6
+
+
+def scene(seed: int = 0, size: int = 96) -> optimize.Lesson:
+    """A lesson in which change is a patch of other values, and its distance is clear."""
+    rng = np.random.default_rng(seed)
+    x1 = ndimage.gaussian_filter(rng.normal(size=(4, size, size)), (0, 2, 2)) * 5
+    x2 = x1 + rng.normal(0, 0.1, x1.shape)
+    changed = np.zeros((size, size), bool)
+    row, col = rng.integers(8, size - 40, 2)
+    changed[row : row + 28, col : col + 28] = True
+    x2[:, changed] = rng.normal(size=(4, 1)) + rng.normal(0, 0.5, (4, changed.sum()))
+    distance = np.where(changed, 3.5, 0.2) + rng.normal(0, 0.1, changed.shape)
+    values = [np.asarray(v, np.float32) for v in (x1, x2, distance)]
+    return optimize.Lesson(*values, np.ones(changed.shape, bool))
+
+
+def fresh(seed: int = 1) -> CompactPair:
+    networks = CompactPair()
+    initialise(networks, torch.Generator().manual_seed(seed))
+    return networks
+
+
+def test_learning_optimises_both_networks() -> None:
+    networks, before = fresh(), fresh().state_dict()
+    optimize.learn(networks, [scene()], iterations=2, learning_rate=1e-3, seed=0, device=CPU)
+    moved = {k.split(".")[0] for k, v in networks.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"extractor", "generator"}
+
+
+def test_learning_finds_change_in_a_scene_it_has_not_seen() -> None:
+    networks = fresh()
+    lessons = [scene(seed) for seed in range(6)]
+    optimize.learn(networks, lessons, iterations=60, learning_rate=2e-3, seed=0, device=CPU)
+    unseen = scene(99)
+    with torch.no_grad():
+        logit = networks(torch.from_numpy(unseen.x1)[None], torch.from_numpy(unseen.x2)[None])[0, 0].numpy()
+    changed = unseen.distance > 2
+    assert np.median(logit[changed]) > np.percentile(logit[~changed], 95)
+
+
+def test_learning_repeats_and_follows_its_seed() -> None:
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed + 7)  # must not matter
+        networks = fresh()
+        optimize.learn(networks, [scene()], iterations=2, learning_rate=1e-3, seed=seed, device=CPU)
+        states.append(networks.state_dict())
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert not all(torch.equal(states[0][k], states[2][k]) for k in states[0])
+
+
+def test_the_loss_ignores_what_is_not_valid() -> None:
+    networks = fresh()
+    valid = np.ones((96, 96), bool)
+    valid[:, 48:] = False
+    values = []
+    for junk in (0.0, 1e3):
+        one = scene()
+        distance = np.where(valid, one.distance, junk).astype(np.float32)
+        x1, x2 = (np.where(valid, x, 0).astype(np.float32) for x in (one.x1, one.x2))
+        batch = [torch.from_numpy(v)[None] for v in (x1, x2, distance[None], np.float32(valid)[None])]
+        values.append(optimize.loss(networks, batch, torch.Generator().manual_seed(0)).item())
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_the_loss_is_finite_without_a_valid_pixel() -> None:
+    networks = fresh()
+    zero = torch.zeros(1, 4, 32, 32)
+    value = optimize.loss(networks, [zero, zero, zero[:, :1], zero[:, :1]], torch.Generator().manual_seed(0))
+    value.backward()
+    assert torch.isfinite(value)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in networks.parameters())
+
+
+def test_a_batch_keeps_dates_distance_and_valid_together() -> None:
+    size = 130
+    rows, cols = np.mgrid[:size, :size].astype(np.float32)
+    x1 = np.stack([rows, cols, rows, cols])
+    one = optimize.Lesson(x1, x1 + 1, rows * size + cols, rows > cols)
+    x1b, x2b, distance, valid = optimize.draw([one], np.random.default_rng(0), CPU)
+    assert x1b.shape == (optimize.BATCH, 4, optimize.SIDE, optimize.SIDE)
+    assert torch.equal(x2b, x1b + 1)
+    assert torch.equal(distance, x1b[:, :1] * size + x1b[:, 1:2])
+    assert torch.equal(valid > 0, x1b[:, :1] > x1b[:, 1:2])
+
+
+def test_the_logit_does_not_depend_on_where_a_tile_begins() -> None:
+    networks = fresh().eval().requires_grad_(False)
+    detector = optimize.DefaultDetector(None, networks, CPU)  # type: ignore[arg-type]
+    one = scene(3, size=160)
+
+    def logit(row: int, col: int, size: int) -> np.ndarray:
+        cut = (..., slice(row, row + size), slice(col, col + size))
+        part = optimize.Lesson(one.x1[cut], one.x2[cut], one.distance[cut], one.valid[cut])
+        chip = Chip(part.x1, part.x2, part.valid, Window(col, row, size, size))
+        return detector.logit(part, chip)
+
+    whole = logit(0, 0, 160)
+    margin = CompactPair.MARGIN
+    for row, col in ((8, 16), (13, 3), (31, 29)):
+        part = logit(row, col, 120)[margin:-margin, margin:-margin]
+        inner = whole[row + margin : row + 120 - margin, col + margin : col + 120 - margin]
+        assert np.allclose(part, inner, atol=1e-4)
+
+
+def test_reference_optimises_both_networks_and_repeats_per_place() -> None:
+    settings = Settings.from_flat({"preset": "reference", "weights": "random", "iterations": 2})
+    one = scene(0, size=24)
+    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 24, 24))
+    elsewhere = Chip(one.x1, one.x2, one.valid, Window(24, 0, 24, 24))
+    detector = optimize.ReferenceDetector.fit([chip], settings.resolved().method)
+    first, again, other = (detector.prob(c) for c in (chip, chip, elsewhere))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.shape == (1, 24, 24)
+    assert ((first >= 0) & (first <= 1)).all()
+
+
+def test_reference_weights_are_checked_before_any_tile(tmp_path: Path) -> None:
+    save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, str(tmp_path / "part.safetensors"))
+    settings = MethodSettings(preset="reference", weights=str(tmp_path / "part.safetensors"))
+    one = scene(0, size=24)
+    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 24, 24))
+    with pytest.raises(WeightsError, match=r"missing: features\.0\.bias"):
+        optimize.ReferenceDetector.fit([chip], settings)
+
+
+def test_reference_starts_from_a_local_checkpoint(tmp_path: Path) -> None:
+    trained = Vgg16Features(3)
+    initialise(trained, torch.Generator().manual_seed(4))
+    torch.save(trained.state_dict(), tmp_path / "vgg16.pth")
+    settings = MethodSettings(preset="reference", weights=str(tmp_path / "vgg16.pth"))
+    one = scene(0, size=24)
+    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 24, 24))
+    detector = optimize.ReferenceDetector.fit([chip], settings)
+    assert detector.weights is not None
+    assert torch.equal(detector.weights["features.0.weight"], trained.state_dict()["features.0.weight"])
+
+
+def test_fetching_imagenet_weights_goes_through_torch_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The real loading code on a small local file: cache, hash check, safe unpickling."""
+    import hashlib
+
+    from geocd import networks
+
+    small = tmp_path / "small.pth"
+    torch.save({"features.0.weight": torch.ones(1)}, small)
+    digest = hashlib.sha256(small.read_bytes()).hexdigest()[:8]
+    named = small.rename(tmp_path / f"vgg16-{digest}.pth")
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    monkeypatch.setattr(networks, "IMAGENET_VGG16", named.as_uri())
+    assert torch.equal(networks.fetch_imagenet()["features.0.weight"], torch.ones(1))
+    wrong = named.rename(tmp_path / "vgg16-00000000.pth")
+    monkeypatch.setattr(networks, "IMAGENET_VGG16", wrong.as_uri())
+    with pytest.raises(WeightsError, match="cannot be fetched.*--weights FILE"):
+        networks.fetch_imagenet()
+
+
+def test_imagenet_weights_are_refused_by_the_default_preset() -> None:
+    with pytest.raises(ConfigError, match="VGG16's"):
+        optimize.DefaultDetector._start(MethodSettings(weights="imagenet"))
+
+
+def test_devices() -> None:
+    assert optimize.choose_device("cpu") == CPU
+    assert optimize.choose_device("auto").type in {"cpu", "cuda", "mps"}
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(DeviceError, match=f"{name}: no such device here"):
+            optimize.choose_device(name)
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match="inside"), optimize.one_thread():
+        assert torch.get_num_threads() == 1
+        raise ValueError("inside")
+    assert torch.get_num_threads() == before
+
+
+def test_null_distance_is_above_the_bulk_and_has_a_floor() -> None:
+    torch.manual_seed(0)
+    values = torch.rand(1, 1, 50, 50)
+    values[0, 0, :5] = 100
+    everywhere = torch.ones_like(values)
+    assert 1 < optimize.null_distance(values, everywhere) < 3
+    assert optimize.null_distance(values * 0, everywhere) == optimize.LEAST_NULL
+
+
+def test_jitter_uses_only_its_generator() -> None:
+    x = torch.randn(2, 4, 8, 8)
+    torch.manual_seed(1)
+    one = losses.radiometric_jitter(x, torch.Generator().manual_seed(3))
+    torch.manual_seed(2)
+    assert torch.equal(one, losses.radiometric_jitter(x, torch.Generator().manual_seed(3)))
