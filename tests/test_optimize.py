@@ -188,22 +188,22 @@ def test_the_logit_does_not_depend_on_where_a_tile_begins() -> None:
 
 def test_reference_optimises_both_networks_and_repeats_per_place() -> None:
     settings = Settings.from_flat({"preset": "reference", "weights": "random", "iterations": 2})
-    one = scene(0, size=48)
-    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 48, 48))
-    elsewhere = Chip(one.x1, one.x2, one.valid, Window(48, 0, 48, 48))
+    one = scene(0, size=64)
+    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 64, 64))
+    elsewhere = Chip(one.x1, one.x2, one.valid, Window(64, 0, 64, 64))
     detector = optimize.ReferenceDetector.fit([chip], settings.resolved().method)
     first, again, other = (detector.prob(c) for c in (chip, chip, elsewhere))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-    assert first.shape == (1, 48, 48)
+    assert first.shape == (1, 64, 64)
     assert ((first >= 0) & (first <= 1)).all()
 
 
 def test_reference_weights_are_checked_before_any_tile(tmp_path: Path) -> None:
     save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, str(tmp_path / "part.safetensors"))
     settings = MethodSettings(preset="reference", weights=str(tmp_path / "part.safetensors"))
-    one = scene(0, size=48)
-    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 48, 48))
+    one = scene(0, size=64)
+    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 64, 64))
     with pytest.raises(WeightsError, match=r"missing: features\.0\.bias"):
         optimize.ReferenceDetector.fit([chip], settings)
 
@@ -213,8 +213,8 @@ def test_reference_starts_from_a_local_checkpoint(tmp_path: Path) -> None:
     initialise(trained, torch.Generator().manual_seed(4))
     torch.save(trained.state_dict(), tmp_path / "vgg16.pth")
     settings = MethodSettings(preset="reference", weights=str(tmp_path / "vgg16.pth"))
-    one = scene(0, size=48)
-    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 48, 48))
+    one = scene(0, size=64)
+    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 64, 64))
     detector = optimize.ReferenceDetector.fit([chip], settings)
     assert detector.weights is not None
     assert torch.equal(detector.weights["features.0.weight"], trained.state_dict()["features.0.weight"])
