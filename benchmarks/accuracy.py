@@ -96,11 +96,11 @@ METHODS: dict[str, Callable[[Path, int], Map]] = {
     "irmad rgb": lambda folder, seed: run_geocd(folder, method="irmad", bidx=rgb_indexes(folder)),
     "d + ir": lambda folder, seed: d_plus_ir(folder),
     "reference": lambda folder, seed: run_geocd(folder, preset="reference", seed=seed),
-    "reference, random VGG16": lambda folder, seed: run_geocd(
+    "reference with random VGG16": lambda folder, seed: run_geocd(
         folder, preset="reference", weights="random", seed=seed
     ),
 }
-RANDOM = {"default", "default without adaptation", "reference", "reference, random VGG16"}
+RANDOM = {"default", "default without adaptation", "reference", "reference with random VGG16"}
 
 
 def score(result: Map, reference: np.ndarray) -> dict[str, float]:
