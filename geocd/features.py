@@ -63,6 +63,8 @@ SMOOTH = 1.5
 TEXTURE = (2.0, 5.0)
 GRADIENT, ENERGY = 2.0, 6.0
 PATTERN = 3.0
+#: Deviation of the window, in pixels, that fills holes from their surroundings.
+FILL = 4.0
 #: Objects that people map are some metres wide: on finer pixels the sum is smoothed until its window is
 #: this many metres (within OBJECT_PIXELS), which makes it smaller; OBJECT_GAIN makes up for that.
 OBJECT_METRES, OBJECT_PIXELS, OBJECT_GAIN = 9.0, (2.0, 8.0), 0.15
@@ -345,13 +347,14 @@ class LinearFeatures:
     def margin(self) -> int:
         """Pixels around a pixel that its distance depends on."""
         after = radius(1) + radius(SMOOTH)
+        holes = radius(FILL)  # what stands in a hole comes from around it, before any other window
         reach = max(
             radius(max(TEXTURE)) + after,  # tx
             radius(4) + after,  # cc
             radius(GRADIENT) + radius(ENERGY),  # gd
             radius(PATTERN),  # ln
         )
-        return reach + radius(self.object_sigma)
+        return holes + reach + radius(self.object_sigma)
 
     def terms(self, chip: Chip) -> dict[str, FloatArray]:
         """Return the six distances, each ``(height, width)`` float32, 0 or more, in their own units."""
@@ -423,7 +426,7 @@ def _scale(chip: Chip, narrow: Radiometry, wide: Radiometry, visible: Sequence[i
         """Without it, the zeros of holes would be an edge, and texture."""
         if chip.valid.all():
             return values
-        return np.where(chip.valid, values, gaussian(values, 4, chip.valid))
+        return np.where(chip.valid, values, gaussian(values, FILL, chip.valid))
 
     z1, z2 = narrow.apply(chip)
     u1, u2 = wide.apply(part)

@@ -153,7 +153,7 @@ class CompactFeatures(nn.Module):
 class LightGenerator(nn.Module):
     """D-CPG as an encoder-decoder on the features of :class:`CompactFeatures`: the decoder's half.
 
-    The encoder is the D-FE itself, shared by both dates. With it, about 10 400 multiply-adds per pixel of
+    The encoder is the D-FE itself, shared by both dates. With it, 10 314 multiply-adds per pixel of
     the pair, a 58th of :class:`ResidualGenerator`; the work is done at strides 2 to 8.
     """
 
