@@ -125,6 +125,10 @@ class MethodSettings:
         "Probability from which a pixel is changed; auto: 0.5, which is where the method itself decides.",
         metavar="FLOAT|auto",
     )
+    uncertainty: bool = setting(
+        False,
+        "Add a band to the probability raster: how far the six distances of the default preset disagree.",
+    )
     seed: int = setting(0, "Seed of everything random.", metavar="N")
     device: str = setting("auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")
 
@@ -149,6 +153,14 @@ class MethodSettings:
             self.threshold,
             "a probability lies between 0 and 1.",
         )
+        if self.uncertainty and (self.method != "deep" or self.preset == "reference"):
+            chosen = f"--method {self.method}" if self.method != "deep" else "--preset reference"
+            raise ConfigError(
+                f"--uncertainty: it says how far several pieces of evidence disagree, and {chosen} has only "
+                "one. Choose the default method and preset, or leave it out.",
+                method=self.method,
+                preset=self.preset,
+            )
         _require(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 or more, below 2**63.")
 
 

@@ -334,7 +334,7 @@ class LinearFeatures:
         fitted = dataclasses.replace(unscaled, scale=scale, centre=_medians(values))
         for _ in range(ROUNDS):
             distance = np.concatenate(
-                [fitted._sum(t, s.valid)[s.valid] for t, s in zip(found, scaled, strict=True)]
+                [fitted.combine(t, s.valid)[s.valid] for t, s in zip(found, scaled, strict=True)]
             )
             kept = distance < KEEP
             if kept.mean() > 0.05:
@@ -387,15 +387,27 @@ class LinearFeatures:
 
         0 is what most of the scene has, 1 about one standard deviation of a typical pair above it.
         """
-        return self._sum(self.terms(chip), chip.valid)
+        return self.combine(self.terms(chip), chip.valid)
 
-    def _sum(self, terms: dict[str, FloatArray], valid: BoolArray) -> FloatArray:
+    def combine(
+        self, terms: dict[str, FloatArray], valid: BoolArray, *, without: str | None = None
+    ) -> FloatArray:
+        """Return :meth:`distance` from :meth:`terms`.
+
+        Parameters
+        ----------
+        terms : dict of ndarray, (height, width), float32
+        valid : ndarray, (height, width), bool
+        without : str, optional
+            Leave this one of the six out: of the mean, whose weights still sum to one, and of the three
+            that the gate looks at.
+        """
         scaled = {
             name: np.minimum((terms[name] - self.centre[name]) / self.scale[name], CAP) for name in WEIGHTS
         }
 
         def mean(names: Iterable[str]) -> FloatArray:
-            names = tuple(names)
+            names = tuple(name for name in names if name != without)
             total = sum(WEIGHTS[name] * scaled[name] for name in names)
             return np.asarray(total / sum(WEIGHTS[name] for name in names), np.float32)
 

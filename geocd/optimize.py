@@ -238,14 +238,15 @@ class Lesson:
     valid: npt.NDArray[np.bool_]
 
 
-def lesson(features: LinearFeatures, chip: Chip) -> Lesson:
-    """Return what the networks see of a chip, and its distance."""
+def lesson(features: LinearFeatures, chip: Chip, distance: FloatArray | None = None) -> Lesson:
+    """Return what the networks see of a chip, and its distance (computed unless given)."""
     dates = []
     for z in features.narrow.apply(chip):
         seen = np.zeros((CompactPair.BANDS, *chip.valid.shape), np.float32)
         seen[: len(features.colour)] = z[list(features.colour)]
         dates.append(seen)
-    return Lesson(dates[0], dates[1], features.distance(chip), chip.valid)
+    distance = features.distance(chip) if distance is None else distance
+    return Lesson(dates[0], dates[1], distance, chip.valid)
 
 
 def draw(lessons: Sequence[Lesson], random: np.random.Generator, device: torch.device) -> list[Tensor]:
@@ -345,6 +346,29 @@ def learn(
         told(iteration, float(value.detach()))
 
 
+def jackknife(probs: FloatArray) -> FloatArray:
+    """Return the jackknife standard error of a probability, ``(height, width)`` float32 in [0, 1].
+
+    ``sqrt((n - 1) / n * sum((P_i - mean P)**2))``, where ``P_i`` is the probability without the i-th
+    piece of evidence; Tukey 1958, in the form of Efron and Stein, "The Jackknife Estimate of Variance",
+    Annals of Statistics 9 (1981). What would be above 1 is 1.
+
+    It says how far the map hangs on single pieces of evidence: near 0 they agree, or all are far from the
+    decision; large where one of them decides alone. It is no confidence interval: the pieces see the same
+    two images and are not independent, so what deceives all of them (haze, a shift) does not show, and
+    neither does the noise of a pixel.
+
+    Parameters
+    ----------
+    probs : ndarray, (n, height, width), float32
+        In [0, 1]; one for each piece left out.
+    """
+    count = len(probs)
+    apart = probs.astype(np.float64) - probs.mean(axis=0, dtype=np.float64)
+    error = np.sqrt((count - 1) / count * (apart**2).sum(axis=0))
+    return np.asarray(np.minimum(error, 1), np.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class DefaultDetector:
     """The default: closed-form features of the scene, and two small networks adapted to it.
@@ -353,11 +377,14 @@ class DefaultDetector:
     networks start from weights learned on other pairs without labels, and take some steps of the
     similarity-dissimilarity loss on a sample of this one. They are fitted to the scene, not to tiles, and
     read with enough surroundings, so the probability does not depend on the tiling.
+
+    With ``uncertainty`` there is a second band: the :func:`jackknife` over the six closed-form distances.
     """
 
     features: LinearFeatures
     networks: CompactPair
     device: torch.device
+    uncertainty: bool = False
 
     @classmethod
     def fit(cls, chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int) -> DefaultDetector:
@@ -385,7 +412,7 @@ class DefaultDetector:
             device=device,
         )
         networks.eval().requires_grad_(False)
-        return cls(features, networks, device)
+        return cls(features, networks, device, settings.uncertainty)
 
     @staticmethod
     def _start(settings: MethodSettings) -> CompactPair:
@@ -409,13 +436,27 @@ class DefaultDetector:
         return max(self.features.margin, CompactPair.MARGIN)
 
     def prob(self, chip: Chip) -> FloatArray:
-        """Return the change probability, ``(1, height, width)`` float32, NaN where not valid."""
+        """Return the change probability and, on request, its uncertainty.
+
+        Returns
+        -------
+        ndarray, (1 or 2, height, width), float32
+            In [0, 1], NaN where not valid.
+        """
         if not chip.valid.any():
-            return np.full((1, *chip.valid.shape), np.nan, np.float32)
-        seen = lesson(self.features, chip)
-        distance = seen.distance + np.float32(LEARNED_WEIGHT) * self.logit(seen, chip)
-        prob = logistic_prob(distance, DECISION, SLOPE_BELOW, SLOPE_ABOVE)
-        return np.where(chip.valid, prob, np.float32(np.nan))[None]
+            return np.full((1 + self.uncertainty, *chip.valid.shape), np.nan, np.float32)
+        terms = self.features.terms(chip)
+        seen = lesson(self.features, chip, self.features.combine(terms, chip.valid))
+        learned = np.float32(LEARNED_WEIGHT) * self.logit(seen, chip)
+
+        def decide(distance: FloatArray) -> FloatArray:
+            return logistic_prob(distance + learned, DECISION, SLOPE_BELOW, SLOPE_ABOVE)
+
+        bands = [decide(seen.distance)]
+        if self.uncertainty:
+            left_out = [decide(self.features.combine(terms, chip.valid, without=name)) for name in terms]
+            bands.append(jackknife(np.stack(left_out)))
+        return np.where(chip.valid, np.stack(bands), np.float32(np.nan))
 
     def logit(self, seen: Lesson, chip: Chip) -> FloatArray:
         """Return the logit of D-CPG, ``(height, width)`` float32, within ``LOGIT_RANGE``."""

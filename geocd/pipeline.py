@@ -38,6 +38,8 @@ Progress = Callable[[str, int, int], None]
 
 #: Every method puts its own decision here; only ``--threshold`` moves it.
 DECISION = 0.5
+#: Bands of the probability raster; the second on request.
+BANDS = ("change_probability", "uncertainty")
 
 
 class Detector(Protocol):
@@ -48,7 +50,7 @@ class Detector(Protocol):
         """Pixels around a pixel that its probability depends on."""
 
     def prob(self, chip: Chip) -> FloatArray:
-        """Return the change probability of a chip, ``(bands, height, width)``, NaN where not valid.
+        """Return the ``BANDS`` of a chip, ``(1 or 2, height, width)``, NaN where not valid.
 
         Must not depend on anything but the chip and its place, and be safe to call from threads.
         """
@@ -240,7 +242,8 @@ def _write_prob(
 ) -> dict[str, int]:
     """Compute, blend and write the probability; return the numbers of valid and changed pixels."""
     counts = {"valid": 0, "changed": 0}
-    writer = ProbWriter(transaction.path("prob"), pair.grid, tags=tags)
+    bands = BANDS if settings.method.uncertainty else BANDS[:1]
+    writer = ProbWriter(transaction.path("prob"), pair.grid, tags=tags, descriptions=bands)
 
     def flush(row: int, values: FloatArray) -> None:
         counts["valid"] += int(np.isfinite(values[0]).sum())
@@ -255,7 +258,7 @@ def _write_prob(
         settings.tiling.overlap,
         detector.margin,
     )
-    mosaic = Mosaic(tiling, flush, block=BLOCK_SIZE)
+    mosaic = Mosaic(tiling, flush, bands=len(bands), block=BLOCK_SIZE)
     tell("tiles", 0, len(tiling))
     try:
         for done, (tile, prob) in enumerate(probabilities(detector, pair, tiling, jobs), 1):

@@ -81,28 +81,78 @@ def test_an_interrupt_leaves_nothing(pair: tuple[Path, Path], tmp_path: Path) ->
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
-def test_the_probability_does_not_depend_on_the_tiles(method: str, pair: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(
+    ("method", "uncertainty"), [("deep", False), ("deep", True), ("cva", False), ("irmad", False)]
+)
+def test_the_probability_does_not_depend_on_the_tiles(
+    method: str, uncertainty: bool, pair: tuple[Path, Path]
+) -> None:
     """Statistics and networks are the scene's; within the margins, tiles see the same surroundings."""
-    settings = Settings.from_flat({"method": method, "iterations": 2}).resolved()
+    values = {"method": method, "iterations": 2, "uncertainty": uncertainty}
+    settings = Settings.from_flat(values).resolved()
+    bands = 1 + uncertainty
     with Pair(*pair) as opened:
         detector = fit_detector(sample_chips(opened), opened, settings)
         maps = []
         for size in (170, 120):
             from geocd.mosaic import Mosaic
 
-            out = np.empty((150, 170), np.float32)
+            out = np.empty((bands, 150, 170), np.float32)
 
             def flush(row: int, values: np.ndarray, out: np.ndarray = out) -> None:
-                out[row : row + values.shape[1]] = values[0]
+                out[:, row : row + values.shape[1]] = values
 
             tiling = Tiling(150, 170, size, 96, detector.margin)
-            mosaic = Mosaic(tiling, flush)
+            mosaic = Mosaic(tiling, flush, bands=bands)
             for tile, prob in probabilities(detector, opened, tiling, 2):
                 mosaic.add(tile, prob)
             mosaic.finish()
             maps.append(out)
     assert np.abs(maps[0] - maps[1]).max() < 2e-3
+
+
+def test_the_jackknife() -> None:
+    from geocd.optimize import jackknife
+
+    agree, one_decides = np.full((6, 1, 1), 0.7, np.float32), np.zeros((6, 1, 1), np.float32)
+    one_decides[2] = 0.6
+    split = np.repeat(np.float32([0, 1]), 3).reshape(6, 1, 1)
+    values = np.concatenate([agree, one_decides, split], axis=2)
+    # by hand: 5/6 of the sum of squares, 5/6 * 0.3 for one of six at 0.6, and 1 at most
+    np.testing.assert_allclose(jackknife(values), [[0, 0.5, 1]], atol=1e-7)
+
+
+def test_the_uncertainty_is_the_jackknife_over_the_six_distances(pair: tuple[Path, Path]) -> None:
+    """Computed here from the parts: a distance whose left-out maps move the probability most."""
+    from geocd import optimize
+    from geocd.decision import logistic_prob
+    from geocd.features import CAP, GATE, NARROW, WEIGHTS
+
+    settings = Settings.from_flat({"iterations": 2, "uncertainty": True}).resolved()
+    with Pair(*pair) as opened:
+        detector = fit_detector(sample_chips(opened), opened, settings)
+        chip = opened.read(opened.grid.window)
+    assert isinstance(detector, optimize.DefaultDetector)
+    features = detector.features
+    assert features.object_sigma == 0  # pixels of 10 m: no window after the sum
+    terms = features.terms(chip)
+    scaled = {n: np.minimum((terms[n] - features.centre[n]) / features.scale[n], CAP) for n in WEIGHTS}
+    logit = detector.logit(optimize.lesson(features, chip), chip)
+    left_out = []
+    for name in WEIGHTS:
+        means = []
+        for names in (set(WEIGHTS) - {name}, set(NARROW) - {name}):
+            weights = {n: WEIGHTS[n] for n in sorted(names)}
+            means.append(sum(w * scaled[n] for n, w in weights.items()) / sum(weights.values()))
+        distance = np.minimum(means[0], GATE + means[1]) + optimize.LEARNED_WEIGHT * logit
+        left_out.append(
+            logistic_prob(distance, optimize.DECISION, optimize.SLOPE_BELOW, optimize.SLOPE_ABOVE)
+        )
+    expected = np.sqrt(5 / 6 * 6 * np.var(left_out, axis=0))
+    found = detector.prob(chip)
+    assert found.shape == (2, 150, 170)
+    np.testing.assert_allclose(found[1], np.minimum(expected, 1), atol=1e-4)
+    assert found[1].max() > 0.05
 
 
 def test_inputs_are_recorded_without_their_secrets(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -85,12 +85,14 @@ def settings_options(command: F) -> F:
             names = ["--" + field.name.replace("_", "-")]
             if field.metadata["short"]:
                 names.insert(0, "-" + field.metadata["short"])
+            flag = hints[field.name] is bool
             command = click.option(
                 *names,
                 field.name,
                 type=_click_type(field.name, hints[field.name]),
+                is_flag=flag,
                 default=field.default,
-                show_default=field.default is not None,
+                show_default=not flag and field.default not in (None, ()),
                 metavar=field.metadata["metavar"],
                 help=field.metadata["help"],
             )(command)
