@@ -47,6 +47,24 @@ def named_colours(names: Sequence[str]) -> tuple[int, ...] | None:
     return None
 
 
+def named_places(names: Sequence[str]) -> dict[str, int]:
+    """Return the places (from 0) of those among red, green, blue and nir that the names tell.
+
+    Words count one by one. Numbers count only beside red, green and blue, without which they do not tell
+    the sensor; Sentinel-2's 8A stands in where 8 is missing. ``band 4`` is what a band without a name is
+    called, here and by other software: it says where the band stands, not what it shows.
+    """
+    names = ["" if re.fullmatch(r"\s*band \d+\s*", name, re.IGNORECASE) else name for name in names]
+    keys = [band_key(name) for name in names]
+    found = {word: keys.index(word) for word in WORDS if word in keys}
+    if colours := named_colours(names):
+        numbered = dict(zip(WORDS, colours, strict=False))
+        if "8a" in keys and "8" not in keys:
+            numbered["nir"] = keys.index("8a")
+        found = numbered | found
+    return found
+
+
 def colour_bands(names: Sequence[str]) -> tuple[int, ...]:
     """Return the places (from 0) of up to four bands: named colours, or simply the first four."""
     return named_colours(names) or tuple(range(min(4, len(names))))

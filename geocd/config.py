@@ -15,6 +15,8 @@ from geocd.errors import ConfigError
 
 Method = Literal["deep", "cva", "irmad"]
 Preset = Literal["default", "reference"]
+#: What ``--ignore`` knows; :mod:`geocd.ignore` has a rule for each.
+Ignorable = Literal["water", "cloud", "vegetation"]
 
 
 #: What a preset says where the user does not.
@@ -69,8 +71,22 @@ class ReadSettings:
         "Raster on the same grid that is non-zero where the pair may be used (a cloud mask, say).",
         metavar="RASTER",
     )
+    ignore: tuple[Ignorable, ...] = setting(
+        (),
+        "Leave out pixels that are water or vegetation in both dates, or cloud in either, as far as simple "
+        "rules on the bands' names and values tell: water,cloud,vegetation or some of them. The values must "
+        "be proportional to reflectance.",
+        metavar="KINDS",
+    )
 
     def __post_init__(self) -> None:
+        kinds = get_args(Ignorable)
+        _require(
+            all(kind in kinds for kind in self.ignore) and len(set(self.ignore)) == len(self.ignore),
+            "ignore",
+            ",".join(self.ignore),
+            f"must be some of {', '.join(kinds)}, each once.",
+        )
         if self.bidx is not None:
             _require(
                 len(self.bidx) > 0 and min(self.bidx) >= 1,
@@ -239,4 +255,5 @@ class Settings:
             flat["nodata"] = "nan"
         if flat["bidx"] is not None:
             flat["bidx"] = list(flat["bidx"])
+        flat["ignore"] = list(flat["ignore"])
         return flat

@@ -23,6 +23,7 @@ import geocd
 from geocd.config import Settings
 from geocd.distances import ClassicalDetector
 from geocd.errors import ConfigError
+from geocd.ignore import KeptPair, Tally
 from geocd.mosaic import Mosaic
 from geocd.normalize import sample_chips
 from geocd.outputs import Outputs, Transaction, default_stem
@@ -75,16 +76,50 @@ def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings, jobs: in
     return optimize.fit(chips, pair, settings.method, jobs)
 
 
+def open_pair(before: str, after: str, settings: Settings) -> Pair:
+    """Open a pair as the settings say."""
+    read = settings.read
+    if read.ignore:
+        return KeptPair(
+            before, after, indexes=read.bidx, nodata=read.nodata, valid=read.valid, ignore=read.ignore
+        )
+    return Pair(before, after, indexes=read.bidx, nodata=read.nodata, valid=read.valid)
+
+
+def sample(pair: Pair) -> list[Chip]:
+    """Read the sample that everything is fitted to."""
+    if isinstance(pair, KeptPair):
+        pair.fit()
+    return sample_chips(pair)
+
+
+def first_seen(tiling: Tiling, tile: Tile) -> tuple[slice, slice]:
+    """Return the rows and columns of a tile that no tile above it or to its left has.
+
+    Over all tiles, these parts cover the grid once.
+    """
+
+    def part(begins: list[int], size: int, place: int) -> slice:
+        return slice(begins[place - 1] + size - begins[place] if place else 0, size)
+
+    height, width = tiling.tile_shape
+    return part(tiling.row_starts, height, tile.row), part(tiling.col_starts, width, tile.col)
+
+
 def probabilities(
-    detector: Detector, pair: Pair, tiling: Tiling, jobs: int
+    detector: Detector, pair: Pair, tiling: Tiling, jobs: int, tally: Tally | None = None
 ) -> Iterator[tuple[Tile, FloatArray]]:
     """Yield the tiles in order with their probability, ``jobs`` of them computed at a time.
 
-    At most ``2 * jobs`` tiles are in memory: a slow consumer holds the readers back.
+    At most ``2 * jobs`` tiles are in memory: a slow consumer holds the readers back. A ``tally`` counts
+    what was ignored, each pixel once.
     """
 
     def work(tile: Tile) -> FloatArray:
-        return detector.prob(pair.read(tile.window))
+        chip = pair.read(tile.window)
+        if tally is not None:
+            tally.add(chip, first_seen(tiling, tile))
+        return detector.prob(chip)
 
     if jobs == 1:
         for index in range(len(tiling)):
@@ -154,15 +189,14 @@ def detect(
     outputs = Outputs(default_stem(before, after) if output is None else Path(output))
     tell = progress or (lambda stage, done, total: None)
     timings: dict[str, float] = {}
-    read = settings.read
     with (
-        Pair(before, after, indexes=read.bidx, nodata=read.nodata, valid=read.valid) as pair,
+        open_pair(before, after, settings) as pair,
         Transaction(outputs, overwrite=overwrite) as transaction,
         computing(settings),
     ):
         tell("fit", 0, 1)
         with _timed(timings, "sample"):
-            chips = sample_chips(pair)
+            chips = sample(pair)
         with _timed(timings, "fit"):
             detector = fit_detector(chips, pair, settings, jobs)
         del chips
@@ -172,8 +206,9 @@ def detect(
         threshold = DECISION if threshold is None else threshold
         dates = (acquisition_date(pair.tags[0], before), acquisition_date(pair.tags[1], after))
         tags = _tags(pair, settings, threshold, dates, outputs.stem.parent)
+        tally = Tally()
         with _timed(timings, "tiles"):
-            counts = _write_prob(transaction, detector, pair, settings, jobs, tags, threshold, tell)
+            counts = _write_prob(transaction, detector, pair, settings, jobs, tags, threshold, tally, tell)
 
         tell("polygons", 0, 1)
         with _timed(timings, "polygons"):
@@ -196,7 +231,7 @@ def detect(
                 threshold=threshold,
                 dates=dates,
                 changed_share=counts["changed"] / max(counts["valid"], 1),
-                nodata=read.nodata,
+                nodata=settings.read.nodata,
             )
         with output_errors(transaction.path("prob_style")):
             transaction.path("prob_style").write_bytes(style("prob"))
@@ -216,6 +251,7 @@ def detect(
             summary={
                 "valid_share": counts["valid"] / (pair.grid.height * pair.grid.width),
                 "changed_share": counts["changed"] / max(counts["valid"], 1),
+                "ignored_share": tally.shares(),
                 "n_polygons": polygons.count,
                 "area_m2": polygons.area_m2,
             },
@@ -238,6 +274,7 @@ def _write_prob(
     jobs: int,
     tags: dict[str, str],
     threshold: float,
+    tally: Tally,
     tell: Progress,
 ) -> dict[str, int]:
     """Compute, blend and write the probability; return the numbers of valid and changed pixels."""
@@ -261,7 +298,7 @@ def _write_prob(
     mosaic = Mosaic(tiling, flush, bands=len(bands), block=BLOCK_SIZE)
     tell("tiles", 0, len(tiling))
     try:
-        for done, (tile, prob) in enumerate(probabilities(detector, pair, tiling, jobs), 1):
+        for done, (tile, prob) in enumerate(probabilities(detector, pair, tiling, jobs, tally), 1):
             mosaic.add(tile, prob)
             tell("tiles", done, len(tiling))
         mosaic.finish()

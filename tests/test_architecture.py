@@ -21,7 +21,18 @@ PACKAGE = Path(geocd.__file__).parent
 #: module stands in exactly one, and a new module must be given its place here.
 LAYERS: list[set[str]] = [
     {"errors", "config", "bands"},
-    {"raster", "outputs", "tiling", "normalize", "networks", "losses", "features", "decision", "distances"},
+    {
+        "raster",
+        "outputs",
+        "tiling",
+        "normalize",
+        "networks",
+        "losses",
+        "features",
+        "decision",
+        "distances",
+        "ignore",
+    },
     {"styles", "optimize", "mosaic", "vectorize", "report"},
     {"pipeline"},
     {"batch"},

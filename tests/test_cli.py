@@ -140,6 +140,56 @@ def test_evaluate_uses_the_runs_own_threshold(pair: tuple[Path, Path], out: Path
     assert "average_precision" in run("evaluate", out / "run_prob.tif", out / "truth.tif").stdout
 
 
+def test_uncertainty_is_a_second_band_and_leaves_the_first_alone(pair: tuple[Path, Path], out: Path) -> None:
+    tiles = ["--tile-size", "64", "--overlap", "32"]
+    assert run("detect", *pair, "-o", out / "plain", *tiles).exit_code == 0
+    assert run("detect", *pair, "-o", out / "run", *tiles, "--uncertainty").exit_code == 0
+    assert cog_validate(str(out / "run_prob.tif"), strict=True, quiet=True)[0]
+    with rasterio.open(out / "plain_prob.tif") as plain, rasterio.open(out / "run_prob.tif") as dataset:
+        assert plain.read(1).tobytes() == dataset.read(1).tobytes()
+        assert dataset.descriptions == ("change_probability", "uncertainty")
+        assert dataset.dtypes == ("float32", "float32")
+        uncertainty = dataset.read(2)
+    assert ((uncertainty >= 0) & (uncertainty <= 1)).all()
+    assert uncertainty.max() > 0.01
+    # everything else is made of the first band alone
+    for name in ("changes.gpkg", "quicklook.png", "prob.qml", "changes.qml"):
+        assert (out / f"plain_{name}").read_bytes() == (out / f"run_{name}").read_bytes()
+    bands = json.loads((out / "run.json").read_text())["assets"]["prob"]["bands"]
+    assert [band["name"] for band in bands] == ["change_probability", "uncertainty"]
+    assert all("statistics" in band for band in bands)
+    assert json.loads((out / "run.json").read_text())["properties"]["geocd:settings"]["uncertainty"] is True
+
+
+def test_uncertainty_is_not_known_where_the_probability_is_not(make_pair: MakePair, out: Path) -> None:
+    before, after = scene()
+    before[:, :10, :20] = np.nan
+    assert run("detect", *make_pair(before, after), "-o", out / "run", "--uncertainty").exit_code == 0
+    with rasterio.open(out / "run_prob.tif") as dataset:
+        prob, uncertainty = dataset.read()
+    assert np.isnan(prob[:10, :20]).all()
+    assert (np.isnan(prob) == np.isnan(uncertainty)).all()
+
+
+def test_what_is_ignored_is_said(make_pair: MakePair, out: Path) -> None:
+    before, after = scene(4)
+    for image in (before, after):
+        image[3] += 2000
+        image[3, :45] = 100  # under the water
+    files = make_pair(before, after, names=("blue", "green", "red", "nir"))
+    arguments = ["detect", *files, "-o", out / "run", "--method", "cva", "--ignore", "vegetation, Water"]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    said = result.stderr.splitlines()[0]
+    shares = json.loads((out / "run.json").read_text())["properties"]["geocd:summary"]["ignored_share"]
+    assert shares["water"] == pytest.approx(0.5)
+    assert said == (
+        f"Ignored of the valid area: 50.00% as water (NDWI above 0.05 in both dates); "
+        f"{shares['vegetation']:.2%} as vegetation (NDVI above 0.4 in both dates)."
+    )
+    assert run("-q", *arguments, "--overwrite").output == ""
+
+
 # --- bad input: exit code, message, empty folder ---------------------------------------------------
 
 
@@ -197,6 +247,24 @@ def bad(
         return [before, after, "--preset", "reference", "--weights", tmp_path / "w.pth"], 1, "w.pth"
     if name == "weights missing":
         return [before, after, "--weights", tmp_path / "w.pth"], 1, "no such weights file"
+    if name == "uncertainty of cva":
+        return (
+            [before, after, "--uncertainty", "--method", "cva"],
+            2,
+            "--uncertainty.*--method cva has only one",
+        )
+    if name == "uncertainty of the reference":
+        return [before, after, "--uncertainty", "--preset", "reference"], 2, "--preset reference has only one"
+    if name == "ignore without names":
+        return [before, after, "--ignore", "water"], 2, "green, nir cannot be told.*band 1, band 2.*edit-info"
+    if name == "ignore a word":
+        return [before, after, "--ignore", "water,snow"], 2, "'snow' is not one of water, cloud, vegetation"
+    if name == "ignore nothing":
+        return [before, after, "--ignore", ""], 2, "'' is not one of water"
+    if name == "ignore everything":
+        grass = np.stack([one[0] * 0 + 1, one[0] * 0 + 9, one[0] * 0 + 1])
+        files = make_pair(grass, grass, folder="other", names=("red", "nir", "blue"))
+        return [*files, "--ignore", "vegetation"], 1, "vegetation left nothing.*NDVI above 0.4.*--valid"
     if name == "threshold":
         return [before, after, "--threshold", "2"], 2, "between 0 and 1"
     if name == "threshold word":
@@ -212,7 +280,8 @@ BAD = [
     "missing file", "no raster", "folder", "truncated", "crs", "transform", "shape", "no crs",
     "band out of range", "band zero", "band counts", "no valid pixel", "complex", "unwritable folder",
     "overlap", "device", "nonsense device", "weights", "weights missing", "threshold", "threshold word",
-    "jobs", "valid on another grid",
+    "jobs", "valid on another grid", "uncertainty of cva", "uncertainty of the reference",
+    "ignore without names", "ignore a word", "ignore nothing", "ignore everything",
 ]  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def detect(
     STEM_changes.gpkg (the polygons), a QGIS style for each, STEM_quicklook.png, and STEM.json (a
     STAC item that says how they were made).
     """
-    from geocd import pipeline
+    from geocd import ignore, pipeline
     from geocd.config import Settings
 
     with _progress(ctx.obj["progress"]) as progress:
@@ -60,6 +60,12 @@ def detect(
         click.echo(files["item"].read_text(encoding="utf-8").rstrip())
     if not ctx.obj["quiet"]:
         summary = record.summary
+        if summary["ignored_share"]:
+            told = (
+                f"{share:.2%} as {kind} ({ignore.WORDS[kind]})"
+                for kind, share in summary["ignored_share"].items()
+            )
+            click.echo(f"Ignored of the valid area: {'; '.join(told)}.", err=True)
         click.echo(
             f"{summary['changed_share']:.2%} of the valid area changed: {summary['n_polygons']} polygons, "
             f"{summary['area_m2'] / 1e4:.4g} ha (probability of {record.threshold:g} or more).\n"

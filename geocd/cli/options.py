@@ -63,6 +63,25 @@ class NumberOrWord(click.ParamType):  # type: ignore[type-arg]  # generic only i
         return number
 
 
+class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """Some of several words, with commas between them."""
+
+    name = "kinds"
+
+    def __init__(self, kinds: tuple[str, ...]) -> None:
+        self.kinds = kinds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the words as a tuple, in their own order, so that the order they came in is no matter."""
+        if isinstance(value, tuple):
+            return value
+        given = [part.strip().lower() for part in value.split(",")]
+        if unknown := [part for part in given if part not in self.kinds]:
+            known = ", ".join(self.kinds)
+            self.fail(f"{unknown[0]!r} is not one of {known}; write some of them with commas.", param, ctx)
+        return tuple(kind for kind in self.kinds if kind in given)
+
+
 def _click_type(name: str, annotation: Any) -> Any:
     if name == "bidx":
         return BandsType()
@@ -70,6 +89,8 @@ def _click_type(name: str, annotation: Any) -> Any:
         return NumberOrWord("nan", math.nan)
     if name == "threshold":
         return NumberOrWord("auto", None)
+    if name == "ignore":
+        return KindsType(get_args(get_args(annotation)[0]))
     if get_origin(annotation) is types.UnionType:
         annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
     if get_origin(annotation) is Literal:
