@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 #: Numbers of red, green, blue and near infrared.
 SENTINEL_2 = ("4", "3", "2", "8")
+SENTINEL_2_COARSE = ("4", "3", "2", "8a")
 LANDSAT_8 = ("4", "3", "2", "5")
 LANDSAT_5 = ("3", "2", "1", "4")
 WORDS = ("red", "green", "blue", "nir")
@@ -39,7 +40,8 @@ def named_colours(names: Sequence[str]) -> tuple[int, ...] | None:
     # Sentinel-2, whose visible bands begin at 2; so do sets without a band 1.
     later = found.keys() & {"6", "8", "8a", "9", "10", "11", "12"}
     landsat_5 = "1" in found and not later
-    numbered = LANDSAT_5 if landsat_5 else SENTINEL_2 if "8" in found else LANDSAT_8
+    sentinel = SENTINEL_2 if "8" in found else SENTINEL_2_COARSE if "8a" in found else None
+    numbered = LANDSAT_5 if landsat_5 else sentinel or LANDSAT_8
     for *visible, infrared in (WORDS, numbered):
         if all(key in found for key in visible):
             places = tuple(found[key] for key in visible)

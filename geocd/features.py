@@ -50,6 +50,9 @@ STD_RANGE = (0.7, 1.6)
 #: of the three distances with narrow windows: wide windows alone would draw a halo around each change.
 CAP, GATE = 4.0, 0.5
 NARROW = ("image", "ir", "cc")
+#: And no more than BEYOND[0] + BEYOND[1] times what lies beyond a shift by one pixel (``beyond_shift``):
+#: misregistration and blur make differences at every edge, but hardly any of this kind.
+BEYOND = (0.2, 8.0)
 #: The zero of each distance is its median over the pixels below KEEP, found in so many rounds, so that a
 #: large change does not raise it.
 KEEP, ROUNDS = 1.2, 6
@@ -152,6 +155,22 @@ def pattern_change(z1: FloatArray, z2: FloatArray) -> FloatArray:
         both = gaussian(a * b, PATTERN) - mean1 * mean2 + np.float32(0.4)
         total += 1 - both / np.sqrt(var1 * var2)
     return np.maximum(total, 0) * np.float32(4 / len(z1))
+
+
+def beyond_shift(z1: FloatArray, z2: FloatArray) -> FloatArray:
+    """Return the difference that no shift by a pixel, and no blur, can make: ``(height, width)``.
+
+    How far each date lies outside the least and greatest value of the other among the nine pixels around
+    the same place; root mean square over bands, twice as ``image``, mean of both directions.
+    """
+
+    def outside(x: FloatArray, y: FloatArray) -> FloatArray:
+        least = ndimage.minimum_filter(y, (1, 3, 3), mode="nearest")
+        most = ndimage.maximum_filter(y, (1, 3, 3), mode="nearest")
+        gap = np.maximum(np.maximum(x - most, least - x), 0)
+        return np.asarray(2 * np.sqrt((gap**2).mean(axis=0)), np.float32)
+
+    return np.asarray((outside(z1, z2) + outside(z2, z1)) / 2, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -357,7 +376,10 @@ class LinearFeatures:
         return holes + reach + radius(self.object_sigma)
 
     def terms(self, chip: Chip) -> dict[str, FloatArray]:
-        """Return the six distances, each ``(height, width)`` float32, 0 or more, in their own units."""
+        """Return the six distances, each ``(height, width)`` float32, 0 or more, in their own units.
+
+        And ``beyond``, the difference that no shift can make, under the same last window as their sum.
+        """
         return self._terms(_scale(chip, self.narrow, self.wide, self.colour[:3]))
 
     def _terms(self, s: _Scaled) -> dict[str, FloatArray]:
@@ -380,6 +402,7 @@ class LinearFeatures:
             "gd": gradient_energy(one, two),
             "cc": finish(np.log1p(gaussian(unusual, 1))),
             "ln": pattern_change(one, two),
+            "beyond": gaussian(finish(beyond_shift(one, two)), self.object_sigma, s.valid),
         }
 
     def distance(self, chip: Chip) -> FloatArray:
@@ -412,10 +435,11 @@ class LinearFeatures:
             return np.asarray(total / sum(WEIGHTS[name] for name in names), np.float32)
 
         distance: FloatArray = np.minimum(mean(WEIGHTS), GATE + mean(NARROW))
-        if self.object_sigma <= 0:
-            return distance
-        gain = (1 + self.object_sigma**2 / OBJECT_PIXELS[0] ** 2) ** OBJECT_GAIN
-        return gaussian(distance * np.float32(gain), self.object_sigma, valid)
+        if self.object_sigma > 0:
+            gain = (1 + self.object_sigma**2 / OBJECT_PIXELS[0] ** 2) ** OBJECT_GAIN
+            distance = gaussian(distance * np.float32(gain), self.object_sigma, valid)
+        most = np.float32(BEYOND[0]) + np.float32(BEYOND[1]) * terms["beyond"]
+        return np.asarray(np.minimum(distance, most), np.float32)
 
 
 def _medians(values: dict[str, FloatArray]) -> dict[str, float]:

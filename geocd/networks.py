@@ -58,10 +58,10 @@ class ResidualGenerator(nn.Module):
         self.tail = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """Return the change probability, (N, C, H, W) twice to (N, 1, H, W) in [0, 1]."""
+        """Return the logit of the change probability, (N, C, H, W) twice to (N, 1, H, W)."""
         start = self.head((x1 - x2).abs())  # (N, width, H, W)
         body = start + self.body(self.blocks(start))
-        return torch.sigmoid(self.tail(body))  # (N, 1, H, W)
+        return self.tail(body)  # type: ignore[no-any-return]  # (N, 1, H, W)
 
 
 class Vgg16Features(nn.Module):

@@ -93,19 +93,23 @@ def to_tensor(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
-#: A distance is in units of its null distance: median + 3 robust standard deviations.
+#: The bulk of the pixels ends at median + 3 robust standard deviations.
 NULL_DEVIATIONS = 3.0
 #: Null distances are not smaller than this, in scene standard deviations: differences that small are
 #: rounding and resampling.
 LEAST_NULL = 0.05
 
 
+def bulk(values: Tensor, valid: Tensor) -> float:
+    """Return the value below which the bulk of the valid pixels lies: median + 3 x 1.4826 MAD."""
+    known = values[valid > 0.5]
+    median = known.median()
+    return float(median + NULL_DEVIATIONS * 1.4826 * (known - median).abs().median())
+
+
 def null_distance(distance: Tensor, valid: Tensor) -> float:
-    """Return the distance below which a chip's own bulk of pixels lies: median + 3 x 1.4826 MAD."""
-    values = distance[valid > 0.5]
-    median = values.median()
-    spread = 1.4826 * (values - median).abs().median()
-    return max(float(median + NULL_DEVIATIONS * spread), LEAST_NULL)
+    """Return the distance that unchanged pixels of a batch hardly exceed."""
+    return max(bulk(distance, valid), LEAST_NULL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,14 +121,14 @@ class ReferenceDetector:
     :mod:`geocd.losses` and :class:`~geocd.networks.ResidualGenerator` name:
 
     * Both networks are optimised (there, the extractor never reaches the optimiser).
-    * The last iteration is kept, not the one with the best score against the labels, and the decision
-      is P = 0.5, not a threshold set by hand for each image.
+    * The last iteration is kept, not the one with the best score against the labels. Where most of a
+      tile ends above P = 0.5, as the published loss makes it, the threshold is not set by hand for each
+      image: the decision is the median plus three robust deviations of the tile's logit, and no lower
+      than P = 0.5. The logit is moved so that this becomes P = 0.5, which keeps the order of pixels.
     * Scene-wide robust z-scores replace its chain of linear matching, min-max (which undoes the
       matching) and a polynomial that mixes neighbouring pixels as if they were bands.
-    * Each distance is divided by its null distance on this tile (:func:`null_distance`), and the mean
-      over image and scales replaces the sum. With the regulariser, the published loss is a fixed
-      threshold near 1 on the summed distance; that number fits one image. In units of the null
-      distance it is where a distance leaves the bulk.
+    * The last layer starts from zero. With a random start its sign decides whether large differences
+      begin as "change" or as "no change", and 80 steps do not always turn it.
     * Seeded; weights load strictly.
     """
 
@@ -171,6 +175,7 @@ class ReferenceDetector:
         generator = ResidualGenerator(len(one))
         extractor = Vgg16Features(len(one))
         initialise(generator, random)
+        torch.nn.init.zeros_(generator.tail.weight)
         initialise(extractor, random)
         if self.weights is not None:
             load_weights(extractor, self.weights, str(self.settings.weights))
@@ -179,25 +184,19 @@ class ReferenceDetector:
         optimiser = torch.optim.Adam(networks.parameters(), lr=self.settings.learning_rate)
 
         d0 = losses.image_distance(x1, x2)
-        nulls: list[float] = []
         for _ in range(self.settings.iterations):
-            prob = generator(x1, x2)
+            prob = torch.sigmoid(generator(x1, x2))
             features1, features2 = extractor(x1), extractor(x2)
             distances = [d0, *losses.feature_distances(features1, features2, valid)]
             scales = [(losses.to_scale(valid, d) > 0.5).to(d.dtype) for d in distances]
-            if not nulls:
-                nulls = [
-                    null_distance(d.detach(), v) if (v > 0.5).any() else LEAST_NULL
-                    for d, v in zip(distances, scales, strict=True)
-                ]
             terms = []
-            for distance, null, v in zip(distances, nulls, scales, strict=True):
+            for distance, v in zip(distances, scales, strict=True):
                 p = losses.to_scale(prob, distance)
-                terms.append(losses.similarity(p, distance / null, v, gated=True))
-                terms.append(losses.dissimilarity(p, distance / null, v, gated=True))
+                terms.append(losses.similarity(p, distance, v, gated=True))
+                terms.append(losses.dissimilarity(p, distance, v, gated=True))
             jittered = extractor(losses.radiometric_jitter(x2, random) * valid)
             loss = (
-                torch.stack(terms).sum() / len(distances)
+                torch.stack(terms).sum()
                 + losses.consistency(features2, jittered, valid)
                 + losses.regulariser(prob, valid)
             )
@@ -205,7 +204,8 @@ class ReferenceDetector:
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         with torch.no_grad():
-            result: FloatArray = generator(x1, x2)[0, 0].cpu().numpy()
+            logit = generator(x1, x2)
+            result: FloatArray = torch.sigmoid(logit - max(0.0, bulk(logit, valid)))[0, 0].cpu().numpy()
         return result
 
 

@@ -27,7 +27,7 @@ from geocd.ignore import KeptPair, Tally
 from geocd.mosaic import Mosaic
 from geocd.normalize import sample_chips
 from geocd.outputs import Outputs, Transaction, default_stem
-from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, output_errors
+from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, bounded_cache, output_errors
 from geocd.report import RunRecord, acquisition_date, quicklook, source_href, stac_item, versions, write_json
 from geocd.styles import style
 from geocd.tiling import Tile, Tiling
@@ -190,6 +190,7 @@ def detect(
     tell = progress or (lambda stage, done, total: None)
     timings: dict[str, float] = {}
     with (
+        bounded_cache(),
         open_pair(before, after, settings) as pair,
         Transaction(outputs, overwrite=overwrite) as transaction,
         computing(settings),

@@ -640,6 +640,15 @@ def _checksum(values: npt.NDArray[Any]) -> int:
     return zlib.crc32(np.where(np.isnan(values), np.float32(np.nan), values).astype(np.float32).tobytes())
 
 
+def bounded_cache() -> rasterio.Env:
+    """Return the environment of a run: a block cache of 128 MB, unless the user set another.
+
+    GDAL's default is 5 % of the memory of the machine, gigabytes on a large one, for blocks that are read
+    once.
+    """
+    return rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": 128}))
+
+
 def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what a probability raster says about the run that made it (empty when it says nothing)."""
     with open_raster(os.fspath(path)) as dataset:
@@ -657,6 +666,7 @@ __all__ = [
     "Grid",
     "Pair",
     "ProbWriter",
+    "bounded_cache",
     "check_same_grid",
     "crs_name",
     "grid_of",

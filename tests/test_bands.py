@@ -15,6 +15,7 @@ from geocd.bands import colour_bands, named_colours
         (["B1", "B2", "B3", "B4", "B5", "B7"], (2, 1, 0, 3)),  # Landsat 5
         (["SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B6", "SR_B7"], (2, 1, 0, 3)),  # Landsat 8
         (["SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B6"], (3, 2, 1, 4)),  # with aerosol
+        (["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"], (2, 1, 0, 6)),  # 20 m bands
         (["red", "green", "blue"], (0, 1, 2)),
         (["Blue", "Green", "Red", "NIR"], (2, 1, 0, 3)),
         (["red edge 1", "green", "red", "blue"], (2, 1, 3)),

@@ -9,7 +9,7 @@ import pytest
 from rasterio.windows import Window
 from scipy import ndimage
 
-from geocd.features import LinearFeatures, gaussian, object_sigma
+from geocd.features import LinearFeatures, beyond_shift, gaussian, object_sigma
 from geocd.raster import Chip
 
 
@@ -95,6 +95,17 @@ def test_the_distance_of_the_same_image_is_far_below_the_decision(ground: np.nda
     assert fit(same).distance(same).max() < 1
     light = chip(ground, np.round(1.3 * ground + 200))
     assert fit(light).distance(light).max() < 1
+
+
+def test_a_shift_by_one_pixel_stays_below_the_decision(ground: np.ndarray) -> None:
+    """Every edge differs, but hardly anything lies beyond what a shift can do."""
+    moved = np.roll(ground, (1, 1), (1, 2))
+    pair = chip(noisy(ground, 1, 5), noisy(moved, 2, 5))
+    features = fit(pair, 1.5)
+    inner = features.distance(pair)[20:-20, 20:-20]
+    assert (inner < 2).all()
+    assert beyond_shift(ground, moved)[2:-2, 2:-2].max() == 0
+    assert beyond_shift(ground, moved + 50).min() >= 0
 
 
 def test_windows_agree_with_the_whole_beyond_the_margin(ground: np.ndarray) -> None:

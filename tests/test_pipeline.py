@@ -126,7 +126,7 @@ def test_the_uncertainty_is_the_jackknife_over_the_six_distances(pair: tuple[Pat
     """Computed here from the parts: a distance whose left-out maps move the probability most."""
     from geocd import optimize
     from geocd.decision import logistic_prob
-    from geocd.features import CAP, GATE, NARROW, WEIGHTS
+    from geocd.features import BEYOND, CAP, GATE, NARROW, WEIGHTS
 
     settings = Settings.from_flat({"iterations": 2, "uncertainty": True}).resolved()
     with Pair(*pair) as opened:
@@ -144,7 +144,9 @@ def test_the_uncertainty_is_the_jackknife_over_the_six_distances(pair: tuple[Pat
         for names in (set(WEIGHTS) - {name}, set(NARROW) - {name}):
             weights = {n: WEIGHTS[n] for n in sorted(names)}
             means.append(sum(w * scaled[n] for n, w in weights.items()) / sum(weights.values()))
-        distance = np.minimum(means[0], GATE + means[1]) + optimize.LEARNED_WEIGHT * logit
+        distance = np.minimum(means[0], GATE + means[1])
+        distance = np.minimum(distance, BEYOND[0] + BEYOND[1] * terms["beyond"])
+        distance += optimize.LEARNED_WEIGHT * logit
         left_out.append(
             logistic_prob(distance, optimize.DECISION, optimize.SLOPE_BELOW, optimize.SLOPE_ABOVE)
         )

@@ -7,6 +7,7 @@ instant.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from typing import Any
@@ -46,6 +47,9 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
     """Find what changed between two satellite or aerial images, without labels."""
     level = max(logging.DEBUG, logging.WARNING - 10 * verbose + 10 * quiet)
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    if verbose < 2:
+        # GDAL prints from threads what it would hand to rasterio's log elsewhere; its errors are raised.
+        os.environ.setdefault("CPL_LOG", os.devnull)
     # rasterio logs GDAL's remarks about unusual but readable files
     logging.getLogger("rasterio").setLevel(max(level, logging.ERROR - 10 * verbose))
     ctx.obj = {"progress": not quiet and sys.stderr.isatty(), "quiet": quiet}
