@@ -20,7 +20,7 @@ from geocd.bands import colour_bands
 from geocd.config import MethodSettings
 from geocd.decision import logistic_prob
 from geocd.errors import ConfigError, DeviceError
-from geocd.features import FIT_AREA, LinearFeatures, parallel
+from geocd.features import FIT_AREA, WEIGHTS, LinearFeatures, parallel
 from geocd.networks import (
     CompactPair,
     ResidualGenerator,
@@ -454,7 +454,7 @@ class DefaultDetector:
 
         bands = [decide(seen.distance)]
         if self.uncertainty:
-            left_out = [decide(self.features.combine(terms, chip.valid, without=name)) for name in terms]
+            left_out = [decide(self.features.combine(terms, chip.valid, without=name)) for name in WEIGHTS]
             bands.append(jackknife(np.stack(left_out)))
         return np.where(chip.valid, np.stack(bands), np.float32(np.nan))
 
