@@ -26,7 +26,7 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from geocd.config import Settings
-from geocd.decision import otsu
+from geocd.decision import otsu, prob_from_distance
 from geocd.distances import IrMad, smooth
 from geocd.metrics import evaluate
 from geocd.normalize import BandScale
@@ -79,7 +79,7 @@ def d_plus_ir(folder: Path) -> Map:
     chi = ndimage.gaussian_filter(irmad.chi(before[rgb], after[rgb]), 1)
     ir = smooth(np.log1p(chi), everywhere, 2)
     total = d / d.std() + ir / ir.std()
-    return total, otsu(total)
+    return prob_from_distance(total, otsu(total)), 0.5  # the same order and decision, within [0, 1]
 
 
 def rgb_indexes(folder: Path) -> tuple[int, ...]:
