@@ -120,6 +120,21 @@ def valid_pixels(chips: Sequence[Chip]) -> tuple[npt.NDArray[np.float64], npt.ND
     return before.astype(np.float64), after.astype(np.float64)
 
 
+#: A band that is saturated in more than this share of a date is left out.
+MOST_SATURATED = 0.75
+#: Largest values of the integer types that images come in.
+TOPS = (255.0, 32767.0, 65535.0)
+
+
+def saturated_share(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the share of pixels at the top of an integer type, for each band of ``(bands, n)``.
+
+    0 for a band that has nothing else: it is constant, not saturated.
+    """
+    share = (np.isin(values, TOPS) & (values == values.max(axis=1, keepdims=True))).mean(axis=1)
+    return np.where(share < 1, share, 0.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class BandScale:
     """Clip to ``[low, high]``, subtract ``mean`` and multiply by ``gain``: one date, band by band.
@@ -140,11 +155,19 @@ class BandScale:
         cls,
         values: npt.NDArray[np.float64],
         percentiles: tuple[float, float] | None = CLIP_PERCENTILES,
+        saturated: npt.NDArray[np.float64] | None = None,
     ) -> BandScale:
-        """Take the statistics of ``(bands, n)`` valid pixels; ``percentiles=None`` clips nothing."""
+        """Take the statistics of ``(bands, n)`` valid pixels.
+
+        ``percentiles=None`` clips nothing. ``saturated`` is a share of pixels for each band, clipped at
+        the top at least.
+        """
         low, high = values.min(axis=1), values.max(axis=1)
         if percentiles is not None:
             tight_low, tight_high = np.percentile(values, percentiles, axis=1)
+            for band, share in enumerate(() if saturated is None else saturated):
+                if 1 - share < percentiles[1] / 100:
+                    tight_high[band] = np.quantile(values[band], 1 - share)
             # A band that is constant but for a few pixels would lose them to the clipping.
             spread = tight_high > tight_low
             low, high = np.where(spread, tight_low, low), np.where(spread, tight_high, high)
@@ -179,10 +202,15 @@ class Radiometry:
     ) -> Radiometry:
         """Take the statistics of the jointly valid pixels of a sample.
 
-        A band that is constant in one date is left out of both (gain 0): it says nothing about change.
+        A band that is constant or mostly saturated in one date is left out of both (gain 0): it says
+        nothing about change.
         """
-        one, two = (BandScale.fit(values, percentiles) for values in valid_pixels(chips))
-        both = (one.gain > 0) & (two.gain > 0)
+        dates = valid_pixels(chips)
+        # Where one date is saturated, the other is clipped at the same share of its pixels: beyond it, the
+        # two cannot be compared, and a gain that drove one into saturation is not change.
+        saturated = np.maximum(*(saturated_share(values) for values in dates))
+        one, two = (BandScale.fit(values, percentiles, saturated) for values in dates)
+        both = (one.gain > 0) & (two.gain > 0) & (saturated < MOST_SATURATED)
         return cls(
             dataclasses.replace(one, gain=one.gain * both), dataclasses.replace(two, gain=two.gain * both)
         )

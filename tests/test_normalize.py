@@ -130,3 +130,13 @@ def test_crops_are_pieces_of_their_chips() -> None:
     assert len({(p.window.row_off, p.window.col_off) for p in pieces}) == 4
     whole = [chip(place, place)]
     assert crops(whole, 300 * 500) == whole
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.3, 200), (4.0, 0), (1.0, 170)])
+def test_a_gain_into_saturation_is_not_change(gain: float, offset: float) -> None:
+    before = np.random.default_rng(0).gamma(4, 15, (3, 120, 130)).clip(0, 255).astype(np.uint8)
+    after = np.clip(np.round(gain * before.astype(float) + offset), 0, 255).astype(np.uint8)
+    assert (after == 255).mean() > 0.05
+    pair = chip(before.astype(np.float32), after.astype(np.float32))
+    x1, x2 = Radiometry.fit([pair]).apply(pair)
+    assert np.quantile(np.abs(x1 - x2), 0.99) < 0.25
