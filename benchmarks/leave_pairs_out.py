@@ -1,6 +1,6 @@
 """What the default is worth on pairs that nothing was chosen on: networks and constants by leave-pairs-out.
 
-    python benchmarks/leave_pairs_out.py FOLDER --cache CACHE [--json scores.json]
+    python benchmarks/leave_pairs_out.py FOLDER --cache CACHE [--weights tied] [--json scores.json]
 
 FOLDER is that of ``accuracy.py``: one folder per pair, named SENSOR_SITE, with before.tif, after.tif and
 mask.tif. The numbers at the end of a name are dropped to get its site, so that two pairs of one place are
@@ -8,8 +8,9 @@ never on both sides. Sites in alphabetical order are dealt to four folds. For ev
 of the other folds alone:
 
 1. **Typical deviations**: the mean over the pairs of each distance's deviation.
-2. **Constants of the closed form**: 200 random draws (one seed, the same draws in every fold) of the six
-   weights (0 to 1.5), the cap (2.5 to 6), the gate (0 to 2), the object window (none, 4.5, 9, 13.5 m) and
+2. **Constants of the closed form**: 200 random draws (one seed, the same draws in every fold) of the
+   weights (``tied``: 1 for image, ir and tx, 0 to 1.5 for gd, cc and ln together; ``free``: 0 to 1.5 for
+   each of the six), the cap (2.5 to 6), the gate (0 to 2), the object window (none, 4.5, 9, 13.5 m) and
    its gain (0 to 0.3), on every few rows and columns (at most 70 000 pixels a pair; the windows are
    divided by the same number). A draw's decision is the best of 1.0, 1.1, ... 3.0. The ten best draws are
    averaged, which is steadier than the best one (of the object window, the value that most of them have),
@@ -79,6 +80,9 @@ SINGLE: dict[str, tuple[float, ...]] = {
     "cap": (3.0, 4.0, 5.0, 6.0),
     "object_gain": (0.0, 0.1, 0.15, 0.2, 0.3),
 }
+#: Distances that stand with weight 1 where the weights are tied: colour, light and texture. The other
+#: three look at the same things again, through wider windows or by class.
+FIRST = ("image", "ir", "tx")
 ROOT = Path(__file__).resolve().parent.parent
 SENSORS = tuple(GROUPS[group] for group in ("Sentinel-2", "aerial"))
 
@@ -247,11 +251,19 @@ def f1_at(distance: Values, changed: Values, decisions: Values) -> Values:
 
 
 class Search:
-    """Random search over the closed form; scores of a pair are kept, as folds share pairs."""
+    """Random search over the closed form."""
 
-    def __init__(self, samples: Sequence[Sample], cva: dict[str, dict[str, float]]) -> None:
+    def __init__(self, samples: Sequence[Sample], cva: dict[str, dict[str, float]], tied: bool) -> None:
         self.samples = [s for s in samples if s.name.startswith(SENSORS)]
         self.cva = cva
+        self.tied = tied
+
+    def weights(self, random: np.random.Generator) -> dict[str, float]:
+        """Draw the weights of the six distances."""
+        if self.tied:
+            wide = float(random.uniform(0, 1.5))
+            return {name: 1.0 if name in FIRST else wide for name in features.WEIGHTS}
+        return {name: float(random.uniform(0, 1.5)) for name in features.WEIGHTS}
 
     def scores(self, constants: Constants, left_out: Sequence[str]) -> tuple[float, float]:
         """Return the objective on the pairs not left out, and the decision that reaches it."""
@@ -279,7 +291,7 @@ class Search:
         for _ in range(DRAWS):
             drawn = dataclasses.replace(
                 start,
-                weights=dict(zip(start.weights, random.uniform(0, 1.5, len(start.weights)), strict=True)),
+                weights=self.weights(random),
                 cap=random.uniform(2.5, 6),
                 gate=random.uniform(0, 2),
                 object_metres=float(random.choice(WINDOWS)),
@@ -446,6 +458,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cache", type=Path, required=True, help="folder for the networks of the folds")
+    parser.add_argument(
+        "--weights",
+        choices=("tied", "free"),
+        default="tied",
+        help="draw one weight for gd, cc and ln together, or six",
+    )
     parser.add_argument("--json", type=Path, help="write all scores, choices and draws here")
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
@@ -459,7 +477,7 @@ def main() -> None:
     samples = [sample(options.folder / name) for name in names]
     tell(f"{len(samples)} pairs; folds: " + " | ".join(", ".join(part) for part in parts))
     table = controls(options.folder, parts)
-    search = Search(samples, table["cva"])
+    search = Search(samples, table["cva"], options.weights == "tied")
     tell("controls")
     shipped = Constants.shipped()
     ours = (
