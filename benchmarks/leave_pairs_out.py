@@ -58,6 +58,7 @@ from geocd import features, optimize
 from geocd.bands import colour_bands
 from geocd.config import MethodSettings, Settings
 from geocd.decision import logistic_prob, otsu, prob_from_distance
+from geocd.devices import one_thread
 from geocd.distances import ClassicalDetector
 from geocd.features import LinearFeatures
 from geocd.metrics import evaluate
@@ -205,7 +206,7 @@ def product_maps(folder: Path, constants: Constants, weights: Path | None) -> tu
     settings = Settings(method=method).resolved().method
     with (
         constants.in_use(),
-        optimize.one_thread(),
+        one_thread(),
         Pair(folder / "before.tif", folder / "after.tif") as pair,
     ):
         detector = optimize.DefaultDetector.fit(sample_chips(pair), pair, settings, 1)

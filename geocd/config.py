@@ -15,15 +15,28 @@ from geocd.errors import ConfigError
 
 Method = Literal["deep", "cva", "irmad"]
 Preset = Literal["default", "reference"]
+Fit = Literal["scene", "tile"]
 #: What ``--ignore`` knows; :mod:`geocd.ignore` has a rule for each.
 Ignorable = Literal["water", "cloud", "vegetation"]
 
 
 #: What a preset says where the user does not.
 PRESETS: dict[str, dict[str, Any]] = {
-    "default": {"weights": "embedded", "iterations": 40, "learning_rate": 1e-3, "tile_size": 512},
+    "default": {
+        "weights": "embedded",
+        "iterations": 40,
+        "learning_rate": 1e-3,
+        "fit": "scene",
+        "tile_size": 512,
+    },
     # 80 steps at 1e-4, as published; the full-resolution generator needs some 4 GB for a 512 px tile
-    "reference": {"weights": "imagenet", "iterations": 80, "learning_rate": 1e-4, "tile_size": 256},
+    "reference": {
+        "weights": "imagenet",
+        "iterations": 80,
+        "learning_rate": 1e-4,
+        "fit": "tile",
+        "tile_size": 256,
+    },
 }
 
 
@@ -136,6 +149,12 @@ class MethodSettings:
     learning_rate: float | None = setting(
         None, "Step size of the optimiser. Default: the preset's.", metavar="RATE"
     )
+    fit: Fit | None = setting(
+        None,
+        "scene: the networks learn once, from a sample of the scene, so that tiles agree; tile: on every "
+        "tile (preset default: some steps more, from the scene's networks). Default: scene (preset "
+        "reference: tile, as published).",
+    )
     threshold: float | None = setting(
         None,
         "Probability from which a pixel is changed; auto: 0.5, which is where the method itself decides.",
@@ -151,6 +170,8 @@ class MethodSettings:
     def __post_init__(self) -> None:
         _require_choice("method", self.method, get_args(Method))
         _require_choice("preset", self.preset, get_args(Preset))
+        if self.fit is not None:
+            _require_choice("fit", self.fit, get_args(Fit))
         _require(
             self.iterations is None or self.iterations >= 0,
             "iterations",

@@ -50,6 +50,9 @@ class ResidualGenerator(nn.Module):
         Channels and residual blocks.
     """
 
+    #: Pixels around a pixel that its logit depends on, at the published depth: one for each convolution.
+    MARGIN = 67
+
     def __init__(self, bands: int, *, width: int = 32, blocks: int = 32) -> None:
         super().__init__()
         self.head = nn.Conv2d(bands, width, 3, padding=1)

@@ -6,9 +6,9 @@ global state, so a result does not depend on the order of tiles or on how many r
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ from geocd import losses
 from geocd.bands import colour_bands
 from geocd.config import MethodSettings
 from geocd.decision import logistic_prob
-from geocd.errors import ConfigError, DeviceError
+from geocd.devices import choose_device, infer, log, release
+from geocd.errors import ConfigError
 from geocd.features import FIT_AREA, WEIGHTS, LinearFeatures, parallel
 from geocd.networks import (
     CompactPair,
@@ -37,57 +38,13 @@ from geocd.raster import Chip, Pair
 FloatArray = npt.NDArray[np.float32]
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA, then Apple's MPS, then the CPU.
-
-    Raises
-    ------
-    DeviceError
-        No such device here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    try:
-        device = torch.device(name)
-        known = device.type == "cpu" or f"{device.type}:{device.index or 0}" in found or name in found
-    except RuntimeError:
-        known = False
-    if not known:
-        raise DeviceError(
-            f"--device {name}: no such device here. Choose auto or one of: {', '.join(found)}.",
-            device=name,
-            found=found,
-        )
-    return device
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch's operators to one thread each, in this thread and in those begun inside.
-
-    Sums over threads are rounded differently for other numbers of threads; the tiles run in parallel
-    instead. The setting is the process's: it is put back afterwards.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def seeded(seed: int, row: int, col: int) -> torch.Generator:
     """Return a CPU generator for one place of the scene."""
     state = np.random.SeedSequence((seed, row, col)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
-def to_tensor(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+def to_tensor(values: npt.NDArray[np.generic], device: torch.device | str = "cpu") -> Tensor:
     """``(bands, height, width)`` to ``(1, bands, height, width)`` float32, channels last."""
     tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None].to(device)
     return tensor.contiguous(memory_format=torch.channels_last)
@@ -105,6 +62,12 @@ def bulk(values: Tensor, valid: Tensor) -> float:
     known = values[valid > 0.5]
     median = known.median()
     return float(median + NULL_DEVIATIONS * 1.4826 * (known - median).abs().median())
+
+
+def decision(logit: FloatArray) -> float:
+    """Return the logit that the preset ``reference`` decides at: where the bulk ends, and not below 0."""
+    values = torch.from_numpy(logit)
+    return max(0.0, bulk(values, torch.ones_like(values)))
 
 
 def null_distance(distance: Tensor, valid: Tensor) -> float:
@@ -136,14 +99,21 @@ class ReferenceDetector:
     settings: MethodSettings
     weights: dict[str, Tensor] | None
     device: torch.device
+    #: With ``--fit scene``: the generator, and the logit at which it decides.
+    fitted: tuple[ResidualGenerator, float] | None = None
 
-    #: Every tile is optimised by itself, so no part of it agrees exactly with its neighbour's: blend
-    #: over all of the overlap.
-    margin = 0
+    @property
+    def margin(self) -> int:
+        """Pixels that a probability depends on and that are left out of the blend.
+
+        0 where every tile is optimised by itself: no part of it agrees exactly with its neighbour's, so
+        all of the overlap is blended.
+        """
+        return 0 if self.fitted is None else ResidualGenerator.MARGIN
 
     @classmethod
     def fit(cls, chips: Sequence[Chip], settings: MethodSettings) -> ReferenceDetector:
-        """Take the scene's radiometry and the starting weights; nothing is learned yet."""
+        """Take the scene's radiometry and the starting weights; with ``--fit scene``, learn."""
         device = choose_device(settings.device)
         radiometry = Radiometry.fit(chips)
         name = settings.weights
@@ -155,39 +125,78 @@ class ReferenceDetector:
         bands = len(chips[0].before)
         if weights is not None:
             load_weights(Vgg16Features(bands), weights, str(name))  # fail now, not in a tile
-        return cls(radiometry, settings, weights, device)
+        detector = cls(radiometry, settings, weights, device)
+        if settings.fit != "scene":
+            return detector
+        known = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
+        generator, logits = detector._optimise(known, (0, 0))
+        values = [logit[chip.valid] for logit, chip in zip(logits, known, strict=True)]
+        return dataclasses.replace(detector, fitted=(generator, decision(np.concatenate(values))))
 
     def prob(self, chip: Chip) -> FloatArray:
-        """Optimise both networks on a chip and return its change probability, ``(1, height, width)``."""
+        """Return the change probability of a chip, ``(1, height, width)``; optimises, unless that is done."""
         if not chip.valid.any():
             return np.full((1, *chip.valid.shape), np.nan, np.float32)
-        return np.where(chip.valid, self._optimise(chip), np.float32(np.nan))[None]
+        if self.fitted is None:
+            place = int(chip.window.row_off), int(chip.window.col_off)
+            _, (logit,) = self._optimise([chip], place)
+            least = decision(logit[chip.valid])
+        else:
+            generator, least = self.fitted
+            logit = self._logit(generator, chip)
+        prob = torch.sigmoid(torch.from_numpy(logit) - least).numpy()
+        return np.where(chip.valid, prob, np.float32(np.nan))[None]
 
-    def _optimise(self, chip: Chip) -> FloatArray:
+    def _logit(self, generator: ResidualGenerator, chip: Chip) -> FloatArray:
+        inputs = [to_tensor(x) for x in self.radiometry.apply(chip)]
+        logit = infer(generator, inputs, self.device, margin=ResidualGenerator.MARGIN, stride=1)
+        result: FloatArray = logit[0, 0].numpy()
+        return result
+
+    def _optimise(
+        self, chips: Sequence[Chip], place: tuple[int, int]
+    ) -> tuple[ResidualGenerator, list[FloatArray]]:
+        """Optimise both networks on chips, one of them in each step; return D-CPG and its logits.
+
+        Falls back to the CPU where the device has no room for a chip.
+        """
+        try:
+            generator = self._optimised(chips, place, self.device)
+        except torch.OutOfMemoryError:
+            release(self.device)
+            log.warning(
+                "%s has no room to optimise %d x %d px: done on the CPU; a smaller --tile-size may fit",
+                self.device,
+                *chips[0].valid.shape[::-1],
+            )
+            generator = self._optimised(chips, place, torch.device("cpu")).to(self.device)
+        return generator, [self._logit(generator, chip) for chip in chips]
+
+    def _optimised(
+        self, chips: Sequence[Chip], place: tuple[int, int], device: torch.device
+    ) -> ResidualGenerator:
         assert self.settings.iterations is not None  # resolved by the preset
         assert self.settings.learning_rate is not None
-        place = int(chip.window.row_off), int(chip.window.col_off)
         random = seeded(self.settings.seed, *place)
-        one, two = self.radiometry.apply(chip)
-        x1, x2 = to_tensor(one, self.device), to_tensor(two, self.device)
-        valid = to_tensor(chip.valid[None], self.device)
-
-        generator = ResidualGenerator(len(one))
-        extractor = Vgg16Features(len(one))
+        bands = len(chips[0].before)
+        generator = ResidualGenerator(bands)
+        extractor = Vgg16Features(bands)
         initialise(generator, random)
         torch.nn.init.zeros_(generator.tail.weight)
         initialise(extractor, random)
         if self.weights is not None:
             load_weights(extractor, self.weights, str(self.settings.weights))
         networks = torch.nn.ModuleList([generator, extractor])
-        networks.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = torch.optim.Adam(networks.parameters(), lr=self.settings.learning_rate)
-
-        d0 = losses.image_distance(x1, x2)
-        for _ in range(self.settings.iterations):
+        for step in range(self.settings.iterations):
+            chip = chips[step % len(chips)]
+            x1, x2 = (to_tensor(x, device) for x in self.radiometry.apply(chip))
+            valid = to_tensor(chip.valid[None], device)
             prob = torch.sigmoid(generator(x1, x2))
             features1, features2 = extractor(x1), extractor(x2)
-            distances = [d0, *losses.feature_distances(features1, features2, valid)]
+            image = losses.image_distance(x1, x2)
+            distances = [image, *losses.feature_distances(features1, features2, valid)]
             scales = [(losses.to_scale(valid, d) > 0.5).to(d.dtype) for d in distances]
             terms = []
             for distance, v in zip(distances, scales, strict=True):
@@ -203,10 +212,7 @@ class ReferenceDetector:
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        with torch.no_grad():
-            logit = generator(x1, x2)
-            result: FloatArray = torch.sigmoid(logit - max(0.0, bulk(logit, valid)))[0, 0].cpu().numpy()
-        return result
+        return generator.requires_grad_(False)
 
 
 #: Distance at which the decision lies, and the slopes of the probability on both sides of it.
@@ -217,6 +223,8 @@ DECISION, SLOPE_BELOW, SLOPE_ABOVE = 2.0, 4.0, 1.0
 LEARNED_WEIGHT, LOGIT_RANGE = 0.05, 6.0
 #: Chips of one optimisation step, and their side in pixels.
 BATCH, SIDE = 8, 96
+#: With ``--fit tile``, a tile takes this share of the scene's steps, at this share of its learning rate.
+TILE_SHARE = 4
 #: Weights of the loss: attachment 1, similarity and dissimilarity together, consistency.
 SIMILARITY_WEIGHT, CONSISTENCY_WEIGHT = 0.1, 0.05
 
@@ -251,8 +259,10 @@ def lesson(features: LinearFeatures, chip: Chip, distance: FloatArray | None = N
     return Lesson(dates[0], dates[1], distance, chip.valid)
 
 
-def draw(lessons: Sequence[Lesson], random: np.random.Generator, device: torch.device) -> list[Tensor]:
-    """Draw a batch: random squares of random lessons, turned and mirrored at random.
+def draw(
+    lessons: Sequence[Lesson], random: np.random.Generator, device: torch.device, size: int = BATCH
+) -> list[Tensor]:
+    """Draw a batch of ``size``: random squares of random lessons, turned and mirrored at random.
 
     Returns
     -------
@@ -261,7 +271,7 @@ def draw(lessons: Sequence[Lesson], random: np.random.Generator, device: torch.d
     """
     side = min(SIDE, *(min(one.valid.shape) for one in lessons))
     batch: list[list[FloatArray]] = [[], [], [], []]
-    for _ in range(BATCH):
+    for _ in range(size):
         one = lessons[int(random.integers(len(lessons)))]
         row, col = (int(random.integers(0, n - side + 1)) for n in one.valid.shape)
         turns, mirror = int(random.integers(4)), bool(random.integers(2))
@@ -314,6 +324,7 @@ def learn(
     learning_rate: float,
     seed: int,
     device: torch.device,
+    batch: int = BATCH,
     told: Callable[[int, float], None] = lambda iteration, value: None,
 ) -> None:
     """Optimise both networks on lessons: the adaptation to a pair, and the pretraining on many.
@@ -329,6 +340,9 @@ def learn(
     learning_rate : float
         Its peak.
     seed : int
+    device : torch.device
+    batch : int
+        Squares in a step.
     told : callable, optional
         Called as ``told(iteration, loss)``.
     """
@@ -340,12 +354,54 @@ def learn(
         optimiser, learning_rate, total_steps=max(iterations, 2), pct_start=0.2
     )
     for iteration in range(iterations):
-        value = loss(networks, draw(lessons, random, device), jitter)
+        value = loss(networks, draw(lessons, random, device, batch), jitter)
         optimiser.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         told(iteration, float(value.detach()))
+
+
+def adapt(
+    networks: CompactPair,
+    lessons: Sequence[Lesson],
+    *,
+    iterations: int,
+    learning_rate: float,
+    seed: int,
+    device: torch.device,
+) -> CompactPair:
+    """Return a copy of networks that :func:`learn` optimised, on ``device``.
+
+    Where the device has no room for a batch, it is halved, and at last the CPU does it.
+    """
+    batch = BATCH
+    while True:
+        adapted = copy.deepcopy(networks).to(device)
+        try:
+            learn(
+                adapted,
+                lessons,
+                iterations=iterations,
+                learning_rate=learning_rate,
+                seed=seed,
+                device=device,
+                batch=batch,
+            )
+            break
+        except torch.OutOfMemoryError:
+            release(device)
+        if batch > 1:
+            batch //= 2
+            log.warning("%s has no room for the batch: halved to %d", device, batch)
+        else:
+            log.warning("%s has no room to adapt the networks: done on the CPU", device)
+            cpu = torch.device("cpu")
+            adapted = adapt(
+                networks, lessons, iterations=iterations, learning_rate=learning_rate, seed=seed, device=cpu
+            ).to(device)
+            break
+    return adapted.eval().requires_grad_(False)
 
 
 def jackknife(probs: FloatArray) -> FloatArray:
@@ -377,8 +433,9 @@ class DefaultDetector:
 
     The distance of :class:`~geocd.features.LinearFeatures`, moved by the logit of D-CPG, decides. The
     networks start from weights learned on other pairs without labels, and take some steps of the
-    similarity-dissimilarity loss on a sample of this one. They are fitted to the scene, not to tiles, and
-    read with enough surroundings, so the probability does not depend on the tiling.
+    similarity-dissimilarity loss on a sample of this one. They are fitted to the scene and read with enough
+    surroundings, so the probability does not depend on the tiling. With ``fit="tile"`` they take
+    ``1 / TILE_SHARE`` as many steps again on every tile.
 
     With ``uncertainty`` there is a second band: the :func:`jackknife` over the six closed-form distances.
     """
@@ -386,7 +443,7 @@ class DefaultDetector:
     features: LinearFeatures
     networks: CompactPair
     device: torch.device
-    uncertainty: bool = False
+    settings: MethodSettings
 
     @classmethod
     def fit(cls, chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int) -> DefaultDetector:
@@ -402,10 +459,9 @@ class DefaultDetector:
             seed=settings.seed,
             jobs=jobs,
         )
-        networks.to(device)
         known = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
         lessons = parallel(lambda chip: lesson(features, chip), known, jobs) if settings.iterations else []
-        learn(
+        networks = adapt(
             networks,
             lessons,
             iterations=settings.iterations,
@@ -413,8 +469,7 @@ class DefaultDetector:
             seed=settings.seed,
             device=device,
         )
-        networks.eval().requires_grad_(False)
-        return cls(features, networks, device, settings.uncertainty)
+        return cls(features, networks, device, settings)
 
     @staticmethod
     def _start(settings: MethodSettings) -> CompactPair:
@@ -446,7 +501,7 @@ class DefaultDetector:
             In [0, 1], NaN where not valid.
         """
         if not chip.valid.any():
-            return np.full((1 + self.uncertainty, *chip.valid.shape), np.nan, np.float32)
+            return np.full((1 + self.settings.uncertainty, *chip.valid.shape), np.nan, np.float32)
         terms = self.features.terms(chip)
         seen = lesson(self.features, chip, self.features.combine(terms, chip.valid))
         learned = np.float32(LEARNED_WEIGHT) * self.logit(seen, chip)
@@ -455,7 +510,7 @@ class DefaultDetector:
             return logistic_prob(distance + learned, DECISION, SLOPE_BELOW, SLOPE_ABOVE)
 
         bands = [decide(seen.distance)]
-        if self.uncertainty:
+        if self.settings.uncertainty:
             left_out = [decide(self.features.combine(terms, chip.valid, without=name)) for name in WEIGHTS]
             bands.append(jackknife(np.stack(left_out)))
         return np.where(chip.valid, np.stack(bands), np.float32(np.nan))
@@ -466,15 +521,26 @@ class DefaultDetector:
         stride, (height, width) = CompactPair.STRIDE, chip.valid.shape
         top, left = int(chip.window.row_off) % stride, int(chip.window.col_off) % stride
         pad = (left, -(left + width) % stride, top, -(top + height) % stride)
-        dates = [
-            torch.nn.functional.pad(to_tensor(x, self.device), pad, mode="replicate")
-            for x in (seen.x1, seen.x2)
-        ]
-        with torch.inference_mode():
-            full = self.networks(dates[0], dates[1])
+        dates = [torch.nn.functional.pad(to_tensor(x), pad, mode="replicate") for x in (seen.x1, seen.x2)]
+        networks = self._adapted(seen, chip) if self.settings.fit == "tile" else self.networks
+        full = infer(networks, dates, self.device, margin=CompactPair.MARGIN, stride=stride)
         values = full[0, 0, top : top + height, left : left + width]
-        result: FloatArray = values.clamp(-LOGIT_RANGE, LOGIT_RANGE).cpu().numpy()
+        result: FloatArray = values.clamp(-LOGIT_RANGE, LOGIT_RANGE).numpy()
         return result
+
+    def _adapted(self, seen: Lesson, chip: Chip) -> CompactPair:
+        """Return networks that went on from the scene's on one tile."""
+        assert self.settings.iterations is not None  # resolved by the preset
+        assert self.settings.learning_rate is not None
+        place = self.settings.seed, int(chip.window.row_off), int(chip.window.col_off)
+        return adapt(
+            copy.deepcopy(self.networks).requires_grad_(True),
+            [seen],
+            iterations=self.settings.iterations // TILE_SHARE,
+            learning_rate=self.settings.learning_rate / TILE_SHARE,
+            seed=int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]) >> 1,
+            device=self.device,
+        )
 
 
 def fit(

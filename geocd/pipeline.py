@@ -61,9 +61,9 @@ def computing(settings: Settings) -> AbstractContextManager[None]:
     """Return the context in which a method computes."""
     if settings.method.method != "deep":
         return nullcontext()
-    from geocd import optimize
+    from geocd.devices import one_thread
 
-    return optimize.one_thread()
+    return one_thread()
 
 
 def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings, jobs: int = 1) -> Detector:

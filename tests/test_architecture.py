@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
         "outputs",
         "tiling",
         "normalize",
+        "devices",
         "networks",
         "losses",
         "features",
@@ -44,13 +45,14 @@ LAYERS: list[set[str]] = [
 
 #: Who may import a package or module, inside a function or not; everybody else may not.
 ONLY = {
-    "torch": {"networks", "losses", "optimize", "features"},
-    "safetensors": {"networks", "optimize", "features"},
+    "torch": {"devices", "networks", "losses", "optimize"},
+    "safetensors": {"networks"},
     "click": {"cli"},
     "geopandas": {"vectorize", "evaluate"},
     "geocd.metrics": {"cli", "evaluate"},
     "geocd.evaluate": {"cli"},
     "geocd.optimize": {"pipeline"},
+    "geocd.devices": {"optimize", "pipeline"},
 }
 
 #: What would make ``geocd --help`` slow or drag torch into the classical methods.

@@ -14,7 +14,7 @@ from torch import nn
 
 from geocd import losses, optimize
 from geocd.config import MethodSettings, Settings
-from geocd.errors import ConfigError, DeviceError, WeightsError
+from geocd.errors import ConfigError, WeightsError
 from geocd.networks import (
     CompactFeatures,
     CompactPair,
@@ -169,7 +169,7 @@ def test_a_batch_keeps_dates_distance_and_valid_together() -> None:
 
 def test_the_logit_does_not_depend_on_where_a_tile_begins() -> None:
     networks = fresh().eval().requires_grad_(False)
-    detector = optimize.DefaultDetector(None, networks, CPU)  # type: ignore[arg-type]
+    detector = optimize.DefaultDetector(None, networks, CPU, MethodSettings())  # type: ignore[arg-type]
     one = scene(3, size=160)
 
     def logit(row: int, col: int, size: int) -> np.ndarray:
@@ -197,6 +197,69 @@ def test_reference_optimises_both_networks_and_repeats_per_place() -> None:
     assert not np.array_equal(first, other)
     assert first.shape == (1, 64, 64)
     assert ((first >= 0) & (first <= 1)).all()
+
+
+def test_the_margin_of_the_published_generator_covers_what_a_pixel_depends_on() -> None:
+    network = ResidualGenerator(1, width=2)
+    initialise(network, torch.Generator().manual_seed(0))
+    x = torch.randn(1, 1, 151, 151, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(network.double()(x, -x)[0, 0, 75, 75], x)
+    touched = grad[0, 0].nonzero()
+    assert int((touched - 75).abs().max()) == ResidualGenerator.MARGIN
+
+
+def test_reference_fitted_to_the_scene_learns_once_and_its_tiles_agree() -> None:
+    """The published generator, as deep as it is: tiles agree beyond its margin."""
+    flat = {"preset": "reference", "weights": "random", "iterations": 3, "fit": "scene"}
+    settings = Settings.from_flat(flat).resolved().method
+    one = scene(0, size=192)
+    whole = Chip(one.x1, one.x2, one.valid, Window(0, 0, 192, 192))
+    detector = optimize.ReferenceDetector.fit([whole], settings)
+    assert detector.fitted is not None
+    part = Chip(one.x1[..., 20:], one.x2[..., 20:], one.valid[..., 20:], Window(20, 0, 172, 192))
+    apart = np.abs(detector.prob(whole)[0, :, 20:] - detector.prob(part)[0])
+    assert apart[:, ResidualGenerator.MARGIN :].max() < 1e-4
+    assert np.array_equal(detector.prob(part), detector.prob(part))
+
+
+def test_tiles_go_on_from_the_scene_with_fit_tile() -> None:
+    one = scene(0)
+    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 96, 96))
+    logits = {}
+    for fit in ("scene", "tile"):
+        settings = MethodSettings(fit=fit, iterations=8, learning_rate=1e-2)  # type: ignore[arg-type]
+        networks = fresh().eval().requires_grad_(False)
+        detector = optimize.DefaultDetector(None, networks, CPU, settings)  # type: ignore[arg-type]
+        logits[fit] = detector.logit(one, chip)
+        assert np.array_equal(logits[fit], detector.logit(one, chip))
+        assert all(
+            torch.equal(a, b) for a, b in zip(networks.parameters(), fresh().parameters(), strict=True)
+        )
+    assert not np.array_equal(logits["scene"], logits["tile"])
+
+
+def test_adapting_halves_the_batch_where_there_is_no_room(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The device is simulated: it has room for two squares."""
+    sizes = []
+    draw = optimize.draw
+
+    def scarce(*args: object) -> list[torch.Tensor]:
+        batch = draw(*args)  # type: ignore[arg-type]
+        sizes.append(len(batch[0]))
+        if len(batch[0]) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return batch
+
+    monkeypatch.setattr(optimize, "draw", scarce)
+    start = fresh()
+    adapted = optimize.adapt(start, [scene()], iterations=2, learning_rate=1e-3, seed=0, device=CPU)
+    assert sizes == [8, 4, 2, 2]
+    assert "halved to 2" in caplog.text
+    pairs = zip(adapted.parameters(), fresh().parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)
+    assert all(torch.equal(a, b) for a, b in zip(start.parameters(), fresh().parameters(), strict=True))
 
 
 def test_reference_weights_are_checked_before_any_tile(tmp_path: Path) -> None:
@@ -244,21 +307,6 @@ def test_fetching_imagenet_weights_goes_through_torch_hub(
 def test_imagenet_weights_are_refused_by_the_default_preset() -> None:
     with pytest.raises(ConfigError, match="VGG16's"):
         optimize.DefaultDetector._start(MethodSettings(weights="imagenet"))
-
-
-def test_devices() -> None:
-    assert optimize.choose_device("cpu") == CPU
-    assert optimize.choose_device("auto").type in {"cpu", "cuda", "mps"}
-    for name in ("cuda:99", "abacus"):
-        with pytest.raises(DeviceError, match=f"{name}: no such device here"):
-            optimize.choose_device(name)
-
-
-def test_threads_are_put_back() -> None:
-    before = torch.get_num_threads()
-    with optimize.one_thread():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before
 
 
 def test_null_distance_is_above_the_bulk_and_has_a_floor() -> None:

@@ -22,10 +22,11 @@ import torch
 from safetensors.torch import save_file
 
 from geocd.bands import colour_bands
+from geocd.devices import one_thread
 from geocd.features import FIT_AREA, LinearFeatures
 from geocd.networks import CompactPair, initialise
 from geocd.normalize import crops, sample_chips
-from geocd.optimize import Lesson, learn, lesson, one_thread, seeded
+from geocd.optimize import Lesson, learn, lesson, seeded
 from geocd.raster import Pair
 
 

@@ -91,7 +91,7 @@ def _click_type(name: str, annotation: Any) -> Any:
         return NumberOrWord("auto", None)
     if name == "ignore":
         return KindsType(get_args(get_args(annotation)[0]))
-    if get_origin(annotation) is types.UnionType:
+    if get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
