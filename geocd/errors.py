@@ -61,9 +61,34 @@ class OutputExistsError(OutputError, FileExistsError):
     """An output exists already and overwriting was not asked for."""
 
 
+class ResumeError(GeocdError, ValueError):
+    """The interrupted run that is to be gone on with was another one: nothing of it can be used."""
+
+
 class WeightsError(GeocdError, ValueError):
     """A weights file is missing, damaged, or does not fit the network."""
 
 
 class DeviceError(ConfigError):
     """The compute device that was asked for does not exist here."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was interrupted, and what it had finished is kept.
+
+    Parameters
+    ----------
+    folder : str
+        Where it is kept.
+    kept, total : int
+        Finished tiles, and all tiles.
+    """
+
+    def __init__(self, folder: str, kept: int, total: int) -> None:
+        super().__init__(
+            f"{kept} of {total} tiles are kept; run the same command with --resume to go on, "
+            f"or delete {folder}"
+        )
+        self.folder = folder
+        self.kept = kept
+        self.total = total

@@ -27,7 +27,6 @@ white roofs for cloud; where it matters, give a raster made by a classifier to `
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -310,25 +309,30 @@ class KeptPair(Pair):
         )
 
 
+def ignored_counts(chip: Chip, part: tuple[slice, slice]) -> dict[str, int]:
+    """Count what was ignored in a part of a chip: pixels by kind, and ``usable``, all that were valid before.
+
+    Empty where nothing was asked for.
+    """
+    if not isinstance(chip, KeptChip):
+        return {}
+    usable = np.logical_or.reduce([chip.valid, *chip.ignored.values()])
+    counts = {kind: int(found[part].sum()) for kind, found in chip.ignored.items()}
+    return {"usable": int(usable[part].sum()), **counts}
+
+
 class Tally:
-    """Counts what was ignored, from several threads."""
+    """Sums what was ignored over the tiles."""
 
     def __init__(self) -> None:
-        self._usable = 0
-        self._ignored: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
 
-    def add(self, chip: Chip, part: tuple[slice, slice]) -> None:
-        """Count a part of a chip: the pixels that no other chip counts."""
-        if not isinstance(chip, KeptChip):
-            return
-        usable = np.logical_or.reduce([chip.valid, *chip.ignored.values()])
-        counts = {kind: int(found[part].sum()) for kind, found in chip.ignored.items()}
-        with self._lock:
-            self._usable += int(usable[part].sum())
-            for kind, count in counts.items():
-                self._ignored[kind] = self._ignored.get(kind, 0) + count
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add the counts of a part of the scene that no other part shares a pixel with."""
+        for kind, count in counts.items():
+            self._counts[kind] = self._counts.get(kind, 0) + count
 
     def shares(self) -> dict[str, float]:
         """Return the share of the otherwise valid pixels by kind; empty where nothing was asked for."""
-        return {kind: count / max(self._usable, 1) for kind, count in self._ignored.items()}
+        usable = max(self._counts.get("usable", 0), 1)
+        return {kind: count / usable for kind, count in self._counts.items() if kind != "usable"}

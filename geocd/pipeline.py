@@ -8,22 +8,25 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import platform
 import time
+import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 import geocd
+from geocd.checkpoint import Checkpoint
 from geocd.config import Settings
 from geocd.distances import ClassicalDetector
 from geocd.errors import ConfigError
-from geocd.ignore import KeptPair, Tally
+from geocd.ignore import KeptPair, Tally, ignored_counts
 from geocd.mosaic import Mosaic
 from geocd.normalize import sample_chips
 from geocd.outputs import Outputs, Transaction, default_stem
@@ -107,38 +110,91 @@ def first_seen(tiling: Tiling, tile: Tile) -> tuple[slice, slice]:
 
 
 def probabilities(
-    detector: Detector, pair: Pair, tiling: Tiling, jobs: int, tally: Tally | None = None
-) -> Iterator[tuple[Tile, FloatArray]]:
+    detector: Detector,
+    pair: Pair,
+    tiling: Tiling,
+    jobs: int,
+    tally: Tally | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Generator[tuple[Tile, FloatArray], None, None]:
     """Yield the tiles in order with their probability, ``jobs`` of them computed at a time.
 
     At most ``2 * jobs`` tiles are in memory: a slow consumer holds the readers back. A ``tally`` counts
-    what was ignored, each pixel once.
+    what was ignored, each pixel once. Tiles that a ``checkpoint`` holds are taken from there, others saved.
+    Close the generator to wait for the tiles in work.
     """
 
-    def work(tile: Tile) -> FloatArray:
+    def work(index: int) -> tuple[FloatArray, dict[str, int]]:
+        if checkpoint is not None and (kept := checkpoint.load(index)) is not None:
+            return kept
+        tile = tiling[index]
         chip = pair.read(tile.window)
+        counts = ignored_counts(chip, first_seen(tiling, tile))
+        prob = detector.prob(chip)
+        if checkpoint is not None:
+            with output_errors(checkpoint.folder):
+                checkpoint.save(index, prob, counts)
+        return prob, counts
+
+    def done(index: int, result: tuple[FloatArray, dict[str, int]]) -> tuple[Tile, FloatArray]:
         if tally is not None:
-            tally.add(chip, first_seen(tiling, tile))
-        return detector.prob(chip)
+            tally.add(result[1])
+        return tiling[index], result[0]
 
     if jobs == 1:
         for index in range(len(tiling)):
-            yield tiling[index], work(tiling[index])
+            yield done(index, work(index))
         return
     with ThreadPoolExecutor(jobs, thread_name_prefix="geocd-tile") as pool:
-        waiting: deque[tuple[Tile, Future[FloatArray]]] = deque()
+        waiting: deque[tuple[int, Future[tuple[FloatArray, dict[str, int]]]]] = deque()
         try:
             for index in range(len(tiling)):
-                waiting.append((tiling[index], pool.submit(work, tiling[index])))
+                waiting.append((index, pool.submit(work, index)))
                 if len(waiting) >= 2 * jobs:
-                    tile, future = waiting.popleft()
-                    yield tile, future.result()
+                    first, future = waiting.popleft()
+                    yield done(first, future.result())
             while waiting:
-                tile, future = waiting.popleft()
-                yield tile, future.result()
+                first, future = waiting.popleft()
+                yield done(first, future.result())
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
+    """Return all that a tile depends on, by the names that a message calls it.
+
+    An interrupted run can be gone on with where all of it is equal. Not where the inputs are, so that they
+    may be moved with their times.
+    """
+    device = "cpu"
+    if settings.method.method == "deep":
+        from geocd import optimize
+
+        device = str(optimize.choose_device(settings.method.device))
+    options = {"--" + name.replace("_", "-"): value for name, value in settings.as_dict().items()}
+    del options["--valid"]  # a path
+    files = {"before": pair.before_path, "after": pair.after_path, "--valid": pair.valid_path}
+    if settings.method.weights is not None and Path(settings.method.weights).is_file():
+        files["the file of --weights"] = settings.method.weights
+    return {
+        **options,
+        **{name: None if path is None else _identity(path) for name, path in files.items()},
+        "grid": pair.grid.describe(),
+        "data types": pair.dtypes,
+        "tags": [zlib.crc32(json.dumps(tags, sort_keys=True).encode()) for tags in pair.tags],
+        "device": f"{device} on {platform.machine()}",
+        **{f"{name} version": version for name, version in versions().items()},
+    }
+
+
+def _identity(path: str) -> str:
+    """Return what tells that a file is still the same without reading it."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return source_href(path, Path())  # remote: a signature must not be written down, and changes
+    return f"{status.st_size} bytes, modified at {status.st_mtime_ns} ns"
 
 
 def detect(
@@ -148,6 +204,7 @@ def detect(
     *,
     settings: Settings | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Path], RunRecord]:
@@ -164,6 +221,10 @@ def detect(
         What and how; the defaults of :class:`geocd.config.Settings`.
     overwrite : bool
         Whether existing outputs may be replaced.
+    resume : bool
+        Whether to use the tiles that an interrupted run of the same outputs has finished; the outputs are
+        then those of an undisturbed run, byte for byte (but for times in the item). Where there was no such
+        run, everything is computed. Without, what it has kept is deleted.
     jobs : int, optional
         Tiles computed at a time; default: the processors this process may use. Outputs do not
         depend on it.
@@ -182,6 +243,9 @@ def detect(
     ------
     GeocdError
         See :mod:`geocd.errors`; nothing is left behind.
+    Interrupted
+        Ctrl-C came, and finished tiles are kept, in a hidden folder beside the outputs. They are kept too
+        when the process is killed or memory runs out.
     """
     settings = (settings or Settings()).resolved()
     jobs = _jobs(jobs)
@@ -192,7 +256,13 @@ def detect(
     with (
         bounded_cache(),
         open_pair(before, after, settings) as pair,
-        Transaction(outputs, overwrite=overwrite) as transaction,
+        Transaction(
+            outputs,
+            overwrite=overwrite,
+            resume=resume,
+            record=dependencies(pair, settings),
+            total=len(_tiling(pair, settings)),
+        ) as transaction,
         computing(settings),
     ):
         tell("fit", 0, 1)
@@ -288,26 +358,27 @@ def _write_prob(
         counts["changed"] += int((values[0] >= threshold).sum())
         writer.write(row, values)
 
-    assert settings.tiling.tile_size is not None  # resolved
-    tiling = Tiling(
-        pair.grid.height,
-        pair.grid.width,
-        settings.tiling.tile_size,
-        settings.tiling.overlap,
-        detector.margin,
-    )
+    tiling = _tiling(pair, settings, detector.margin)
     mosaic = Mosaic(tiling, flush, bands=len(bands), block=BLOCK_SIZE)
     tell("tiles", 0, len(tiling))
     try:
-        for done, (tile, prob) in enumerate(probabilities(detector, pair, tiling, jobs, tally), 1):
-            mosaic.add(tile, prob)
-            tell("tiles", done, len(tiling))
+        # closed: when it is interrupted, no tile may still be in work while the folder is put in order
+        with closing(probabilities(detector, pair, tiling, jobs, tally, transaction.checkpoint)) as tiles:
+            for done, (tile, prob) in enumerate(tiles, 1):
+                mosaic.add(tile, prob)
+                tell("tiles", done, len(tiling))
         mosaic.finish()
         writer.finish()
     except BaseException:
         writer.abort()
         raise
     return counts
+
+
+def _tiling(pair: Pair, settings: Settings, margin: int = 0) -> Tiling:
+    assert settings.tiling.tile_size is not None  # resolved
+    height, width = pair.grid.shape
+    return Tiling(height, width, settings.tiling.tile_size, settings.tiling.overlap, margin)
 
 
 def _tags(

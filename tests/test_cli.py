@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -290,8 +291,6 @@ def test_bad_input_is_one_clear_message_and_no_file(
     name: str, pair: tuple[Path, Path], make_pair: MakePair, tmp_path: Path, out: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    import re
-
     arguments, code, message = bad(name, pair, make_pair, tmp_path)
     monkeypatch.chdir(out)
     result = run("detect", *arguments)
@@ -335,6 +334,54 @@ def test_a_full_disk_is_named_and_leaves_nothing(room: int, pair: tuple[Path, Pa
 def test_vv_shows_the_traceback(tmp_path: Path) -> None:
     result = run("-vv", "detect", tmp_path / "a.tif", tmp_path / "b.tif")
     assert "Traceback" in result.stderr
+
+
+# --- interrupted -----------------------------------------------------------------------------------
+
+STOPPED = """
+import os, signal, sys
+from geocd import pipeline
+real = pipeline.detect
+def detect(*args, progress, **options):
+    def stop(stage, done, total):
+        if stage == "tiles" and done == 3:
+            os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    return real(*args, progress=stop, **options)
+pipeline.detect = detect
+from geocd.cli import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other signals")
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupt_says_how_to_go_on(sent: str, code: int, pair: tuple[Path, Path], out: Path) -> None:
+    arguments = ["detect", *map(str, pair), "-o", str(out / "run"), "--method", "cva", "--resume",
+                 "--tile-size", "40", "--overlap", "10"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, sent, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    said = done.stderr.splitlines()
+    assert said[0] == f"INFO: nothing to resume for {out / 'run'}: starting from the beginning"
+    found = re.fullmatch(
+        r"interrupted: (\d+) of 9 tiles are kept; "
+        r"run the same command with --resume to go on, or delete (.*)",
+        said[1],
+    )
+    assert found
+    assert 3 <= int(found[1]) <= 9
+    assert [str(path) for path in out.iterdir()] == [found[2]]
+    again = subprocess.run(
+        [sys.executable, "-c", "from geocd.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert f"going on with an interrupted run: {found[1]} of 9 tiles are kept" in again.stderr
+    assert sorted(p.name for p in out.iterdir()) == OUTPUTS
 
 
 # --- these are unusual and right -------------------------------------------------------------------

@@ -21,6 +21,7 @@ from geocd.ignore import (
     Tally,
     colour_spread,
     filled,
+    ignored_counts,
     normalized_difference,
 )
 from geocd.pipeline import detect, first_seen
@@ -197,7 +198,7 @@ def test_every_pixel_is_counted_once(size: int, overlap: int) -> None:
 
 def test_a_plain_chip_counts_nothing() -> None:
     tally = Tally()
-    tally.add(chip(np.ones((1, 4, 4)), np.ones((1, 4, 4))), (slice(4), slice(4)))
+    tally.add(ignored_counts(chip(np.ones((1, 4, 4)), np.ones((1, 4, 4))), (slice(4), slice(4))))
     assert tally.shares() == {}
 
 

@@ -9,18 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from geocd.errors import OutputError, OutputExistsError
+from geocd.errors import Interrupted, OutputError, OutputExistsError, ResumeError
 from geocd.outputs import SUFFIXES, Outputs, Transaction, default_stem
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file below a folder, with its text."""
+    """Every file below a folder, with its text, but for the lock of a run."""
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != "lock"
     }
 
 
@@ -284,10 +285,10 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 def test_folder_that_takes_nothing(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for root, to whom every folder is writable."""
 
-    def mkdtemp(*_: Any, **__: Any) -> str:
+    def mkdir(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("tempfile.mkdtemp", mkdtemp)
+    monkeypatch.setattr(Path, "mkdir", mkdir)
     with pytest.raises(OutputError, match=os.strerror(number)):
         Transaction(Outputs(tmp_path / "x"))
 
@@ -300,15 +301,17 @@ def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
     assert (tmp_path / "x.json").stat().st_mode == plain.stat().st_mode
 
 
-def test_two_runs_at_once_do_not_meet(tmp_path: Path) -> None:
-    with Transaction(Outputs(tmp_path / "x")) as one, Transaction(Outputs(tmp_path / "x")) as two:
-        assert one.path("prob") != two.path("prob")
+def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
+    with Transaction(Outputs(tmp_path / "x")) as one:
         write_all(one, "one")
-        write_all(two, "two")
+        with pytest.raises(OutputError, match=r"\.x\.geocd: another run is writing these outputs\. Wait"):
+            Transaction(Outputs(tmp_path / "x"), overwrite=True)
+        run(tmp_path / "y")
         one.commit()
-        two_files = two.path("prob").read_text()
-    assert two_files == "two"
-    assert set(contents(tmp_path).values()) == {"one"}
+    assert contents(tmp_path) == {f"x{suffix}": "one" for suffix in SUFFIXES.values()} | {
+        name.replace("x", "y", 1): "new" for name in NEW
+    }
+    run(tmp_path / "x", overwrite=True)  # it has ended
 
 
 def test_a_result_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
@@ -316,3 +319,136 @@ def test_a_result_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match=r"x_prob\.tif: exists already"):
         run(tmp_path / "x", then=lambda: (tmp_path / "x_prob.tif").write_text("other"))
     assert contents(tmp_path) == {"x_prob.tif": "other"}
+
+
+# --- what an interrupted run has kept ---------------------------------------------------------------
+
+RECORD = {"--seed": 0, "before": "10 bytes"}
+TILE = np.float32([[[0.25, np.nan]]])
+
+
+def transaction(stem: Path, **options: Any) -> Transaction:
+    return Transaction(Outputs(stem), **({"record": RECORD, "total": 9} | options))
+
+
+def interrupt(stem: Path, error: BaseException, tiles: int = 2) -> None:
+    """A run that has finished some tiles, and then this comes."""
+    with transaction(stem) as begun:
+        for index in range(tiles):
+            begun.checkpoint.save(index, TILE + index, {"usable": index})
+        write_all(begun, "half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), MemoryError()])
+def test_an_interrupted_run_is_gone_on_with(
+    error: BaseException, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "geocd")
+    with pytest.raises(type(error)) as caught:
+        interrupt(tmp_path / "x", error)
+    if isinstance(error, KeyboardInterrupt):
+        assert isinstance(caught.value, Interrupted)
+        assert (caught.value.kept, caught.value.total) == (2, 9)
+        assert str(caught.value) == (
+            "2 of 9 tiles are kept; run the same command with --resume to go on, or delete "
+            f"{tmp_path / '.x.geocd'}"
+        )
+    with transaction(tmp_path / "x", resume=True) as again:
+        values, counts = again.checkpoint.load(1)
+        np.testing.assert_array_equal(values, TILE + 1)
+        assert counts == {"usable": 1}
+        assert again.checkpoint.load(2) is None
+        assert not again.path("prob").exists()  # only tiles are taken over
+        write_all(again, "new")
+        again.commit()
+    assert contents(tmp_path) == NEW
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
+    assert "2 of 9 tiles" in caplog.text
+
+
+def test_without_resume_it_is_deleted_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Interrupted):
+        interrupt(tmp_path / "x", KeyboardInterrupt())
+    with transaction(tmp_path / "x") as again:
+        assert again.checkpoint.load(0) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "2 tiles: they are deleted; --resume would have gone on" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_resume_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "geocd")
+    with transaction(tmp_path / "x", resume=True):
+        pass
+    assert "nothing to resume" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_before_the_first_tile_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupt(tmp_path / "x", KeyboardInterrupt(), tiles=0)
+    assert not isinstance(caught.value, Interrupted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        interrupt(tmp_path / "x", KeyboardInterrupt())
+    kept = contents_bytes(tmp_path)
+    message = r"another one: it had --seed \(0 then, 1 now\)\. Repeat its command, or leave out --resume"
+    with pytest.raises(ResumeError, match=message) as caught:
+        transaction(tmp_path / "x", resume=True, record=RECORD | {"--seed": 1})
+    assert caught.value.details["differing"] == ["--seed (0 then, 1 now)"]
+    assert contents_bytes(tmp_path) == kept
+    with transaction(tmp_path / "x", resume=True) as again:  # the right one still can
+        assert len(again.checkpoint) == 2
+
+
+def test_existing_outputs_come_before_what_was_kept(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        interrupt(tmp_path / "x", KeyboardInterrupt())
+    (tmp_path / "x.json").write_text("old")
+    kept = contents_bytes(tmp_path)
+    with pytest.raises(OutputExistsError):
+        transaction(tmp_path / "x", resume=True)
+    assert contents_bytes(tmp_path) == kept
+
+
+def contents_bytes(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_fails_after_it_was_resumed_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        interrupt(tmp_path / "x", KeyboardInterrupt())
+    with pytest.raises(ValueError, match="bad"), transaction(tmp_path / "x", resume=True):
+        raise ValueError("bad")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", range(1, 2 * len(SUFFIXES) + 1))
+def test_killed_while_the_files_are_moved(number: int, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All were complete: the next run moves the rest first."""
+    with monkeypatch.context() as patch:
+        fail_at(patch, lambda n: n == number, KeyboardInterrupt())
+        patch.setattr(Transaction, "_undo", lambda *_: os._exit)  # as if the process were gone
+        patch.setattr(Path, "unlink", lambda *_: None)
+        patch.setattr(Transaction, "_leave", lambda self: self._lock.close())
+        with pytest.raises(KeyboardInterrupt):
+            run(old / "x", overwrite=True)
+    with pytest.raises(OutputExistsError, match="and 5 more"):
+        Transaction(Outputs(old / "x"))
+    assert contents(old) == NEW
+    assert [p.name for p in old.iterdir() if p.is_dir()] == []
+
+
+def test_older_results_that_could_not_be_put_back_are_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / ".x.geocd"
+    folder.mkdir()
+    (folder / "old-prob").write_text("precious")
+    with pytest.raises(OutputError, match=r"\.x\.geocd: holds older results"):
+        Transaction(Outputs(tmp_path / "x"), overwrite=True)
+    assert contents(tmp_path) == {".x.geocd/old-prob": "precious"}

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +17,18 @@ import rasterio
 from rio_cogeo.cogeo import cog_validate
 
 from geocd.config import Settings
-from geocd.errors import ConfigError, RasterReadError
+from geocd.distances import ClassicalDetector
+from geocd.errors import ConfigError, Interrupted, RasterReadError, ResumeError
 from geocd.metrics import evaluate
 from geocd.normalize import sample_chips
 from geocd.pipeline import detect, fit_detector, probabilities
-from geocd.raster import Pair
+from geocd.raster import Chip, Pair
 from geocd.tiling import Tiling
 
 MakePair = Callable[..., tuple[Path, Path]]
+OUTPUTS = ["run.json", *(f"run_{name}" for name in (
+    "changes.gpkg", "changes.qml", "prob.qml", "prob.tif", "quicklook.png"
+))]  # fmt: skip
 
 
 @pytest.fixture
@@ -67,18 +75,131 @@ def test_a_damaged_tile_stops_the_run_and_leaves_nothing(
         assert list(out.iterdir()) == []
 
 
-def test_an_interrupt_leaves_nothing(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
+# --- interrupted and gone on with -------------------------------------------------------------------
+
+SMALL_TILES = {"tile_size": 50, "overlap": 20, "method": "cva"}
+#: What must be equal, byte for byte; the item holds times.
+SAME = ("prob", "changes", "quicklook", "prob_style", "changes_style")
+
+KILLED = """
+import json, os, signal, sys
+from geocd.config import Settings
+from geocd.pipeline import detect
+before, after, output, settings, stage, step, sent = sys.argv[1:]
+def progress(name, done, total):
+    if name == stage and done == int(step):
+        os.kill(os.getpid(), getattr(signal, sent))
+detect(before, after, output, settings=Settings.from_flat(json.loads(settings)), progress=progress,
+       resume=True, jobs=2)
+"""
+
+
+def killed(pair: tuple[Path, Path], stem: Path, values: dict[str, object], stage: str, step: int) -> None:
+    """Run until so many steps of a stage are done, then ``kill -9``."""
+    command = [sys.executable, "-c", KILLED, *map(str, pair), str(stem), json.dumps(values), stage, str(step)]
+    done = subprocess.run([*command, "SIGKILL"], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def same_bytes(one: dict[str, Path], two: dict[str, Path]) -> bool:
+    return all(one[key].read_bytes() == two[key].read_bytes() for key in SAME)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no kill -9")
+def test_killed_again_and_again_the_result_is_the_same(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.from_flat(SMALL_TILES)
+    for name in ("whole", "out"):
+        (tmp_path / name).mkdir()
+    whole, _ = detect(*pair, tmp_path / "whole" / "run", settings=settings)
+    out = tmp_path / "out" / "run"
+    for stage, step in (("tiles", 1), ("tiles", 13), ("tiles", 25), ("polygons", 0), ("polygons", 1)):
+        killed(pair, out, SMALL_TILES, stage, step)
+        assert [path.name for path in out.parent.iterdir()] == [".run.geocd"]
+    damaged = sorted((out.parent / ".run.geocd").glob("*.tile"))[3]
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    computed: list[object] = []
+    real = ClassicalDetector.prob
+
+    def prob(self: ClassicalDetector, chip: Chip) -> np.ndarray:
+        computed.append(chip.window)
+        return real(self, chip)
+
+    monkeypatch.setattr(ClassicalDetector, "prob", prob)
+    files, _ = detect(*pair, out, settings=settings, resume=True)
+    assert len(computed) == 1  # the damaged one
+    assert same_bytes(files, whole)
+    assert sorted(path.name for path in out.parent.iterdir()) == sorted(p.name for p in files.values())
+    items = [json.loads(path["item"].read_text())["properties"]["geocd:summary"] for path in (files, whole)]
+    assert items[0] == items[1]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tile_size": 90, "overlap": 30, "iterations": 2, "uncertainty": True},
+        {"tile_size": 90, "overlap": 30, "method": "cva", "ignore": ("vegetation", "water")},
+    ],
+    ids=["deep", "ignore"],
+)
+def test_an_interrupted_run_keeps_its_tiles(
+    values: dict[str, object], make_pair: MakePair, scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    before = scene(4, 150, 170)
+    before[3, 100:] += 5000
+    after = (before * 1.1).astype(np.uint16)
+    after[:, 40:80, 50:100] = scene(4, 40, 50, seed=9) + 3000
+    files = make_pair(before, after, names=("blue", "green", "red", "nir"))
+    settings = Settings.from_flat(values)
 
     def interrupt(stage: str, done: int, total: int) -> None:
-        if stage == "tiles" and done == 2:
+        if stage == "tiles" and done == 3:
             raise KeyboardInterrupt
 
-    settings = Settings.from_flat({"tile_size": 100, "overlap": 20, "method": "cva"})
-    with pytest.raises(KeyboardInterrupt):
-        detect(*pair, out / "run", settings=settings, progress=interrupt, jobs=2)
-    assert list(out.iterdir()) == []
+    for name in ("whole", "out"):
+        (tmp_path / name).mkdir()
+    whole, record = detect(*files, tmp_path / "whole" / "run", settings=settings, jobs=1)
+    for jobs in (2, 1):
+        with pytest.raises(Interrupted) as caught:
+            detect(*files, tmp_path / "out" / "run", settings=settings, progress=interrupt, jobs=jobs)
+        assert caught.value.total == 6
+        assert caught.value.kept == 3 or (jobs == 2 and caught.value.kept > 3)
+        resumed, again = detect(
+            *files, tmp_path / "out" / "run", settings=settings, resume=True, jobs=jobs, overwrite=True
+        )
+        assert same_bytes(resumed, whole)
+        assert again.summary == record.summary
+        for path in resumed.values():
+            path.unlink()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("changed", ["--tile-size", "--method", "--threshold", "before", "--valid"])
+def test_what_another_command_has_kept_is_refused(
+    changed: str, pair: tuple[Path, Path], make_pair: MakePair, tmp_path: Path
+) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "tiles" and done == 3:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(Interrupted):
+        detect(*pair, out / "run", settings=Settings.from_flat(SMALL_TILES), progress=interrupt)
+    values = dict[str, object](SMALL_TILES)
+    if changed == "before":
+        os.utime(pair[0], ns=(0, 123))
+    else:
+        other = {"--tile-size": 51, "--method": "irmad", "--threshold": 0.6, "--valid": str(pair[0])}
+        values[changed[2:].replace("-", "_")] = other[changed]
+    with pytest.raises(
+        ResumeError, match=rf"it had {changed} \(.* then, .* now\)\. Repeat its command"
+    ) as caught:
+        detect(*pair, out / "run", settings=Settings.from_flat(values), resume=True)
+    assert len(caught.value.details["differing"]) == 1
+    detect(*pair, out / "run", settings=Settings.from_flat(values))
+    assert sorted(path.name for path in out.iterdir()) == OUTPUTS
 
 
 @pytest.mark.parametrize(

@@ -6,33 +6,74 @@ instant.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from geocd import __version__
-from geocd.errors import ConfigError, GeocdError
+from geocd.errors import ConfigError, GeocdError, Interrupted
 
 
 class Commands(click.Group):
     """A group that turns geocd's errors into one message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; exit 1 when the data are at fault, 2 when the options are."""
+        """Run the command; exit 1 when the data are at fault, 2 when the options are.
+
+        Interrupted, exit with 128 and the number of the signal, as a shell does: 130 after Ctrl-C, 143 after
+        SIGTERM.
+        """
         try:
-            return super().invoke(ctx)
+            with _terminable():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            cause: BaseException | None = interrupt
+            while cause is not None and not isinstance(cause, _Terminated):
+                cause = cause.__cause__
+            kept = str(interrupt) if isinstance(interrupt, Interrupted) else "nothing is kept"
+            click.echo(f"interrupted: {kept}", err=True)
+            sys.exit(128 + (signal.SIGINT if cause is None else signal.SIGTERM))
         except GeocdError as error:
             if ctx.params.get("verbose", 0) >= 2:
                 traceback.print_exc()
             click.echo(f"Error: {error}", err=True)
             sys.exit(2 if isinstance(error, ConfigError) else 1)
         except MemoryError:
-            click.echo("Error: out of memory. Choose a smaller --tile-size or fewer --jobs.", err=True)
+            click.echo(
+                "Error: out of memory. Choose fewer --jobs (with --resume, finished tiles are used) or a "
+                "smaller --tile-size.",
+                err=True,
+            )
             sys.exit(1)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does: what is finished is kept."""
+
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's alone
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(
@@ -47,6 +88,8 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
     """Find what changed between two satellite or aerial images, without labels."""
     level = max(logging.DEBUG, logging.WARNING - 10 * verbose + 10 * quiet)
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # its own remarks are few, and meant for the user (what --resume found)
+    logging.getLogger("geocd").setLevel(max(logging.DEBUG, level - 10))
     if verbose < 2:
         # GDAL prints from threads what it would hand to rasterio's log elsewhere; its errors are raised.
         os.environ.setdefault("CPL_LOG", os.devnull)

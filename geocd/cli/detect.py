@@ -24,6 +24,9 @@ from geocd.cli.options import settings_options
 @settings_options
 @click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Tiles computed at a time.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with an interrupted run of the same outputs, if there is one."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the STAC item to stdout.")
 @click.pass_context
 def detect(
@@ -34,6 +37,7 @@ def detect(
     output: str | None,
     jobs: int | None,
     overwrite: bool,
+    resume: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -53,6 +57,7 @@ def detect(
             output,
             settings=Settings.from_flat(settings),
             overwrite=overwrite,
+            resume=resume,
             jobs=jobs,
             progress=progress,
         )
