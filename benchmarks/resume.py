@@ -2,8 +2,9 @@
 
     python benchmarks/resume.py BEFORE AFTER [--kills 10] [--seed 0] [-- OPTIONS OF GEOCD DETECT]
 
-Runs the pair once undisturbed, then again and again with `kill -9` at a random moment of a random run: each
-round starts from nothing, is killed once, and goes on to its end. Prints how far each was when it was killed.
+Runs the pair once undisturbed, then again and again: each round starts from nothing, is ended by `kill -9` a
+moment after a random number of tiles is finished (none: while it reads or fits; all: while it makes the
+outputs from them), and goes on to its end. The moment is up to a second long.
 Exits 1 when any output differs (the STAC item holds times and checksums of itself, and is left out).
 """
 
@@ -21,16 +22,28 @@ from pathlib import Path
 SAME = ("_prob.tif", "_changes.gpkg", "_quicklook.png", "_prob.qml", "_changes.qml")
 
 
-def run(command: list[str], kill_after: float | None = None) -> tuple[int, float]:
-    """Run a command, or the beginning of it; return its exit code and seconds."""
+def finished(stem: Path) -> int:
+    """Return the number of tiles that a run has finished so far."""
+    return len(list(stem.parent.glob(f".{stem.name}.geocd/*.tile")))
+
+
+def run(
+    command: list[str], stem: Path, tiles: int | None = None, moment: float = 0
+) -> tuple[int, int, float]:
+    """Run a command; with ``tiles``, kill it a moment after so many are finished.
+
+    Returns exit code, the number of tiles finished when it was last looked, and seconds.
+    """
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(kill_after)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    return process.returncode, time.perf_counter() - begin
+    done = 0
+    while process.poll() is None:
+        done = max(done, finished(stem))
+        if tiles is not None and done >= tiles:
+            time.sleep(moment)
+            process.kill()
+        time.sleep(0.01)
+    return process.returncode, done, time.perf_counter() - begin
 
 
 def different(one: Path, two: Path) -> list[str]:
@@ -53,7 +66,7 @@ def main() -> None:
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     given, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     geocd = shutil.which("geocd", path=str(Path(sys.executable).parent)) or "geocd"
-    moments = random.Random(given.seed)
+    random_numbers = random.Random(given.seed)
     bad = 0
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -63,23 +76,22 @@ def main() -> None:
             return [geocd, "-q", "detect", *inputs, "-o", str(stem), "--resume", *options]
 
         whole = Path(scratch, "whole", "run")
-        code, seconds = run(command(whole))
+        code, total, seconds = run(command(whole), whole)
         if code:
             sys.exit(f"geocd exits with {code}; run it by hand to see why")
-        print(
-            f"undisturbed: {seconds:.1f} s\n\n{'killed at s':>11s}{'tiles kept':>12s}{'then s':>8s}  outputs"
-        )
+        print(f"undisturbed: {total} tiles, {seconds:.1f} s\n")
+        print(f"{'killed after s':>15s}{'tiles kept':>12s}{'then s':>8s}  outputs")
         for number in range(given.kills):
             stem = Path(scratch, f"{number}", "run")
-            moment = moments.uniform(0, seconds)
-            code, _ = run(command(stem), moment)
-            kept = len(list(stem.parent.glob(".run.geocd/*.tile")))
-            state = f"{kept:12d}" if code else f"{'(done)':>12s}"
-            code, rest = run(command(stem)) if code else (0, 0.0)
+            tiles, moment = random_numbers.randint(0, total), random_numbers.uniform(0, 1)
+            code, _, before = run(command(stem), stem, tiles, moment)
+            kept, after = str(finished(stem)) if code else "(done)", 0.0
+            if code:
+                code, _, after = run(command(stem), stem)
             wrong = different(whole, stem) or [f"exit {code}"] * (code != 0)
             bad += bool(wrong)
             verdict = "differ: " + ", ".join(wrong) if wrong else "identical"
-            print(f"{moment:11.1f}{state}{rest:8.1f}  {verdict}", flush=True)
+            print(f"{before:15.1f}{kept:>12s}{after:8.1f}  {verdict}", flush=True)
             shutil.rmtree(stem.parent)
     print(f"\n{given.kills - bad} of {given.kills} identical")
     sys.exit(int(bad > 0))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner, Result
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
 
@@ -224,6 +225,10 @@ def bad(
     if name == "no crs":
         _, nowhere = make_pair(one, one, folder="other", crs=None)
         return [before, nowhere], 1, "no coordinate reference system.*edit-info"
+    if name == "no place at all":
+        with pytest.warns(NotGeoreferencedWarning):
+            _, nowhere = make_pair(one, one, folder="other", crs=None, transform=Affine.identity())
+        return [before, nowhere], 1, "^Error: [^ ]*: the raster has no coordinate reference system"
     if name == "band out of range":
         return [before, after, "--bidx", "1,7"], 1, "band 7 does not exist.*1 to 3"
     if name == "band zero":
@@ -279,6 +284,7 @@ def bad(
 
 BAD = [
     "missing file", "no raster", "folder", "truncated", "crs", "transform", "shape", "no crs",
+    "no place at all",
     "band out of range", "band zero", "band counts", "no valid pixel", "complex", "unwritable folder",
     "overlap", "device", "nonsense device", "weights", "weights missing", "threshold", "threshold word",
     "jobs", "valid on another grid", "uncertainty of cva", "uncertainty of the reference",

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,8 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
     # its own remarks are few, and meant for the user (what --resume found)
     logging.getLogger("geocd").setLevel(max(logging.DEBUG, level - 10))
+    # rasterio's warning about a file without a place stands beside our own error, which says what to do
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     if verbose < 2:
         # GDAL prints from threads what it would hand to rasterio's log elsewhere; its errors are raised.
         os.environ.setdefault("CPL_LOG", os.devnull)
