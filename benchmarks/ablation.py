@@ -113,10 +113,6 @@ NETWORKS: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
     "default: pretrained, 40 steps on the pair": ({}, contextlib.nullcontext),
     "pretrained, no step on the pair": ({"iterations": 0}, contextlib.nullcontext),
     "random start, 40 steps on the pair": ({"weights": "random"}, contextlib.nullcontext),
-    "random start, 400 steps on the pair": (
-        {"weights": "random", "iterations": 400, "learning_rate": 2e-3},
-        contextlib.nullcontext,
-    ),
     "without similarity and dissimilarity": ({}, without("SIMILARITY_WEIGHT", 0.0)),
     "without jitter and consistency": ({}, same_light),
     "and 10 steps on every tile (--fit tile)": ({"fit": "tile"}, contextlib.nullcontext),
