@@ -27,7 +27,7 @@ from geocd.config import Settings
 from geocd.distances import ClassicalDetector
 from geocd.errors import ConfigError
 from geocd.ignore import KeptPair, Tally, ignored_counts
-from geocd.mosaic import Mosaic
+from geocd.mosaic import Mosaic, SeamScore
 from geocd.normalize import sample_chips
 from geocd.outputs import Outputs, Transaction, default_stem
 from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, bounded_cache, output_errors
@@ -279,7 +279,9 @@ def detect(
         tags = _tags(pair, settings, threshold, dates, outputs.stem.parent)
         tally = Tally()
         with _timed(timings, "tiles"):
-            counts = _write_prob(transaction, detector, pair, settings, jobs, tags, threshold, tally, tell)
+            counts, seam_score = _write_prob(
+                transaction, detector, pair, settings, jobs, tags, threshold, tally, tell
+            )
 
         tell("polygons", 0, 1)
         with _timed(timings, "polygons"):
@@ -325,6 +327,7 @@ def detect(
                 "ignored_share": tally.shares(),
                 "n_polygons": polygons.count,
                 "area_m2": polygons.area_m2,
+                "seam_score": seam_score,
             },
             date_before=dates[0],
             date_after=dates[1],
@@ -347,8 +350,8 @@ def _write_prob(
     threshold: float,
     tally: Tally,
     tell: Progress,
-) -> dict[str, int]:
-    """Compute, blend and write the probability; return the numbers of valid and changed pixels."""
+) -> tuple[dict[str, int], float | None]:
+    """Compute, blend and write the probability; return numbers of valid and changed pixels, seam score."""
     counts = {"valid": 0, "changed": 0}
     bands = BANDS if settings.method.uncertainty else BANDS[:1]
     writer = ProbWriter(transaction.path("prob"), pair.grid, tags=tags, descriptions=bands)
@@ -356,9 +359,11 @@ def _write_prob(
     def flush(row: int, values: FloatArray) -> None:
         counts["valid"] += int(np.isfinite(values[0]).sum())
         counts["changed"] += int((values[0] >= threshold).sum())
+        seams.add(row, values[0])
         writer.write(row, values)
 
     tiling = _tiling(pair, settings, detector.margin)
+    seams = SeamScore(tiling)
     mosaic = Mosaic(tiling, flush, bands=len(bands), block=BLOCK_SIZE)
     tell("tiles", 0, len(tiling))
     try:
@@ -372,7 +377,7 @@ def _write_prob(
     except BaseException:
         writer.abort()
         raise
-    return counts
+    return counts, seams.result()
 
 
 def _tiling(pair: Pair, settings: Settings, margin: int = 0) -> Tiling:

@@ -8,6 +8,7 @@ invented pixels. Only a grid smaller than the tile gets a smaller tile.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -72,9 +73,45 @@ def _rise(at: npt.NDArray[np.float32], shared: int, margin: int) -> npt.NDArray[
     """From 0 to 1 over the inner part of ``shared`` pixels."""
     if shared <= 0:
         return np.ones_like(at)
-    # At least two pixels of the overlap are left to blend over, however large the margin.
-    margin = min(margin, max(0, (shared - 2) // 2))
+    margin = kept_margin(shared, margin)
     return np.clip((at - margin) / (shared - 2 * margin), 0, 1).astype(np.float32)
+
+
+def kept_margin(shared: int, margin: int) -> int:
+    """Return the pixels of ``margin`` that an overlap of ``shared`` pixels can leave out on each side.
+
+    At least two pixels (one, where no more are shared) are left to blend over, however large the margin.
+    """
+    return min(margin, max(0, (shared - 2) // 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Border:
+    """Where two neighbouring tiles meet along one axis; pixels of the raster.
+
+    Attributes
+    ----------
+    begin, end : int
+        First pixel of the second tile, and the first pixel behind the first tile.
+    blend_begin, blend_end : int
+        The blend: both tiles have a say in ``blend_begin <= pixel < blend_end``, on either side of it one
+        of them decides (up to ``LEAST_WEIGHT``). Empty where nothing is shared.
+    """
+
+    begin: int
+    end: int
+    blend_begin: int
+    blend_end: int
+
+
+def borders(begin: list[int], size: int, margin: int) -> list[Border]:
+    """Return the borders between tiles of ``size`` pixels that begin at ``begin``, in their order."""
+    found = []
+    for before, start in itertools.pairwise(begin):
+        end = before + size
+        kept = kept_margin(end - start, margin)
+        found.append(Border(start, end, start + kept, end - kept))
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from geocd.mosaic import Mosaic
+from geocd.mosaic import Mosaic, SeamScore
 from geocd.tiling import Tiling
 
 
@@ -173,3 +174,143 @@ def test_the_bytes_do_not_depend_on_the_block() -> None:
     first, *others = (put_together(tiling, image, block).values for block in (16, 48, 512))
     for other in others:
         np.testing.assert_array_equal(first, other)
+
+
+def fields(height: int, width: int, sigma: float, seed: int) -> Any:
+    """A map like that of a run: most of it near 0, some of it near 1, smooth."""
+    rough = np.random.default_rng(seed).normal(size=(height, width))
+    field = ndimage.gaussian_filter(rough, sigma, mode="wrap")
+    return (1 / (1 + np.exp(7 - 3 * field / max(field.std(), 1e-9)))).astype(np.float32)
+
+
+def score(tiling: Tiling, image: Any, change: Any = None, block: int = 512) -> float | None:
+    """Score of a map whose tiles are put together, each changed by ``change(number, values)``."""
+    seams = SeamScore(tiling)
+    mosaic = Mosaic(tiling, lambda row, values: seams.add(row, values[0]), block=block)
+    for number, tile in enumerate(tiling):
+        values = image[None][(slice(None), *tile.window.toslices())]
+        mosaic.add(tile, values if change is None else change(number, values).astype(np.float32))
+    mosaic.finish()
+    return seams.result()
+
+
+#: Cut without a blend, a narrow blend, one over a whole overlap, margins larger than the overlap.
+CUTS = [(96, 0, 0), (128, 48, 20), (128, 16, 0), (128, 32, 40)]
+
+
+@pytest.mark.parametrize(("tile_size", "overlap", "margin"), CUTS)
+@pytest.mark.parametrize("sigma", [0, 2])
+def test_seamless_maps_score_one(tile_size: int, overlap: int, margin: int, sigma: float) -> None:
+    tiling = Tiling(1500, 1300, tile_size, overlap, margin)
+    found = [score(tiling, fields(1500, 1300, sigma, seed)) for seed in range(4)]
+    assert np.mean(found) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize(("tile_size", "overlap", "margin"), CUTS)
+def test_tiles_that_differ_by_a_few_hundredths_are_seams(tile_size: int, overlap: int, margin: int) -> None:
+    tiling = Tiling(700, 900, tile_size, overlap, margin)
+    offsets = np.random.default_rng(1).normal(0, 0.03, len(tiling))
+    found = score(tiling, fields(700, 900, 2, 0), lambda number, values: values + offsets[number])
+    assert found is not None
+    assert found > 1.2
+
+
+def test_tiles_that_fade_towards_their_rims_are_seams() -> None:
+    """Equal on both sides of every border, dark in between."""
+    tiling = Tiling(700, 900, 128, 32, 12)
+    away = np.minimum(np.arange(128), np.arange(128)[::-1])
+    rim = np.minimum(away[:, None], away) < 16  # further in than the margin reaches
+    found = score(tiling, fields(700, 900, 2, 0) * 0.8 + 0.1, lambda _, values: values - 0.05 * rim)
+    assert found is not None
+    assert found > 1.1
+
+
+def test_a_seam_in_one_direction_alone_is_found() -> None:
+    tiling = Tiling(300, 2000, 128, 16)
+    image = fields(300, 2000, 2, 0)
+    upright = score(tiling, image, lambda number, values: values + 0.05 * (number % 2))
+    turned = score(
+        Tiling(2000, 300, 128, 16), image.T.copy(), lambda number, values: values + 0.05 * (number // 3 % 2)
+    )
+    assert upright is not None
+    assert turned is not None
+    assert min(upright, turned) > 1.2
+
+
+def test_the_score_does_not_depend_on_how_rows_are_flushed() -> None:
+    tiling = Tiling(500, 430, 128, 40, 10)
+    image = fields(500, 430, 2, 0)
+    first, *others = (score(tiling, image, block=block) for block in (512, 16, 96, 256))
+    for other in others:
+        assert other == pytest.approx(first, rel=1e-9)
+
+
+def test_the_score_of_flat_maps() -> None:
+    tiling = Tiling(300, 300, 128, 32, 8)
+    flat = np.full((300, 300), 0.3, np.float32)
+    assert score(tiling, flat) == pytest.approx(1, abs=1e-2)
+    found = score(tiling, flat, lambda number, values: values + 0.02 * (number % 2))
+    assert found is not None
+    assert found > 10
+
+
+def test_the_score_leaves_out_what_is_not_valid() -> None:
+    tiling = Tiling(700, 900, 128, 32, 8)
+    image = fields(700, 900, 2, 0)
+    image[200:420, 100:500] = np.nan
+    image[:, 700:] = np.nan
+    image[650] = np.nan
+    found = score(tiling, image)
+    assert found == pytest.approx(1, abs=0.1)
+    assert score(tiling, np.full((700, 900), np.nan, np.float32)) is None
+
+
+@pytest.mark.parametrize(
+    "tiling",
+    [
+        Tiling(100, 120, 128, 32),
+        Tiling(1, 1, 64, 16),
+        Tiling(5, 5, 1, 0),
+        Tiling(40, 40, 4, 3),
+        Tiling(1, 900, 64, 16, 30),
+        Tiling(901, 2, 64, 63, 200),
+    ],
+)
+def test_the_score_of_small_and_odd_rasters(tiling: Tiling) -> None:
+    found = score(tiling, fields(tiling.height, tiling.width, 1, 0))
+    if len(tiling) == 1:
+        assert found is None, "one tile has no border"
+    assert found is None or found > 0
+
+
+def test_the_score_keeps_few_rows() -> None:
+    tiling = Tiling(20_000, 70, 64, 30)
+    seams = SeamScore(tiling)
+    for row in range(0, 20_000, 512):
+        seams.add(row, np.zeros((min(512, 20_000 - row), 70), np.float32))
+        assert len(seams._above) <= 16
+        assert sum(len(runs) for runs in seams._begun.values()) <= 5 * 17 * 2
+    with pytest.raises(ValueError, match="row 5 came out of order"):
+        seams.add(5, np.zeros((1, 70), np.float32))
+
+
+@settings(max_examples=60)
+@given(
+    height=st.integers(1, 130),
+    width=st.integers(1, 130),
+    tile_size=st.integers(1, 70),
+    share=st.sampled_from([0, 0.2, 0.8]),
+    margin=st.integers(0, 50),
+    seed=st.integers(0, 99),
+)
+def test_every_valid_pixel_gets_a_value(
+    height: int, width: int, tile_size: int, share: float, margin: int, seed: int
+) -> None:
+    """Odd, thin, tiny; at all four borders; and no pixel that is not valid gets one."""
+    tiling = Tiling(height, width, tile_size, int(share * tile_size), margin)
+    random = np.random.default_rng(seed)
+    image = random.random((1, height, width), dtype=np.float32)
+    image[:, random.random((height, width)) < 0.3] = np.nan
+    values = put_together(tiling, image, 64).values
+    np.testing.assert_array_equal(np.isnan(values), np.isnan(image))
+    np.testing.assert_allclose(values, image, rtol=1e-5)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from geocd.errors import ConfigError
-from geocd.tiling import Tile, Tiling, ramp, starts
+from geocd.tiling import LEAST_WEIGHT, Tile, Tiling, borders, ramp, starts
 
 sizes = st.integers(1, 400)
 
@@ -147,3 +147,26 @@ def test_one_row_of_ten_thousand() -> None:
         tiling[24]
     with pytest.raises(IndexError):
         tiling[-1]
+
+
+@given(st.integers(1, 400), st.integers(1, 120), st.integers(0, 60), st.data())
+def test_borders_are_where_the_weights_change(
+    length: int, tile_size: int, margin: int, data: st.DataObject
+) -> None:
+    overlap = data.draw(st.integers(0, tile_size // 2))
+    begin, size = starts(length, tile_size, overlap), min(tile_size, length)
+    found = borders(begin, size, margin)
+    assert len(found) == len(begin) - 1
+    for place, border in enumerate(found):
+        assert border.begin == begin[place + 1]
+        assert border.end == begin[place] + size
+        assert border.begin <= border.blend_begin <= border.blend_end <= border.end
+        first, second = (ramp(begin, size, place + i, margin) for i in range(2))
+        shared = border.end - border.begin
+        if shared == 0 or begin[place] + 2 * shared > size:
+            continue  # nothing to blend, or three tiles meet
+        down, up = first[size - shared :], second[:shared]
+        blend = slice(border.blend_begin - border.begin, border.blend_end - border.begin)
+        both = np.zeros(shared, bool)
+        both[blend] = True
+        np.testing.assert_array_equal(np.minimum(down, up) > 2 * LEAST_WEIGHT, both)
