@@ -9,8 +9,9 @@ of its own, and memory (peak resident) and CPU time are what the kernel says of 
 
 - default    geocd detect
 - irmad      geocd detect --method irmad
-- reference  geocd detect --preset reference --weights random on a crop, times the number of pixels
-             (only with --reference-crop N; minutes). Random weights cost what those of ImageNet do
+- reference  geocd detect --preset reference --weights random on N x N pixels, beside the default on the
+             same, and multiplied up to the other sizes (only with --reference-crop N; many minutes).
+             Random weights cost what those of ImageNet do
 - otb        otbcli_MultivariateAlterationDetector of the Orfeo ToolBox (Debian: otb-bin), where installed
 - floor      read both rasters and write one, by the same blocks: what no method can do without
 """
@@ -37,7 +38,7 @@ from rasterio.windows import Window
 GEOCD = [sys.executable, "-c", "from geocd.cli import main; main()", "-q", "detect"]
 OTB = "otbcli_MultivariateAlterationDetector"
 BLOCK = 512
-COLUMNS = ("s", "s/Mpx", "Mpx/s", "CPU s/Mpx", "MB", "seam score", "x floor", "x default")
+COLUMNS = ("s", "s/Mpx", "Mpx/s", "CPU s/Mpx", "MB", "seam score", "x floor", "x default", "CPU x default")
 
 
 def measured(command: list[str]) -> dict[str, Any]:
@@ -166,12 +167,18 @@ def measure(
     rows = []
     reference = None
     if crop is not None:
-        pair = make_pair(folder, scratch / "crop", crop * crop / 1e6)
-        extra = ["--preset", "reference", "--weights", "random"]
-        stem = scratch / "crop" / "reference"
-        reference = measured([*GEOCD, *map(str, pair), "-o", str(stem), "--overwrite", *extra])
-        reference |= {"megapixels": crop * crop / 1e6, "seam_score": summary(stem).get("seam_score")}
-        report("reference", reference)
+        pair = [str(path) for path in make_pair(folder, scratch / "crop", crop * crop / 1e6)]
+        for method, extra in (
+            ("default", []),
+            ("reference", ["--preset", "reference", "--weights", "random"]),
+        ):
+            stem = scratch / "crop" / method
+            row = measured([*GEOCD, *pair, "-o", str(stem), "--overwrite", *extra])
+            row |= {"method": method, "megapixels": crop * crop / 1e6}
+            row |= {"seam_score": summary(stem).get("seam_score")}
+            rows.append(row)
+            report(method, row)
+        reference = rows[-1]
     for size in sizes:
         where = scratch / f"{size:g}"
         before, after = make_pair(folder, where, size)
@@ -183,7 +190,7 @@ def measure(
             row |= {"bands": bands, "dtype": kind, "seam_score": summary(where / method).get("seam_score")}
             rows.append(row)
             report(method, row)
-        if reference is not None:
+        if reference is not None and reference["code"] == 0:
             share = megapixels / reference["megapixels"]
             extrapolated = {key: reference[key] * share for key in ("wall_s", "cpu_s")}
             rows.append(
@@ -210,8 +217,11 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
         if row["code"] != 0:
             lines.append([*name, f"exit {row['code']}", *[""] * (len(COLUMNS) - 1)])
             continue
-        wall = {r["method"]: r["wall_s"] for r in rows if r["megapixels"] == size and r["code"] == 0}
-        ratios = [f"{row['wall_s'] / wall[key]:.3g}" if key in wall else "" for key in ("floor", "default")]
+        like = {r["method"]: r for r in rows if r["megapixels"] == size and r["code"] == 0}
+        ratios = [
+            f"{row[key] / like[other][key]:.3g}" if other in like else ""
+            for key, other in (("wall_s", "floor"), ("wall_s", "default"), ("cpu_s", "default"))
+        ]
         seam = row["seam_score"]
         lines.append(
             [
