@@ -42,7 +42,10 @@ COLUMNS = ("s", "s/Mpx", "Mpx/s", "CPU s/Mpx", "MB", "seam score", "x floor", "x
 
 
 def measured(command: list[str]) -> dict[str, Any]:
-    """Run a command; return wall and CPU seconds, peak memory in MB, exit code and stderr."""
+    """Run a command; return wall and CPU seconds, peak memory in MB, exit code and stderr.
+
+    The kernel also counts what this process held as it began the other, so less than 100 MB is never seen.
+    """
     begin = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
@@ -151,20 +154,20 @@ def commands(before: Path, after: Path, out: Path, methods: list[str]) -> Iterat
             yield method, [OTB, "-in1", pair[0], "-in2", pair[1], "-out", str(out / "otb.tif"), "float"]
 
 
-def summary(stem: Path) -> dict[str, Any]:
-    """Return what a run of geocd says of itself."""
+def told(stem: Path) -> dict[str, Any]:
+    """Return what a run of geocd says of itself: seam score, seconds by stage."""
     path = stem.with_name(stem.name + ".json")
     if not path.exists():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["properties"]["geocd:summary"]
-    return found
+        return {"seam_score": None}
+    found = json.loads(path.read_text(encoding="utf-8"))["properties"]
+    return {"seam_score": found["geocd:summary"]["seam_score"], "stages": found.get("geocd:timings")}
 
 
 def measure(
-    folder: Path, sizes: list[float], methods: list[str], crop: int | None, scratch: Path
+    folder: Path, sizes: list[float], methods: list[str], crop: int | None, scratch: Path, record: Path | None
 ) -> list[dict[str, Any]]:
-    """Measure all methods on all sizes; the reference on one crop, for all sizes."""
-    rows = []
+    """Measure all methods on all sizes; the reference on one crop, for all sizes. Save as it goes on."""
+    rows: list[dict[str, Any]] = []
     reference = None
     if crop is not None:
         pair = [str(path) for path in make_pair(folder, scratch / "crop", crop * crop / 1e6)]
@@ -174,8 +177,7 @@ def measure(
         ):
             stem = scratch / "crop" / method
             row = measured([*GEOCD, *pair, "-o", str(stem), "--overwrite", *extra])
-            row |= {"method": method, "megapixels": crop * crop / 1e6}
-            row |= {"seam_score": summary(stem).get("seam_score")}
+            row |= {"method": method, "megapixels": crop * crop / 1e6} | told(stem)
             rows.append(row)
             report(method, row)
         reference = rows[-1]
@@ -187,9 +189,9 @@ def measure(
             bands, kind = dataset.count, dataset.dtypes[0]
         for method, command in commands(before, after, where, methods):
             row = measured(command) | {"method": method, "megapixels": megapixels}
-            row |= {"bands": bands, "dtype": kind, "seam_score": summary(where / method).get("seam_score")}
-            rows.append(row)
+            rows.append(row | {"bands": bands, "dtype": kind} | told(where / method))
             report(method, row)
+            save(rows, record)
         if reference is not None and reference["code"] == 0:
             share = megapixels / reference["megapixels"]
             extrapolated = {key: reference[key] * share for key in ("wall_s", "cpu_s")}
@@ -206,6 +208,13 @@ def report(method: str, row: dict[str, Any]) -> None:
     """Say how a measurement went, on stderr."""
     what = f"{row['wall_s']:.1f} s, {row['memory_mb']:.0f} MB" if row["code"] == 0 else row["said"]
     print(f"{row['megapixels']:g} Mpx, {method}: {what}", file=sys.stderr, flush=True)
+
+
+def save(rows: list[dict[str, Any]], path: Path | None) -> None:
+    """Write all that was measured, and how busy the machine is."""
+    if path is not None:
+        record = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(), "rows": rows}
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def table(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -277,7 +286,7 @@ def compare_tiles(folder: Path, side: int, scratch: Path) -> list[dict[str, Any]
         row |= {
             "tile_size": size,
             "megapixels": side * side / 1e6,
-            "seam_score": summary(stem).get("seam_score"),
+            **told(stem),
             "mean_abs_difference": float(np.nanmean(np.abs(one - whole))),
             "largest_difference": float(np.nanmax(np.abs(one - whole))),
             "iou": float((changed & reference).sum() / max((changed | reference).sum(), 1)),
@@ -322,12 +331,12 @@ def main() -> None:
             ]
         else:
             sizes = [float(size) for size in options.sizes.split(",")]
-            rows = measure(options.folder, sizes, methods, options.reference_crop, Path(scratch))
+            rows = measure(
+                options.folder, sizes, methods, options.reference_crop, Path(scratch), options.json
+            )
             head, lines = ["Mpx", "what", *COLUMNS], table(rows)
     show(head, lines, options.markdown)
-    if options.json:
-        record = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(), "rows": rows}
-        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    save(rows, options.json)
     sys.exit(int(any(row["code"] != 0 for row in rows)))
 
 
