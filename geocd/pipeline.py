@@ -169,9 +169,9 @@ def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
     """
     device = "cpu"
     if settings.method.method == "deep":
-        from geocd import optimize
+        from geocd.devices import choose_device
 
-        device = str(optimize.choose_device(settings.method.device))
+        device = str(choose_device(settings.method.device))
     options = {"--" + name.replace("_", "-"): value for name, value in settings.as_dict().items()}
     del options["--valid"]  # a path
     files = {"before": pair.before_path, "after": pair.after_path, "--valid": pair.valid_path}

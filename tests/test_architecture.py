@@ -33,9 +33,10 @@ LAYERS: list[set[str]] = [
         "decision",
         "distances",
         "ignore",
+        "registration",
     },
     {"styles", "optimize", "mosaic", "vectorize", "report"},
-    {"pipeline"},
+    {"pipeline", "check"},
     {"batch"},
     # beside the way of the data: agreement with a reference, of which detection must know nothing
     {"metrics"},

@@ -1,0 +1,243 @@
+"""Is this a usable pair? What can be said of two rasters before any change is looked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import shapely
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from geocd.errors import BandError, GridError, NoValidPixelError
+from geocd.normalize import sample_chips, valid_pixels
+from geocd.raster import Grid, Pair, check_same_grid, crs_name, grid_of, open_raster, read
+from geocd.registration import Shift, measure_shift
+from geocd.report import acquisition_date, footprint
+
+#: From this shift on, in pixels, edges begin to look like change.
+WARN_SHIFT = 0.3
+#: A pair of which less than this share is valid in both dates deserves a look.
+WARN_VALID = 0.5
+#: Undeclared nodata: this share of exact zeros (in all bands) is no accident.
+WARN_ZEROS = 0.01
+#: Bands whose values go together less than this (correlation, median over bands) show other ground, other
+#: bands, or a season that changed everything.
+WARN_CORRELATION = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class DateReport:
+    """One raster of the pair.
+
+    Attributes
+    ----------
+    path : str
+    crs : str
+    grid : str
+        In words: CRS, origin, pixel, size.
+    pixel_size_m : float or None
+        Side of a pixel in metres.
+    dtype : str
+        Of its first band.
+    bands : tuple of str
+    nodata : float or None
+    date : str or None
+        Acquisition, RFC 3339.
+    """
+
+    path: str
+    crs: str
+    grid: str
+    pixel_size_m: float | None
+    dtype: str
+    bands: tuple[str, ...]
+    nodata: float | None
+    date: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class PairReport:
+    """What :func:`check_pair` found.
+
+    Attributes
+    ----------
+    before, after : DateReport
+    usable : bool
+        Whether ``geocd detect`` takes the pair as it is.
+    problem : str or None
+        Why not, and what to do.
+    overlap : float or None
+        Share of the before image's extent that the after image has too, in [0, 1]; None where a place on
+        Earth is not known.
+    valid_share : float or None
+        Share of the sampled pixels that are valid in both dates.
+    gain, offset : float or None
+        after = gain x before + offset by means and deviations, median over bands.
+    correlation : float or None
+        Of the dates, median over bands.
+    shift : Shift or None
+        None where there is nothing to measure on.
+    warnings : tuple of str
+    """
+
+    before: DateReport
+    after: DateReport
+    usable: bool
+    problem: str | None = None
+    overlap: float | None = None
+    valid_share: float | None = None
+    gain: float | None = None
+    offset: float | None = None
+    correlation: float | None = None
+    shift: Shift | None = None
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything in plain values that JSON can hold."""
+        found = dataclasses.asdict(self)
+        if self.shift is not None:
+            found["shift"] |= {"measurable": self.shift.measurable, "length": self.shift.length}
+        for which in ("before", "after"):
+            nodata = found[which]["nodata"]
+            if nodata is not None and not np.isfinite(nodata):
+                found[which]["nodata"] = str(nodata)
+        return found
+
+
+def check_pair(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    *,
+    indexes: tuple[int, ...] | None = None,
+    nodata: float | None = None,
+    valid: str | os.PathLike[str] | None = None,
+) -> PairReport:
+    """Look at a pair: grids, bands, valid area, light, and the shift that the grids do not show.
+
+    Reads a bounded sample. Two rasters that ``geocd detect`` would refuse are no error here: the report
+    says why.
+
+    Parameters
+    ----------
+    before, after, indexes, nodata, valid
+        As for :class:`~geocd.raster.Pair`.
+
+    Raises
+    ------
+    RasterOpenError, RasterReadError
+        A file is missing, is no raster, or is damaged.
+    """
+    paths = os.fspath(before), os.fspath(after)
+    (first, grid), (second, other) = (_date(path) for path in paths)
+    warnings: list[str] = []
+    overlap = None if grid is None or other is None else _overlap(grid, other)
+    if first.date and second.date and first.date > second.date:
+        warnings.append(f"before ({first.date[:10]}) was taken later than after ({second.date[:10]})")
+    if first.bands != second.bands:
+        warnings.append(f"the bands have different names: {_some(first.bands)} and {_some(second.bands)}")
+    try:
+        with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid) as pair:
+            chips = sample_chips(pair)
+    except (GridError, BandError, NoValidPixelError) as error:
+        if overlap == 0:
+            warnings.append("the two rasters do not show the same place: their extents do not overlap")
+        return PairReport(first, second, False, str(error), overlap=overlap, warnings=tuple(warnings))
+
+    share = sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips)
+    one, two = valid_pixels(chips)
+    spread = one.std(axis=1), two.std(axis=1)
+    varies = (spread[0] > 0) & (spread[1] > 0)
+    gain = offset = correlation = None
+    if varies.any():
+        gains = spread[1][varies] / spread[0][varies]
+        gain = float(np.median(gains))
+        offset = float(np.median(two[varies].mean(axis=1) - gains * one[varies].mean(axis=1)))
+        correlation = float(
+            np.median([np.corrcoef(a, b)[0, 1] for a, b in zip(one[varies], two[varies], strict=True)])
+        )
+    shift = measure_shift(chips)
+
+    if share < WARN_VALID:
+        warnings.append(f"only {share:.0%} of the pixels are valid in both dates")
+    for date, values in ((first, one), (second, two)):
+        zeros = float((values == 0).all(axis=0).mean())
+        if zeros > WARN_ZEROS:
+            warnings.append(
+                f"{date.path}: {zeros:.0%} of the pixels that count as valid are 0 in all bands. If 0 means "
+                "'no data', say --nodata 0"
+            )
+    if not varies.all():
+        flat = [name for name, there in zip(first.bands, varies, strict=False) if not there]
+        warnings.append(f"constant in one date, so it says nothing: {_some(flat)}")
+    if correlation is not None and correlation < WARN_CORRELATION:
+        warnings.append(
+            f"the two dates have little in common (correlation {correlation:.2f}): the same bands?"
+        )
+    if shift is not None and shift.measurable and shift.length >= WARN_SHIFT:
+        warnings.append(
+            f"after lies {shift.length:.1f} px beside before: edges will look like change. Register the two "
+            "first"
+        )
+    if shift is not None and not shift.measurable:
+        warnings.append("no shift could be measured: the images share too little structure. The same place?")
+    return PairReport(
+        first,
+        second,
+        True,
+        overlap=overlap,
+        valid_share=share,
+        gain=gain,
+        offset=offset,
+        correlation=correlation,
+        shift=shift,
+        warnings=tuple(warnings),
+    )
+
+
+def _date(path: str) -> tuple[DateReport, Grid | None]:
+    with open_raster(path) as dataset:
+        read(dataset, path, Window(0, 0, 1, 1), indexes=1)  # a file that ends early is an error at once
+        grid = None if dataset.crs is None else grid_of(dataset, path)
+        names = (dataset.descriptions[i - 1] or f"band {i}" for i in dataset.indexes)
+        return (
+            DateReport(
+                path=path,
+                crs=crs_name(dataset.crs),
+                grid="no coordinate reference system" if grid is None else grid.describe(),
+                pixel_size_m=None if grid is None else grid.pixel_size,
+                dtype=dataset.dtypes[0],
+                bands=tuple(names),
+                nodata=dataset.nodata,
+                date=acquisition_date(dataset.tags(), path),
+            ),
+            grid,
+        )
+
+
+def _overlap(one: Grid, two: Grid) -> float | None:
+    """Share of the first extent that the second one covers, on the ground."""
+    try:
+        check_same_grid(one, two)
+    except GridError:
+        pass
+    else:
+        return 1.0
+    try:
+        shapes = [footprint(grid)[0] for grid in (one, two)]
+    except (RasterioError, ValueError):
+        return None
+    if None in shapes:
+        return None
+    a, b = (shapely.geometry.shape(shape) for shape in shapes)
+    return float(a.intersection(b).area / a.area) if a.area else None
+
+
+def _some(names: tuple[str, ...] | list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+__all__ = ["DateReport", "PairReport", "check_pair"]

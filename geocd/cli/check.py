@@ -1,0 +1,102 @@
+"""``geocd check``."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import click
+
+from geocd.cli.options import BandsType, NumberOrWord
+
+if TYPE_CHECKING:
+    from geocd.check import PairReport
+
+
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@click.option("-b", "--bidx", type=BandsType(), metavar="BANDS", help="Band numbers, as for detect.")
+@click.option(
+    "--nodata",
+    type=NumberOrWord("nan", math.nan),
+    metavar="NUMBER|nan",
+    help="Nodata value of both rasters, instead of what they declare.",
+)
+@click.option("--valid", metavar="RASTER", help="Raster that is non-zero where the pair may be used.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    before: str,
+    after: str,
+    bidx: tuple[int, ...] | None,
+    nodata: float | None,
+    valid: str | None,
+    as_json: bool,
+) -> None:
+    """Say whether BEFORE and AFTER are a usable pair, and what to expect of it.
+
+    Compares grids, bands, data types, dates, valid area and light, and measures how far the after image lies
+    beside the before image. Exits with 1 when 'geocd detect' would refuse the pair.
+    """
+    from geocd.check import check_pair
+
+    report = check_pair(before, after, indexes=bidx, nodata=nodata, valid=valid)
+    if as_json:
+        click.echo(json.dumps(report.as_dict(), allow_nan=False))
+    else:
+        for name, value in _rows(report):
+            click.echo(f"{name:12s} {value}")
+        for warning in report.warnings:
+            click.echo(f"{'warning':12s} {warning}")
+        click.echo(f"{'usable':12s} {'yes' if report.usable else f'no: {report.problem}'}")
+    if not report.usable:
+        ctx.exit(1)
+
+
+def _rows(report: PairReport) -> list[tuple[str, str]]:
+    rows = []
+    for which, date in (("before", report.before), ("after", report.after)):
+        size = "" if date.pixel_size_m is None else f", {date.pixel_size_m:.4g} m on the ground"
+        rows += [
+            (which, date.path),
+            ("", f"{date.grid}{size}"),
+            (
+                "",
+                f"{len(date.bands)} band{'s' * (len(date.bands) > 1)} ({', '.join(date.bands)}), "
+                f"{date.dtype}, "
+                f"nodata {'not declared' if date.nodata is None else f'{date.nodata:g}'}, "
+                f"{'date unknown' if date.date is None else f'taken {date.date}'}",
+            ),
+        ]
+    if report.overlap is not None:
+        rows.append(("overlap", f"{report.overlap:.1%} of the before image"))
+    if report.valid_share is not None:
+        rows.append(("valid", f"{report.valid_share:.1%} of the pixels, in both dates"))
+    if report.gain is not None and report.offset is not None:
+        rows.append(
+            (
+                "light",
+                f"after = {report.gain:.3g} x before {'+' if report.offset >= 0 else '-'} "
+                f"{abs(report.offset):.4g}, correlation {report.correlation:.2f} (medians over bands)",
+            )
+        )
+    if report.usable:
+        shift = report.shift
+        if shift is None or not shift.measurable:
+            rows.append(("shift", "not measurable"))
+        else:
+            rows.append(
+                (
+                    "shift",
+                    f"after lies {_way(shift.row, 'down', 'up')} and {_way(shift.col, 'right', 'left')} "
+                    f"(windows agree to {shift.spread:.2f} px)",
+                )
+            )
+    return rows
+
+
+def _way(pixels: float, positive: str, negative: str) -> str:
+    return f"{abs(pixels):.2f} px {positive if pixels >= 0 else negative}"

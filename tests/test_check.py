@@ -1,0 +1,160 @@
+"""``check``: what it says of good, odd and unusable pairs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from click.testing import CliRunner
+from conftest import NORTH_UP, MakePair
+from rasterio.transform import Affine
+from scipy import ndimage
+from test_registration import ground, moved
+
+from geocd.check import check_pair
+from geocd.cli import main
+from geocd.errors import RasterOpenError
+
+Scene = Callable[..., npt.NDArray[np.uint16]]
+
+
+def run(*arguments: Any) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["check", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result.exit_code, result.output
+
+
+def test_a_good_pair(make_pair: MakePair) -> None:
+    image = ground(0).clip(1, 250).astype(np.uint16)
+    dates = {"tags": {"ACQUISITIONDATETIME": "2020-06-01T10:00:00Z"}}
+    before, after = make_pair(
+        image,
+        (image * 1.5 + 100).astype(np.uint16),
+        names=("red", "green", "blue"),
+        after_tags={"ACQUISITIONDATETIME": "2023-06-01T10:00:00Z"},
+        **dates,
+    )
+    report = check_pair(before, after)
+    assert report.usable
+    assert report.overlap == report.valid_share == 1
+    assert report.gain == pytest.approx(1.5, rel=1e-3)
+    assert report.offset == pytest.approx(100, abs=3)
+    assert report.correlation == pytest.approx(1, abs=1e-3)
+    assert report.shift is not None
+    assert report.shift.length < 0.05
+    assert not report.warnings
+    code, text = run(before, after)
+    assert code == 0
+    for words in ("EPSG:32633", "taken 2020-06-01", "red, green, blue", "1.5 x before", "usable       yes"):
+        assert words in text
+
+
+def test_a_shifted_pair_is_warned_of(make_pair: MakePair) -> None:
+    image = ground(0)
+    code, text = run(*make_pair(image.astype(np.float32), moved(image, 0, 0.8).astype(np.float32)))
+    assert code == 0
+    assert re.search(r"0\.(7[5-9]|8[0-5]) px right", text)
+    assert "edges will look like change" in text
+
+
+def test_images_of_different_places_have_no_measurable_shift(make_pair: MakePair, scene: Scene) -> None:
+    rng = np.random.default_rng(0)
+    one = ndimage.gaussian_filter(rng.normal(size=(1, 256, 256)), (0, 3, 3))
+    two = ndimage.gaussian_filter(rng.normal(size=(1, 256, 256)), (0, 3, 3))
+    code, text = run(*make_pair(one.astype(np.float32), two.astype(np.float32)))
+    assert code == 0
+    assert "not measurable" in text
+    assert "little in common" in text
+
+
+def test_different_grids_are_described_and_exit_with_1(make_pair: MakePair, scene: Scene) -> None:
+    image = scene()
+    beside = Affine.translation(400, 0) @ NORTH_UP  # half of it
+    pair = make_pair(image, image, after_transform=beside)
+    code, text = run(*pair)
+    assert code == 1
+    assert "overlap      50.0%" in text
+    assert "usable       no: the two rasters have different transforms" in text
+    far = Affine.translation(1e5, 0) @ NORTH_UP
+    code, text = run(*make_pair(image, image, after_transform=far, folder="far"))
+    assert code == 1
+    assert "do not show the same place" in text
+
+
+def test_without_crs_and_with_other_bands(make_pair: MakePair, scene: Scene) -> None:
+    code, text = run(*make_pair(scene(), scene(), crs=None))
+    assert code == 1
+    assert "no coordinate reference system" in text
+    code, text = run(*make_pair(scene(bands=3), scene(bands=4), folder="bands"))
+    assert code == 1
+    assert "different band counts: 3" in text
+    assert "different names" in text
+
+
+def test_zeros_that_nobody_declared(make_pair: MakePair, scene: Scene) -> None:
+    image = scene(height=100, width=100)
+    hole = image.copy()
+    hole[:, :30] = 0
+    before, after = make_pair(image, hole)
+    code, text = run(before, after)
+    assert code == 0
+    assert f"{after}: 30% of the pixels that count as valid are 0 in all bands" in text
+    code, text = run(before, after, "--nodata", 0)
+    assert "0 in all bands" not in text
+    assert "70.0% of the pixels, in both dates" in text
+
+
+def test_nothing_valid_and_a_constant_band(make_pair: MakePair, scene: Scene) -> None:
+    image = scene()
+    code, text = run(*make_pair(image, np.zeros_like(image), nodata=0))
+    assert code == 1
+    assert "no pixel is valid in both" in text
+    flat = image.copy()
+    flat[1] = 7
+    code, text = run(*make_pair(image, flat, names=("red", "green", "blue"), folder="flat"))
+    assert code == 0
+    assert "constant in one date, so it says nothing: green" in text
+
+
+def test_dates_the_wrong_way_round(make_pair: MakePair, scene: Scene) -> None:
+    image = scene()
+    pair = make_pair(
+        image,
+        image,
+        tags={"ACQUISITIONDATETIME": "2023-06-01T10:00:00Z"},
+        after_tags={"ACQUISITIONDATETIME": "2020-06-01T10:00:00Z"},
+    )
+    assert "taken later than after" in run(*pair)[1]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 5), (1, 400)])
+def test_tiny_rasters(make_pair: MakePair, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (2, *shape)).astype(np.uint8)
+    code, text = run(*make_pair(image, image))
+    assert code == 0
+    assert "not measurable" in text
+
+
+def test_json_is_strict(make_pair: MakePair, scene: Scene) -> None:
+    image = scene().astype(np.float32)
+    code, text = run(*make_pair(image, image, nodata=float("nan")), "--json")
+    assert code == 0
+    report = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert report["usable"] is True
+    assert report["before"]["nodata"] == "nan"
+    assert report["shift"]["measurable"] in (True, False)
+
+
+def test_a_missing_file_is_an_error(make_pair: MakePair, scene: Scene) -> None:
+    before, after = make_pair(scene(), scene())
+    after.unlink()
+    with pytest.raises(RasterOpenError, match="no such file"):
+        check_pair(before, after)
+    code, text = run(before, after)
+    assert code == 1
+    assert text.startswith("Error: ")
