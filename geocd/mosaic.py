@@ -131,7 +131,8 @@ class SeamScore:
       over its middle 16 pixels where it is wider, for such a slope is less of a seam;
     * from both of these to the middle of the blend, where tiles that fade towards their rims would show;
     * from pixel to pixel where a tile begins or ends, where its weight should have come to nothing; and,
-      instead of the other two, where a blend of more than 64 pixels does, which is too gentle for a jump.
+      instead of the other two, where a blend of more than 64 pixels does, which is too gentle for a jump,
+      or one that is not between two tiles alone.
 
     With ``a`` at the border and ``b`` beside it, the score is the sum of ``a / (a + b + .003)`` over that
     of ``b / (a + b + .003)``, rows and columns alike. The divisor keeps the few sharp outlines of a map
@@ -234,8 +235,9 @@ def _jumps(begin: list[int], size: int, margin: int) -> list[list[tuple[int, int
         far apart beside it.
     """
     found = borders(begin, size, margin)
-    ends = {end for border in found for end in (border.begin, border.end)}
-    edges = [0, *(edge for b in found for edge in (b.blend_begin, b.blend_end)), begin[-1] + size]
+    length = begin[-1] + size
+    ends = {end for b in found for end in (b.begin, b.end, b.blend_begin, b.blend_end)}
+    edges = [0, *(edge for b in found for edge in (b.blend_begin, b.blend_end)), length]
     alone = list(zip(edges[::2], edges[1::2], strict=True))  # where one tile alone decides
     jumps: list[list[tuple[int, int]]] = []
 
@@ -250,19 +252,17 @@ def _jumps(begin: list[int], size: int, margin: int) -> list[list[tuple[int, int
 
     for border, (left, right) in zip(found, itertools.pairwise(alone), strict=True):
         room = min(left[1] - left[0], right[1] - right[0])
-        if room < 2:
-            continue  # three tiles meet here
-        if right[0] - left[1] <= WIDE:
-            lag = min(right[0] - left[1] + 1, LONGEST, room // 2)
-            first = (left[1] + right[0] - lag) // 2
-            middle = first + lag // 2
-            add(first, first + lag, left, right)
-            if lag > 1:
-                add(first, middle, left, right)
-                add(middle, first + lag, left, right)
-        else:
-            add(left[1] - 1, left[1], left, (left[1], right[0]))
-            add(right[0] - 1, right[0], (left[1], right[0]), right)
+        if room < 2 or right[0] - left[1] > WIDE:  # three tiles meet here, or two so gently
+            for end in sorted({border.begin, border.end, border.blend_begin, border.blend_end}):
+                add(end - 1, end, (max(0, end - 1 - NEAR), end), (end, min(length, end + 1 + NEAR)))
+            continue
+        lag = min(right[0] - left[1] + 1, LONGEST, room // 2)
+        first = (left[1] + right[0] - lag) // 2
+        middle = first + lag // 2
+        add(first, first + lag, left, right)
+        if lag > 1:
+            add(first, middle, left, right)
+            add(middle, first + lag, left, right)
         for end, (low, high) in ((border.begin, left), (border.end, right)):
             if low < end < high:
                 add(end - 1, end, (low, end), (end, high))

@@ -196,9 +196,11 @@ def score(tiling: Tiling, image: Any, change: Any = None, block: int = 512) -> f
 
 #: Cut without a blend, a narrow blend, one over a whole overlap, margins larger than the overlap.
 CUTS = [(96, 0, 0), (128, 48, 20), (128, 16, 0), (128, 32, 40)]
+#: A gentle blend; and three tiles meet.
+GENTLE = [(200, 90, 5), (128, 80, 4)]
 
 
-@pytest.mark.parametrize(("tile_size", "overlap", "margin"), CUTS)
+@pytest.mark.parametrize(("tile_size", "overlap", "margin"), CUTS + GENTLE)
 @pytest.mark.parametrize("sigma", [0, 2])
 def test_seamless_maps_score_one(tile_size: int, overlap: int, margin: int, sigma: float) -> None:
     tiling = Tiling(1500, 1300, tile_size, overlap, margin)
