@@ -137,7 +137,7 @@ class SeamScore:
     With ``a`` at the border and ``b`` beside it, the score is the sum of ``a / (a + b + .003)`` over that
     of ``b / (a + b + .003)``, rows and columns alike. The divisor keeps the few sharp outlines of a map
     from drowning all else. Where there is no seam, a and b could change places, so the score is 1 whatever
-    the map, up to chance (standard deviation on maps with few changes: .12 with 4 tiles of 512 pixels, .08
+    the map, up to chance (standard deviation on maps with few changes: .12 with 4 tiles of 512 pixels, .1
     with 25, .03 with 100). It may be below 1.
 
     Parameters
