@@ -65,8 +65,8 @@ def colour_bands(folder: Path) -> list[int]:
         return [2, 1, 0, 3] if dataset.count >= 4 else [0, 1, 2][: dataset.count]
 
 
-def d_plus_ir(folder: Path) -> Map:
-    """Return the control of clipped CVA on RGB + NIR plus IR-MAD on RGB, each over its deviation."""
+def sum_d_ir(folder: Path) -> np.ndarray:
+    """Return the distance of the control d + ir: clipped CVA on RGB + NIR, IR-MAD on RGB, in deviations."""
     before, after = read_pair(folder)
     bands = colour_bands(folder)
     scaled = [
@@ -78,7 +78,12 @@ def d_plus_ir(folder: Path) -> Map:
     irmad = IrMad.fit(before[rgb].reshape(len(rgb), -1), after[rgb].reshape(len(rgb), -1))
     chi = ndimage.gaussian_filter(irmad.chi(before[rgb], after[rgb]), 1)
     ir = smooth(np.log1p(chi), everywhere, 2)
-    total = d / d.std() + ir / ir.std()
+    return d / d.std() + ir / ir.std()
+
+
+def d_plus_ir(folder: Path) -> Map:
+    """Return the control d + ir."""
+    total = sum_d_ir(folder)
     return prob_from_distance(total, otsu(total)), 0.5  # the same order and decision, within [0, 1]
 
 

@@ -52,7 +52,7 @@ from unittest import mock
 
 import numpy as np
 import rasterio
-from accuracy import GROUPS, Map, d_plus_ir, line, rgb_indexes, score
+from accuracy import GROUPS, Map, line, rgb_indexes, score, sum_d_ir
 
 from geocd import features, optimize
 from geocd.bands import colour_bands
@@ -358,7 +358,7 @@ def pretrained(folder: Path, cache: Path, constants: Constants, left_out: Sequen
 
 def smoothed_control(folder: Path) -> Values:
     """Return d + ir under the object window that the default has."""
-    total, _ = d_plus_ir(folder)
+    total = sum_d_ir(folder)
     with Pair(folder / "before.tif", folder / "after.tif") as pair:
         sigma = features.object_sigma(pair.grid.pixel_size)
     return features.gaussian(total.astype(np.float32), sigma)
@@ -396,7 +396,8 @@ def controls(folder: Path, parts: Sequence[Sequence[str]]) -> dict[str, dict[str
             table[label] = {
                 name: score(classical(folder / name, method, visible), references[name]) for name in names
             }
-    table["d + ir"] = {name: of_distance(name, *d_plus_ir(folder / name)) for name in names}
+    plain = {name: sum_d_ir(folder / name) for name in names}
+    table["d + ir"] = {name: of_distance(name, of, otsu(of)) for name, of in plain.items()}
     # the same map under two decisions: Otsu's, and a fixed one
     smooth = {name: smoothed_control(folder / name) for name in names}
     table["d + ir, smoothed"] = {name: of_distance(name, of, otsu(of)) for name, of in smooth.items()}
