@@ -266,6 +266,10 @@ class Settings:
             tiling=TilingSettings(tile_size=filled["tile_size"], overlap=filled["overlap"]),
         )
 
+    def with_tile_size(self, tile_size: int) -> Settings:
+        """Return these settings with another tile size."""
+        return dataclasses.replace(self, tiling=dataclasses.replace(self.tiling, tile_size=tile_size))
+
     def as_dict(self) -> dict[str, Any]:
         """Return all settings as one flat dict that JSON can hold."""
         flat: dict[str, Any] = {}

@@ -113,10 +113,12 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
     return found
 
 
-def valid_pixels(chips: Sequence[Chip]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def valid_pixels(
+    chips: Sequence[Chip], bands: slice = slice(None)
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the valid pixels of a sample, before and after, each ``(bands, n)`` float64."""
-    before = np.concatenate([chip.before[:, chip.valid] for chip in chips], axis=1)
-    after = np.concatenate([chip.after[:, chip.valid] for chip in chips], axis=1)
+    before = np.concatenate([chip.before[bands, chip.valid] for chip in chips], axis=1)
+    after = np.concatenate([chip.after[bands, chip.valid] for chip in chips], axis=1)
     return before.astype(np.float64), after.astype(np.float64)
 
 
@@ -178,11 +180,29 @@ class BandScale:
         gain = np.where(varies, 1 / np.where(varies, std, 1), 0.0)
         return cls(low, high, mean, gain)
 
+    @classmethod
+    def join(cls, parts: Sequence[BandScale]) -> BandScale:
+        """Return the scale of all bands from those of some each."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
     def apply(self, values: npt.NDArray[np.generic]) -> FloatArray:
         """Return ``(bands, height, width)`` float32: zero mean and unit variance over the scene."""
         column = (slice(None), None, None)
         clipped = np.clip(values.astype(np.float64), self.low[column], self.high[column])
         return ((clipped - self.mean[column]) * self.gain[column]).astype(np.float32)
+
+
+def _fit_bands(
+    chips: Sequence[Chip], bands: slice, percentiles: tuple[float, float] | None
+) -> tuple[tuple[BandScale, BandScale], npt.NDArray[np.float64]]:
+    """Return the scales of some bands in both dates, and the share of pixels saturated in either."""
+    dates = valid_pixels(chips, bands)
+    # Where one date is saturated, the other is clipped at the same share of its pixels: beyond it, the
+    # two cannot be compared, and a gain that drove one into saturation is not change.
+    saturated = np.maximum(*(saturated_share(values) for values in dates))
+    one, two = (BandScale.fit(values, percentiles, saturated) for values in dates)
+    return (one, two), saturated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,11 +225,13 @@ class Radiometry:
         A band that is constant or mostly saturated in one date is left out of both (gain 0): it says
         nothing about change.
         """
-        dates = valid_pixels(chips)
-        # Where one date is saturated, the other is clipped at the same share of its pixels: beyond it, the
-        # two cannot be compared, and a gain that drove one into saturation is not change.
-        saturated = np.maximum(*(saturated_share(values) for values in dates))
-        one, two = (BandScale.fit(values, percentiles, saturated) for values in dates)
+        # Some bands at a time: statistics take several copies of what they are taken from. Never one of
+        # several alone: numpy adds the pixels of a single row in another order, and the last digit differs.
+        count = len(chips[0].before)
+        ends = np.linspace(0, count, max(1, count // 2) + 1).astype(int)
+        parts = [_fit_bands(chips, slice(*ends[i : i + 2]), percentiles) for i in range(len(ends) - 1)]
+        one, two = (BandScale.join([scales[date] for scales, _ in parts]) for date in (0, 1))
+        saturated = np.concatenate([share for _, share in parts])
         both = (one.gain > 0) & (two.gain > 0) & (saturated < MOST_SATURATED)
         return cls(
             dataclasses.replace(one, gain=one.gain * both), dataclasses.replace(two, gain=two.gain * both)

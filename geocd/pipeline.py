@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import geocd
+from geocd import memory
 from geocd.checkpoint import Checkpoint
 from geocd.config import Settings
 from geocd.distances import ClassicalDetector
@@ -206,6 +207,7 @@ def detect(
     overwrite: bool = False,
     resume: bool = False,
     jobs: int | None = None,
+    mem_limit: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Path], RunRecord]:
     """Find what changed between two rasters, and write all outputs.
@@ -226,8 +228,11 @@ def detect(
         then those of an undisturbed run, byte for byte (but for times in the item). Where there was no such
         run, everything is computed. Without, what it has kept is deleted.
     jobs : int, optional
-        Tiles computed at a time; default: the processors this process may use. Outputs do not
-        depend on it.
+        Tiles computed at a time; default: the processors this process may use, or as many tiles as fit
+        into 2000 MB. Outputs do not depend on it.
+    mem_limit : int, optional
+        Megabytes that the process may take, all in all: fewer tiles are computed at a time and, if need be,
+        smaller ones. Outputs depend on it only where tiles are made smaller.
     progress : callable, optional
         Told how far the run is: ``progress(stage, done, total)``.
 
@@ -247,97 +252,111 @@ def detect(
         Ctrl-C came, and finished tiles are kept, in a hidden folder beside the outputs. They are kept too
         when the process is killed or memory runs out.
     """
-    settings = (settings or Settings()).resolved()
-    jobs = _jobs(jobs)
+    given = settings or Settings()
+    settings = given.resolved()
+    most = _jobs(jobs)
     before, after = os.fspath(before), os.fspath(after)
     outputs = Outputs(default_stem(before, after) if output is None else Path(output))
-    tell = progress or (lambda stage, done, total: None)
-    timings: dict[str, float] = {}
     with (
-        bounded_cache(),
+        bounded_cache(memory.cache_size(mem_limit or memory.DEFAULT_LIMIT)),
         open_pair(before, after, settings) as pair,
-        Transaction(
-            outputs,
-            overwrite=overwrite,
-            resume=resume,
-            record=dependencies(pair, settings),
-            total=len(_tiling(pair, settings)),
-        ) as transaction,
-        computing(settings),
     ):
-        tell("fit", 0, 1)
-        with _timed(timings, "sample"):
-            chips = sample(pair)
-        with _timed(timings, "fit"):
-            detector = fit_detector(chips, pair, settings, jobs)
-        del chips
-        tell("fit", 1, 1)
+        plan = memory.plan(pair, given, most, mem_limit, jobs_given=jobs is not None)
+        settings = settings.with_tile_size(plan.tile_size)
+        with (
+            Transaction(
+                outputs,
+                overwrite=overwrite,
+                resume=resume,
+                record=dependencies(pair, settings),
+                total=len(_tiling(pair, settings)),
+            ) as transaction,
+            computing(settings),
+        ):
+            record = _run(transaction, pair, settings, plan, progress or (lambda stage, done, total: None))
+            return transaction.commit(), record
 
-        threshold = settings.method.threshold
-        threshold = DECISION if threshold is None else threshold
-        dates = (acquisition_date(pair.tags[0], before), acquisition_date(pair.tags[1], after))
-        tags = _tags(pair, settings, threshold, dates, outputs.stem.parent)
-        tally = Tally()
-        with _timed(timings, "tiles"):
-            counts, seam_score = _write_prob(
-                transaction, detector, pair, settings, jobs, tags, threshold, tally, tell
-            )
 
-        tell("polygons", 0, 1)
-        with _timed(timings, "polygons"):
-            polygons = polygonize(
-                transaction.path("prob"),
-                transaction.path("changes"),
-                threshold=threshold,
-                min_area=settings.polygons.min_area,
-                date_before=dates[0],
-                date_after=dates[1],
-            )
-        tell("polygons", 1, 1)
-        with _timed(timings, "quicklook"):
-            quicklook(
-                before,
-                after,
-                transaction.path("prob"),
-                transaction.path("quicklook"),
-                indexes=pair.indexes,
-                threshold=threshold,
-                dates=dates,
-                changed_share=counts["changed"] / max(counts["valid"], 1),
-                nodata=settings.read.nodata,
-            )
-        with output_errors(transaction.path("prob_style")):
-            transaction.path("prob_style").write_bytes(style("prob"))
-            transaction.path("changes_style").write_bytes(style("changes"))
+def _run(
+    transaction: Transaction, pair: Pair, settings: Settings, plan: memory.Plan, tell: Progress
+) -> RunRecord:
+    """Write all outputs into the transaction."""
+    before, after, outputs = pair.before_path, pair.after_path, transaction.outputs
+    timings: dict[str, float] = {}
+    tell("fit", 0, 1)
+    with _timed(timings, "sample"):
+        chips = sample(pair)
+    with _timed(timings, "fit"):
+        detector = fit_detector(chips, pair, settings, plan.jobs)
+    del chips
+    memory.release()
+    tell("fit", 1, 1)
 
-        record = RunRecord(
-            before=before,
-            after=after,
-            grid=pair.grid,
-            band_names=pair.band_names,
-            settings=settings.as_dict(),
-            method=settings.method.method,
-            preset=settings.method.preset if settings.method.method == "deep" else None,
+    threshold = settings.method.threshold
+    threshold = DECISION if threshold is None else threshold
+    dates = (acquisition_date(pair.tags[0], before), acquisition_date(pair.tags[1], after))
+    tags = _tags(pair, settings, threshold, dates, outputs.stem.parent)
+    tally = Tally()
+    with _timed(timings, "tiles"):
+        counts, seam_score = _write_prob(
+            transaction, detector, pair, settings, plan.jobs, tags, threshold, tally, tell
+        )
+
+    tell("polygons", 0, 1)
+    with _timed(timings, "polygons"):
+        polygons = polygonize(
+            transaction.path("prob"),
+            transaction.path("changes"),
             threshold=threshold,
-            seed=settings.method.seed,
-            timings={name: round(seconds, 3) for name, seconds in timings.items()},
-            summary={
-                "valid_share": counts["valid"] / (pair.grid.height * pair.grid.width),
-                "changed_share": counts["changed"] / max(counts["valid"], 1),
-                "ignored_share": tally.shares(),
-                "n_polygons": polygons.count,
-                "area_m2": polygons.area_m2,
-                "seam_score": seam_score,
-            },
+            min_area=settings.polygons.min_area,
             date_before=dates[0],
             date_after=dates[1],
-            versions=versions(),
         )
-        files = {key: transaction.path(key) for key in outputs.paths() if key != "item"}
-        created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        item = stac_item(record, files, created=created, folder=outputs.stem.parent)
-        write_json(transaction.path("item"), item)
-        return transaction.commit(), record
+    tell("polygons", 1, 1)
+    with _timed(timings, "quicklook"):
+        quicklook(
+            before,
+            after,
+            transaction.path("prob"),
+            transaction.path("quicklook"),
+            indexes=pair.indexes,
+            threshold=threshold,
+            dates=dates,
+            changed_share=counts["changed"] / max(counts["valid"], 1),
+            nodata=settings.read.nodata,
+        )
+    with output_errors(transaction.path("prob_style")):
+        transaction.path("prob_style").write_bytes(style("prob"))
+        transaction.path("changes_style").write_bytes(style("changes"))
+
+    record = RunRecord(
+        before=before,
+        after=after,
+        grid=pair.grid,
+        band_names=pair.band_names,
+        settings={**settings.as_dict(), "jobs": plan.jobs, "mem_limit": plan.limit},
+        method=settings.method.method,
+        preset=settings.method.preset if settings.method.method == "deep" else None,
+        threshold=threshold,
+        seed=settings.method.seed,
+        timings={name: round(seconds, 3) for name, seconds in timings.items()},
+        summary={
+            "valid_share": counts["valid"] / (pair.grid.height * pair.grid.width),
+            "changed_share": counts["changed"] / max(counts["valid"], 1),
+            "ignored_share": tally.shares(),
+            "n_polygons": polygons.count,
+            "area_m2": polygons.area_m2,
+            "seam_score": seam_score,
+        },
+        date_before=dates[0],
+        date_after=dates[1],
+        versions=versions(),
+    )
+    files = {key: transaction.path(key) for key in outputs.paths() if key != "item"}
+    created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    item = stac_item(record, files, created=created, folder=outputs.stem.parent)
+    write_json(transaction.path("item"), item)
+    return record
 
 
 def _write_prob(

@@ -341,6 +341,11 @@ class Pair:
             else np.float32
         )
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a value of a chip."""
+        return np.dtype(self._dtype).itemsize
+
     def _choose_bands(
         self, one: DatasetReader, two: DatasetReader, indexes: Sequence[int] | None
     ) -> tuple[int, ...]:
@@ -640,13 +645,13 @@ def _checksum(values: npt.NDArray[Any]) -> int:
     return zlib.crc32(np.where(np.isnan(values), np.float32(np.nan), values).astype(np.float32).tobytes())
 
 
-def bounded_cache() -> rasterio.Env:
-    """Return the environment of a run: a block cache of 128 MB, unless the user set another.
+def bounded_cache(megabytes: int = 128) -> rasterio.Env:
+    """Return the environment of a run: a block cache of this size, unless the user set another.
 
     GDAL's default is 5 % of the memory of the machine, gigabytes on a large one, for blocks that are read
     once.
     """
-    return rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": 128}))
+    return rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": megabytes}))
 
 
 def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:

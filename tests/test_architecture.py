@@ -34,6 +34,7 @@ LAYERS: list[set[str]] = [
         "distances",
         "ignore",
         "registration",
+        "memory",
     },
     {"styles", "optimize", "mosaic", "vectorize", "report"},
     {"pipeline", "check"},

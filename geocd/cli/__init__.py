@@ -49,8 +49,8 @@ class Commands(click.Group):
             sys.exit(2 if isinstance(error, ConfigError) else 1)
         except MemoryError:
             click.echo(
-                "Error: out of memory. Choose fewer --jobs (with --resume, finished tiles are used) or a "
-                "smaller --tile-size.",
+                "Error: out of memory. Choose a --mem-limit or fewer --jobs (with --resume, finished "
+                "tiles are used), or a smaller --tile-size.",
                 err=True,
             )
             sys.exit(1)

@@ -23,6 +23,13 @@ from geocd.cli.options import settings_options
 )
 @settings_options
 @click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Tiles computed at a time.")
+@click.option(
+    "--mem-limit",
+    type=click.IntRange(1),
+    metavar="MB",
+    help="Memory the process may take, all in all; fewer tiles at a time, then smaller ones, keep to it. "
+    "Default: about 2000, for as long as --jobs is not given.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option(
     "--resume", is_flag=True, help="Go on with an interrupted run of the same outputs, if there is one."
@@ -36,6 +43,7 @@ def detect(
     after: str,
     output: str | None,
     jobs: int | None,
+    mem_limit: int | None,
     overwrite: bool,
     resume: bool,
     as_json: bool,
@@ -59,6 +67,7 @@ def detect(
             overwrite=overwrite,
             resume=resume,
             jobs=jobs,
+            mem_limit=mem_limit,
             progress=progress,
         )
     if as_json:

@@ -1,0 +1,163 @@
+"""How much memory a run takes, and what follows from a limit.
+
+A model with measured constants, not a meter: the number of tiles at a time is settled before a pixel is read
+and is the same on every run. ``docs/performance.md`` says how the constants compare with whole runs. Tensors
+on a graphics card are not counted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import math
+import sys
+
+from geocd.config import PRESETS, Settings, check_tile_size
+from geocd.errors import ConfigError
+from geocd.normalize import SAMPLE_PIXELS
+from geocd.raster import BLOCK_SIZE, Pair
+from geocd.tiling import Tiling
+
+#: Megabytes (2**20 bytes) for a run whose user names no limit.
+DEFAULT_LIMIT = 2000
+#: GDAL's block cache: this share of the limit, within bounds. A block is read by up to four tiles.
+CACHE_SHARE, CACHE_RANGE = 1 / 16, (16, 128)
+#: Tiles made smaller for a limit differ by so many pixels, and are no smaller than the last.
+TILE_STEP, LEAST_TILE = 64, 128
+#: Of a process that has imported what the method needs and fitted it to a scene.
+BASE = {"deep": 490, "cva": 240, "irmad": 240}
+#: Bytes that a tile takes while it is computed: for each pixel, and for each pixel and band.
+TILE_BYTES = {"deep": (450, 100), "cva": (150, 25), "irmad": (150, 25)}
+#: The published networks keep all activations of a full-resolution generator for their gradients.
+REFERENCE_BYTES = (16_000, 100)
+#: What each further tile takes of that: not all are at their peak at once.
+FURTHER = 0.6
+#: Bytes that the fit takes beside the sample: of any sample, and for each of its pixels and bands.
+FIT_MEGABYTES, FIT_BYTES = {"deep": 170, "cva": 90, "irmad": 90}, {"deep": 10, "cva": 40, "irmad": 110}
+#: Bytes for each pixel of a block row: sums, weights, and what is being written; then, for polygons.
+BLEND_BYTES, POLYGON_BYTES = 12, 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run does with its memory.
+
+    Attributes
+    ----------
+    limit : int
+        Megabytes that it may take; a megabyte is 2**20 bytes throughout.
+    tile_size : int
+        Side of a tile, in pixels.
+    jobs : int
+        Tiles computed at a time.
+    peak : int
+        Megabytes that it is expected to take at most.
+    """
+
+    limit: int
+    tile_size: int
+    jobs: int
+    peak: int
+
+
+def cache_size(limit: int) -> int:
+    """Return the megabytes of GDAL's block cache under a limit."""
+    least, most = CACHE_RANGE
+    return int(min(max(limit * CACHE_SHARE, least), most))
+
+
+def predict(pair: Pair, settings: Settings, tile_size: int, jobs: int, limit: int) -> int:
+    """Return the megabytes that a run takes at its peak.
+
+    Parameters
+    ----------
+    pair : Pair
+    settings : Settings
+    tile_size : int
+        Side of a tile, in pixels.
+    jobs : int
+        Tiles computed at a time.
+    limit : int
+        Megabytes; sets the size of the block cache.
+    """
+    method = settings.method
+    height, width = pair.grid.shape
+    bands, item = len(pair.indexes), pair.itemsize
+    base = BASE[method.method] + cache_size(limit)
+    sampled = min(height * width, SAMPLE_PIXELS) * bands
+    fit = FIT_MEGABYTES[method.method] + sampled * (2 * item + FIT_BYTES[method.method]) / 2**20
+
+    reference = method.method == "deep" and method.preset == "reference"
+    each, banded = REFERENCE_BYTES if reference else TILE_BYTES[method.method]
+    pixels = min(tile_size, height) * min(tile_size, width)
+    one = pixels * (each + bands * (banded + 4 * (item - 4)))
+    rows = width * (BLOCK_SIZE + min(tile_size, height)) * BLEND_BYTES * (1 + method.uncertainty)
+    tiles = (one * (1 + FURTHER * (jobs - 1)) + rows) / 2**20
+    polygons = max(width * BLOCK_SIZE, 2**22) * POLYGON_BYTES / 2**20
+    return math.ceil(base + max(fit, tiles, polygons))
+
+
+def plan(pair: Pair, settings: Settings, jobs: int, limit: int | None, *, jobs_given: bool = True) -> Plan:
+    """Choose how many tiles are computed at a time and, only if one is still too many, how large they are.
+
+    Parameters
+    ----------
+    pair : Pair
+    settings : Settings
+        As the user gave them: a tile size of None may be made smaller than the preset's.
+    jobs : int
+        The most that may be computed at a time.
+    limit : int, optional
+        Megabytes that the process may take. None is ``DEFAULT_LIMIT``, which is no contract: it lowers a
+        number of jobs that nobody asked for, and nothing else.
+    jobs_given : bool
+        Whether the user asked for this number of jobs.
+
+    Raises
+    ------
+    ConfigError
+        The limit is too small for one tile at a time. The message names the least that works.
+    """
+    most = DEFAULT_LIMIT if limit is None else limit
+    given, overlap = settings.tiling.tile_size, settings.tiling.overlap
+    largest: int = PRESETS[settings.method.preset]["tile_size"] if given is None else given
+    check_tile_size(largest, overlap)
+    height, width = pair.grid.shape
+    jobs = min(jobs, len(Tiling(height, width, largest, overlap)))
+    if limit is None:
+        fewer = 1 if not jobs_given else jobs
+        while jobs > fewer and predict(pair, settings, largest, jobs, most) > most:
+            jobs -= 1
+        return Plan(most, largest, jobs, predict(pair, settings, largest, jobs, most))
+    for count in range(jobs, 0, -1):
+        if (peak := predict(pair, settings, largest, count, most)) <= most:
+            return Plan(most, largest, count, peak)
+    least = max(LEAST_TILE, overlap + TILE_STEP)
+    sizes = range(largest - TILE_STEP, least - 1, -TILE_STEP) if given is None else range(0)
+    for size in sizes:
+        if (peak := predict(pair, settings, size, 1, most)) <= most:
+            return Plan(most, size, 1, peak)
+    smallest = sizes[-1] if sizes else largest
+    works = most
+    while predict(pair, settings, smallest, 1, works) > works:
+        works += 1
+    raise ConfigError(
+        f"--mem-limit {limit}: too small for this pair, with one tile of {smallest} px at a time. "
+        f"{works} MB is the least that works"
+        + ("." if given is None else "; a smaller --tile-size needs less."),
+        name="mem_limit",
+        value=limit,
+        least=works,
+    )
+
+
+def release() -> None:
+    """Give memory that is free inside the process back to the system, where that can be asked for.
+
+    The C library keeps what the fit has freed, some 100 MB, and the tiles, in other threads, take theirs from
+    elsewhere.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
