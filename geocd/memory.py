@@ -24,18 +24,24 @@ DEFAULT_LIMIT = 2000
 CACHE_SHARE, CACHE_RANGE = 1 / 16, (16, 128)
 #: Tiles made smaller for a limit differ by so many pixels, and are no smaller than the last.
 TILE_STEP, LEAST_TILE = 64, 128
-#: Of a process that has imported what the method needs and fitted it to a scene.
-BASE = {"deep": 490, "cva": 240, "irmad": 240}
+#: Megabytes of a process that has imported what the method needs, and of one that has fitted it to a scene
+#: (what the C library does not give back included).
+START = {"deep": 400, "cva": 215, "irmad": 215}
+FITTED = {"deep": 570, "cva": 225, "irmad": 225}
 #: Bytes that a tile takes while it is computed: for each pixel, and for each pixel and band.
 TILE_BYTES = {"deep": (450, 100), "cva": (150, 25), "irmad": (150, 25)}
 #: The published networks keep all activations of a full-resolution generator for their gradients.
 REFERENCE_BYTES = (16_000, 100)
 #: What each further tile takes of that: not all are at their peak at once.
 FURTHER = 0.6
-#: Bytes that the fit takes beside the sample: of any sample, and for each of its pixels and bands.
-FIT_MEGABYTES, FIT_BYTES = {"deep": 170, "cva": 90, "irmad": 90}, {"deep": 10, "cva": 40, "irmad": 110}
-#: Bytes for each pixel of a block row: sums, weights, and what is being written; then, for polygons.
-BLEND_BYTES, POLYGON_BYTES = 12, 40
+#: A tile with an adaptation of its own takes so many times as much.
+FITTED_TILE = 1.5
+#: Bytes that the fit takes beside the sample, for each of its pixels: whatever the bands (the statistics are
+#: taken of two or three at a time), and for each band.
+FIT_BYTES = {"deep": (85, 13), "cva": (60, 20), "irmad": (0, 80)}
+#: Bytes for each pixel of the rows that are blended (sums, weights, what is being written), and of those that
+#: are made polygons, of which up to STRIP_PIXELS are read at a time.
+BLEND_BYTES, POLYGON_BYTES, STRIP_PIXELS = 12, 40, 2**22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,18 +89,20 @@ def predict(pair: Pair, settings: Settings, tile_size: int, jobs: int, limit: in
     method = settings.method
     height, width = pair.grid.shape
     bands, item = len(pair.indexes), pair.itemsize
-    base = BASE[method.method] + cache_size(limit)
-    sampled = min(height * width, SAMPLE_PIXELS) * bands
-    fit = FIT_MEGABYTES[method.method] + sampled * (2 * item + FIT_BYTES[method.method]) / 2**20
+    sampled = min(height * width, SAMPLE_PIXELS)
+    flat, banded = FIT_BYTES[method.method]
+    fit = START[method.method] + sampled * (flat + bands * (banded + 2 * item)) / 2**20
 
     reference = method.method == "deep" and method.preset == "reference"
     each, banded = REFERENCE_BYTES if reference else TILE_BYTES[method.method]
     pixels = min(tile_size, height) * min(tile_size, width)
-    one = pixels * (each + bands * (banded + 4 * (item - 4)))
+    one: float = pixels * (each + bands * (banded + 4 * (item - 4)))
+    if method.fit == "tile":
+        one *= FITTED_TILE
     rows = width * (BLOCK_SIZE + min(tile_size, height)) * BLEND_BYTES * (1 + method.uncertainty)
     tiles = (one * (1 + FURTHER * (jobs - 1)) + rows) / 2**20
-    polygons = max(width * BLOCK_SIZE, 2**22) * POLYGON_BYTES / 2**20
-    return math.ceil(base + max(fit, tiles, polygons))
+    polygons = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS)) * POLYGON_BYTES / 2**20
+    return math.ceil(cache_size(limit) + max(fit, FITTED[method.method] + max(tiles, polygons)))
 
 
 def plan(pair: Pair, settings: Settings, jobs: int, limit: int | None, *, jobs_given: bool = True) -> Plan:

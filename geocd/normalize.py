@@ -188,9 +188,13 @@ class BandScale:
 
     def apply(self, values: npt.NDArray[np.generic]) -> FloatArray:
         """Return ``(bands, height, width)`` float32: zero mean and unit variance over the scene."""
-        column = (slice(None), None, None)
-        clipped = np.clip(values.astype(np.float64), self.low[column], self.high[column])
-        return ((clipped - self.mean[column]) * self.gain[column]).astype(np.float32)
+        scaled: FloatArray = np.empty(values.shape, np.float32)
+        for band, place in enumerate(scaled):  # in float64, but never all bands of it
+            clipped = np.clip(values[band].astype(np.float64), self.low[band], self.high[band])
+            clipped -= self.mean[band]
+            clipped *= self.gain[band]
+            place[:] = clipped
+        return scaled
 
 
 def _fit_bands(

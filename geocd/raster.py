@@ -649,9 +649,9 @@ def bounded_cache(megabytes: int = 128) -> rasterio.Env:
     """Return the environment of a run: a block cache of this size, unless the user set another.
 
     GDAL's default is 5 % of the memory of the machine, gigabytes on a large one, for blocks that are read
-    once.
+    once. Unlike the environment variable, what rasterio sets is bytes, however small the number.
     """
-    return rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": megabytes}))
+    return rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": megabytes * 2**20}))
 
 
 def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:

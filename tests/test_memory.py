@@ -1,0 +1,114 @@
+"""What follows from a limit on memory, and that it holds."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio._env import get_gdal_config
+
+from geocd import memory
+from geocd.config import Settings
+from geocd.errors import ConfigError
+from geocd.raster import Pair, bounded_cache
+
+MakePair = Callable[..., tuple[Path, Path]]
+
+
+@pytest.fixture
+def pair(make_pair: MakePair) -> Pair:
+    """Six bands of 64 Mpx, of which no pixel is stored."""
+    flat = np.zeros((6, 1, 1), np.uint16)
+    small = make_pair(flat, flat)
+    opened = Pair(*small)
+    opened.grid = type(opened.grid)(opened.grid.crs, opened.grid.transform, 8000, 8000)
+    return opened
+
+
+def test_a_smaller_limit_means_fewer_tiles_then_smaller_ones(pair: Pair) -> None:
+    settings = Settings()
+    plans = [memory.plan(pair, settings, 8, limit) for limit in range(4000, 900, -10)]
+    assert plans[0].jobs == 8
+    assert plans[0].tile_size == 512
+    for more, less in itertools.pairwise(plans):
+        assert less.peak <= less.limit
+        assert (less.jobs, less.tile_size) <= (more.jobs, more.tile_size)
+        assert less.tile_size == 512 or less.jobs == 1
+    assert plans[-1].tile_size < 512
+
+
+@pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
+@pytest.mark.parametrize("tile_size", [None, 512])
+def test_a_limit_that_is_too_small_names_the_least_that_works(
+    method: str, tile_size: int | None, pair: Pair
+) -> None:
+    settings = Settings.from_flat({"method": method, "tile_size": tile_size})
+    with pytest.raises(
+        ConfigError, match=r"--mem-limit 100: too small .* MB is the least that works"
+    ) as caught:
+        memory.plan(pair, settings, 2, 100)
+    least = caught.value.details["least"]
+    plan = memory.plan(pair, settings, 2, least)
+    assert plan.jobs == 1 or method != "deep"  # the others' fit takes more than their tiles
+    assert tile_size is None or plan.tile_size == tile_size
+    with pytest.raises(ConfigError):
+        memory.plan(pair, settings, 2, least - 1)
+
+
+def test_without_a_limit_only_a_number_of_jobs_that_nobody_asked_for_is_lowered(pair: Pair) -> None:
+    settings = Settings.from_flat({"tile_size": 2048})
+    assert memory.plan(pair, settings, 8, None, jobs_given=True).jobs == 8
+    plan = memory.plan(pair, settings, 8, None, jobs_given=False)
+    assert (plan.jobs, plan.tile_size, plan.limit) == (1, 2048, memory.DEFAULT_LIMIT)
+    small = memory.plan(pair, Settings(), 64, None, jobs_given=False)
+    assert small.peak <= memory.DEFAULT_LIMIT
+    assert small.jobs > 2
+
+
+def test_no_more_jobs_than_tiles(make_pair: MakePair) -> None:
+    flat = np.zeros((1, 60, 60), np.uint8)
+    with Pair(*make_pair(flat, flat)) as opened:
+        assert memory.plan(opened, Settings(), 8, None).jobs == 1
+
+
+def test_the_block_cache_is_in_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rasterio takes bytes where GDAL's own variable would take a small number as megabytes."""
+    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
+    with bounded_cache(64):
+        assert get_gdal_config("GDAL_CACHEMAX") == 64 * 2**20
+    assert [memory.cache_size(limit) for limit in (100, 1000, 2000, 64_000)] == [16, 62, 125, 128]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured in kilobytes there")
+def test_the_limit_holds_and_changes_no_byte(
+    make_pair: MakePair, scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    before = scene(6, 1300, 1300)
+    after = (before * 1.1).astype(np.uint16)
+    after[:, 300:700, 200:900] += 3000
+    files = make_pair(before, after, tiled=True)
+    peaks = []
+    for name, extra in (("free", ["--jobs", "6"]), ("bound", ["--jobs", "6", "--mem-limit", "640"])):
+        command = [
+            sys.executable,
+            "-c",
+            "from geocd.cli import main; main()",
+            "-q",
+            "detect",
+            *map(str, files),
+        ]
+        options = ["--method", "cva", "-o", str(tmp_path / name), *extra]
+        process = subprocess.Popen([*command, *options])
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        peaks.append(usage.ru_maxrss / 1024)
+    assert peaks[1] <= 640
+    for suffix in ("prob.tif", "changes.gpkg"):
+        assert (tmp_path / f"free_{suffix}").read_bytes() == (tmp_path / f"bound_{suffix}").read_bytes()
