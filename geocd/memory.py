@@ -1,8 +1,8 @@
 """How much memory a run takes, and what follows from a limit.
 
 A model with measured constants, not a meter: the number of tiles at a time is settled before a pixel is read
-and is the same on every run. ``docs/performance.md`` says how the constants compare with whole runs. Tensors
-on a graphics card are not counted.
+and is the same on every run. ``benchmarks/scale.py`` measures the peak of whole runs. Tensors on a graphics
+card are not counted, nor are regions of change that span many block rows, whose pixels polygonising keeps.
 """
 
 from __future__ import annotations
