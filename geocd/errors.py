@@ -73,6 +73,14 @@ class DeviceError(ConfigError):
     """The compute device that was asked for does not exist here."""
 
 
+class PairsError(GeocdError, ValueError):
+    """A list of pairs for a batch cannot be read, or an id in it cannot be used."""
+
+
+class ClusterError(GeocdError, ConnectionError):
+    """A dask scheduler cannot be reached, or has gone."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A run was interrupted, and what it had finished is kept.
 

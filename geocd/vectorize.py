@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -680,6 +680,59 @@ def write(frame: geopandas.GeoDataFrame, destination: Path, stamp: str) -> None:
         temporary.replace(destination)
 
 
+def merge(sources: Mapping[str, Path], destination: Path) -> int:
+    """Write the layers of many runs into one GeoPackage that appears when it is complete.
+
+    One source is in memory at a time. The column ``item`` says where a polygon is from; ``id`` counts
+    within it. The CRS is that of the sources, or longitude and latitude (WGS 84) where they differ.
+
+    Parameters
+    ----------
+    sources : mapping of pathlib.Path
+        GeoPackages that :func:`polygonize` wrote, by the name of their item; one at least.
+    destination : pathlib.Path
+
+    Returns
+    -------
+    int
+        Number of polygons.
+
+    Raises
+    ------
+    OutputError
+        A source cannot be read or the destination not be written; an older one stays.
+    """
+    count = 0
+    with output_errors(destination), _folder_beside(destination) as folder, _current_date(timestamp(None)):
+        temporary = folder / destination.with_suffix(".gpkg").name
+        try:
+            systems = {pyogrio.read_info(path, layer=LAYER)["crs"] for path in sources.values()}
+            crs = systems.pop() if len(systems) == 1 else "EPSG:4326"
+            for name, path in sources.items():
+                table = geopandas.read_file(path, layer=LAYER, engine="pyogrio")
+                if table.empty and temporary.exists():
+                    continue
+                if table.crs != crs:
+                    centres = geopandas.GeoSeries.from_xy(table.centroid_x, table.centroid_y, crs=table.crs)
+                    centres = centres.to_crs(crs)
+                    table = table.to_crs(crs).assign(centroid_x=centres.x, centroid_y=centres.y)
+                table.insert(0, "item", pd.Series(name, index=table.index, dtype="object"))
+                table.to_file(
+                    temporary,
+                    layer=LAYER,
+                    driver="GPKG",
+                    engine="pyogrio",
+                    geometry_type="Polygon",
+                    mode="a" if temporary.exists() else "w",
+                    **({} if temporary.exists() else {"dataset_options": {"VERSION": "1.2"}}),
+                )
+                count += len(table)
+        except RuntimeError as error:  # pyogrio's errors share no other root
+            raise OSError(str(error)) from error
+        temporary.replace(destination)
+    return count
+
+
 @contextlib.contextmanager
 def _folder_beside(destination: Path) -> Iterator[Path]:
     """A folder for the unfinished file and SQLite's journals, gone afterwards."""
@@ -690,4 +743,14 @@ def _folder_beside(destination: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-__all__ = ["COLUMNS", "LAYER", "PixelSize", "PolygonSummary", "Regions", "polygonize", "strips", "write"]
+__all__ = [
+    "COLUMNS",
+    "LAYER",
+    "PixelSize",
+    "PolygonSummary",
+    "Regions",
+    "merge",
+    "polygonize",
+    "strips",
+    "write",
+]

@@ -50,6 +50,8 @@ ONLY = {
     "torch": {"devices", "networks", "losses", "optimize"},
     "safetensors": {"networks"},
     "click": {"cli"},
+    "dask": {"batch"},
+    "distributed": {"batch"},
     "geopandas": {"vectorize", "evaluate"},
     "geocd.metrics": {"cli", "evaluate"},
     "geocd.evaluate": {"cli"},
@@ -60,7 +62,15 @@ ONLY = {
 #: What would make ``geocd --help`` slow or drag torch into the classical methods.
 NEVER_AT_IMPORT = {
     "pipeline": {"geocd.optimize"},
-    "cli": {"geocd.pipeline", "geocd.evaluate", "geocd.metrics", "geocd.raster", "numpy", "rasterio"},
+    "cli": {
+        "geocd.batch",
+        "geocd.pipeline",
+        "geocd.evaluate",
+        "geocd.metrics",
+        "geocd.raster",
+        "numpy",
+        "rasterio",
+    },
     "raster": {"pyproj"},
 }
 
@@ -198,12 +208,15 @@ def test_no_module_for_everything() -> None:
     assert not names & {"utils", "util", "helpers", "common", "misc"}
 
 
-@pytest.mark.parametrize("command", [["--help"], ["--version"], ["detect", "--help"], ["evaluate", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["--version"], ["detect", "--help"], ["evaluate", "--help"], ["batch", "--help"]]
+)
 def test_help_imports_nothing_slow(command: list[str]) -> None:
     code = (
         "import sys\nfrom geocd.cli import main\n"
         "main(sys.argv[1:], standalone_mode=False)\n"
-        "slow = {'torch', 'rasterio', 'geopandas', 'pandas', 'scipy', 'shapely', 'pyproj', 'PIL'}\n"
+        "slow = {'torch', 'rasterio', 'geopandas', 'pandas', 'scipy', 'shapely', 'pyproj', 'PIL',\n"
+        "        'dask', 'distributed'}\n"
         "print('SLOW', sorted(slow & set(sys.modules)))\n"
     )
     done = subprocess.run(

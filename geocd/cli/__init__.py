@@ -102,10 +102,12 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
 
 
 def _register() -> None:
+    from geocd.cli.batch import batch
     from geocd.cli.check import check
     from geocd.cli.detect import detect
     from geocd.cli.evaluate import evaluate
 
+    main.add_command(batch)
     main.add_command(check)
     main.add_command(detect)
     main.add_command(evaluate)

@@ -1,0 +1,57 @@
+"""One archive of all results of a batch: a STAC catalogue, and all changes in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from geocd.outputs import SUFFIXES
+from geocd.raster import output_errors
+from geocd.report import STAC_VERSION, write_json
+from geocd.vectorize import merge
+
+CATALOG = "catalog.json"
+CHANGES = "changes.gpkg"
+
+
+def write_catalog(folder: Path, ids: Iterable[str]) -> Path:
+    """Write a self-contained STAC catalogue of these pairs; it appears when it is complete.
+
+    Returns
+    -------
+    pathlib.Path
+        ``catalog.json``; every link in it is relative, so that the folder can be moved.
+
+    Raises
+    ------
+    OutputError
+    """
+    path = folder / CATALOG
+    link = {"href": f"./{CATALOG}", "type": "application/json"}
+    items = [
+        {"rel": "item", "href": f"./{name}/{name}.json", "type": "application/geo+json", "title": name}
+        for name in sorted(ids)
+    ]
+    catalog = {
+        "type": "Catalog",
+        "stac_version": STAC_VERSION,
+        "id": folder.absolute().name or "geocd",
+        "title": "Changes between pairs of images",
+        "description": f"Changes between {len(items)} pairs of images, found without labels by geocd.",
+        "links": [{"rel": "root", **link}, *items],
+    }
+    unfinished = path.with_name(f".{CATALOG}")
+    write_json(unfinished, catalog)
+    with output_errors(path):
+        unfinished.replace(path)
+    return path
+
+
+def merge_changes(folder: Path, ids: Iterable[str]) -> Path:
+    """Write the changes of these pairs into one GeoPackage, see :func:`geocd.vectorize.merge`."""
+    path = folder / CHANGES
+    merge({name: folder / name / f"{name}{SUFFIXES['changes']}" for name in sorted(ids)}, path)
+    return path
+
+
+__all__ = ["CATALOG", "CHANGES", "merge_changes", "write_catalog"]

@@ -1,0 +1,383 @@
+"""Hand the pairs of a batch out to a dask cluster, and write down what becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import queue
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import dask.config
+from distributed import Client, Future, KilledWorker, LocalCluster
+
+from geocd.batch.archive import write_catalog
+from geocd.batch.manifest import Manifest, Record
+from geocd.batch.pairs import Item, check_unique
+from geocd.batch.work import Task, configuration, failure, why_not_finished, work
+from geocd.checkpoint import differences
+from geocd.config import Settings
+from geocd.errors import ClusterError, ConfigError, GeocdError, OutputError
+from geocd.raster import output_errors
+
+LOG = logging.getLogger("geocd")
+
+#: A pair that brought down this many workers, one after the other, is set aside.
+DEATHS = 4
+#: So many pairs in a row that could not be written: the folder is at fault, not the pairs.
+FULL = 3
+#: Seconds between two looks at the cluster.
+_LOOK = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Where to compute: one of these, or what dask's own configuration says, or one worker per processor.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Start so many workers on this machine.
+    scheduler : str, optional
+        Address of a running scheduler: ``tcp://host:8786``.
+    scheduler_file : str, optional
+        The file that ``dask scheduler --scheduler-file`` wrote.
+    resources : mapping
+        What a pair needs of its worker, as the worker was told to have: ``{"GPU": 1}``.
+
+    Raises
+    ------
+    ConfigError
+        More than one is given.
+    """
+
+    workers: int | None = None
+    scheduler: str | None = None
+    scheduler_file: str | None = None
+    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = ("workers", "scheduler", "scheduler_file")
+        given = ["--" + name.replace("_", "-") for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(given)}: choose one of them.")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"--workers {self.workers}: must be 1 or more.")
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Client]:
+        """Give a client of the cluster; one that was started for it ends with it.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler cannot be reached.
+        """
+        address = self.scheduler
+        if self.workers is None and self.scheduler_file is None and address is None:
+            address = dask.config.get("scheduler-address", None)  # DASK_SCHEDULER_ADDRESS
+        if address is None and self.scheduler_file is None:
+            with self._local() as cluster, _client(cluster) as client:
+                yield client
+            return
+        where = address if address is not None else f"the scheduler of {self.scheduler_file}"
+        try:
+            if address is None and not Path(str(self.scheduler_file)).is_file():
+                raise OSError("no such file")
+            # a scheduler that has gone is told at once; waiting for it would not bring it back
+            client = _client(address, self.scheduler_file)
+        except (OSError, ValueError) as error:
+            raise ClusterError(
+                f"{where}: cannot be reached ({error}). Check that 'dask scheduler' runs there, or leave it "
+                "out to use this machine.",
+                scheduler=where,
+            ) from error
+        with client:
+            yield client
+
+    @contextlib.contextmanager
+    def _local(self) -> Iterator[LocalCluster]:
+        settings = {"distributed.scheduler.allowed-failures": DEATHS - 1}
+        # one pair, one process, one thread: what GDAL or a driver breaks, breaks alone
+        resources = {"resources": dict(self.resources)} if self.resources else {}
+        with (
+            dask.config.set(settings),
+            LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                **resources,
+            ) as cluster,
+        ):
+            yield cluster
+
+
+def _client(address: str | LocalCluster | None = None, scheduler_file: str | None = None) -> Client:
+    return Client(address, scheduler_file=scheduler_file, set_as_default=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a batch is.
+
+    Attributes
+    ----------
+    total : int
+        Pairs of the list.
+    done, failed : int
+        Of these; pairs that were done before count.
+    running : int
+        Pairs that are with the cluster.
+    workers : int
+        Threads of the cluster.
+    pixels : int
+        Done in this run.
+    seconds : float
+        Since this run began.
+    left : float or None
+        Seconds to the expected end; None while nothing is known.
+    """
+
+    total: int
+    done: int
+    failed: int
+    running: int
+    workers: int
+    pixels: int
+    seconds: float
+    left: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What has become of the pairs of a list.
+
+    Attributes
+    ----------
+    done : list of str
+        Ids.
+    failed : dict
+        Last record by id.
+    left : int
+        Pairs that were not begun or not finished (``fail_fast``).
+    computed : int
+        Pairs done in this run.
+    """
+
+    done: list[str]
+    failed: dict[str, Record]
+    left: int
+    computed: int
+
+
+def run(
+    items: Sequence[Item],
+    folder: Path,
+    *,
+    settings: Settings | None = None,
+    cluster: Cluster | None = None,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Find the changes of many pairs; go on where an earlier run of the same folder has ended.
+
+    Parameters
+    ----------
+    items : sequence of Item
+    folder : pathlib.Path
+        Made when it is missing. Every pair is written into ``<folder>/<id>/<id>_prob.tif`` and so on, beside
+        ``manifest.jsonl`` and ``catalog.json``.
+    settings : Settings, optional
+    cluster : Cluster, optional
+    retry_failed : bool
+        Whether pairs that failed before, with the same configuration, are tried again.
+    fail_fast : bool
+        Whether the first failure ends the run.
+    progress : callable, optional
+        Told about once a second how far the run is.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    PairsError
+        Two ids are one.
+    OutputError
+        The folder cannot be written to, or another batch is at work in it.
+    ClusterError
+        The scheduler cannot be reached or has gone. What was finished is kept.
+    """
+    settings = settings or Settings()
+    cluster = cluster or Cluster()
+    check_unique(items, "the list")
+    config, values = configuration(settings)
+    folder = folder.absolute()  # workers may stand elsewhere
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    tasks = {item.id: Task(item, settings, str(folder), config) for item in items}
+    with Manifest(folder) as manifest:
+        if manifest.settings is not None and (other := differences(manifest.settings, values)):
+            LOG.warning("the configuration is another than in the run before: it had %s", "; ".join(other))
+        todo = _todo(tasks, manifest, retry_failed)
+        manifest.begin(values, tasks, pairs=len(tasks), to_do=len(todo), config=config)
+        run = _Run(manifest, tasks, fail_fast, progress)
+        try:
+            if todo:
+                with cluster.connect() as client:
+                    LOG.info("dask dashboard: %s", client.dashboard_link)
+                    run.hand_out(client, deque(todo), cluster.resources)
+        finally:
+            done = [name for name, record in manifest.records.items() if record["state"] == "done"]
+            write_catalog(folder, done)
+        return run.summary()
+
+
+def _todo(tasks: Mapping[str, Task], manifest: Manifest, retry_failed: bool) -> list[str]:
+    """Return the ids that are to be done, and say why what was finished is not enough."""
+    records = manifest.records
+    finished = [name for name in tasks if records.get(name, {}).get("state") == "done"]
+    with ThreadPoolExecutor(8, thread_name_prefix="geocd-check") as pool:
+        reasons = pool.map(lambda name: why_not_finished(records[name], tasks[name]), finished)
+        again = {name: why for name, why in zip(finished, reasons, strict=True) if why is not None}
+    for name, why in again.items():
+        LOG.info("%s is done again: %s", name, why)
+    kept = set(finished) - again.keys()
+    aside = set()
+    for name, task in tasks.items():
+        record = records.get(name, {})
+        if record.get("state") == "failed" and not retry_failed and record.get("config") == task.config:
+            # a full disk was not the pair's fault
+            aside |= {name} if record["error"] != OutputError.__name__ else set()
+    if kept:
+        LOG.info("%d of %d pairs were finished before", len(kept), len(tasks))
+    if aside:
+        LOG.warning("%d pairs failed before and are left out; --retry-failed tries them again", len(aside))
+    return [name for name in tasks if name not in kept and name not in aside]
+
+
+class _Run:
+    """The state of one run, on the side of the client."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        tasks: Mapping[str, Task],
+        fail_fast: bool,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._manifest = manifest
+        self._tasks = tasks
+        self._fail_fast = fail_fast
+        self._progress = progress
+        self._begin = time.monotonic()
+        self._computed = self._pixels = self._ended = self._unwritten = 0
+
+    def hand_out(self, client: Client, todo: deque[str], resources: Mapping[str, float]) -> None:
+        """Do all of these; as many are with the cluster as it has threads, so that nothing piles up.
+
+        No pair waits on a worker behind another one, and so none is blamed when that one kills the worker.
+        """
+        ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        running: dict[Future[Any], str] = {}
+        token = uuid.uuid4().hex[:8]  # another client may be doing a pair of the same name
+        look, threads = 0.0, 0
+        count = len(todo)
+        while todo or running:
+            if time.monotonic() >= look:
+                threads = sum(client.nthreads().values())
+                self._tell(len(running), threads, count)
+                look = time.monotonic() + _LOOK
+            while todo and len(running) < threads:
+                name = todo.popleft()
+                self._manifest.add({"id": name, "state": "sent", "config": self._tasks[name].config})
+                key = f"{name}-{token}"
+                future = client.submit(
+                    work, self._tasks[name], key=key, pure=False, resources=resources or None
+                )
+                running[future] = name
+                future.add_done_callback(ended.put)
+            try:
+                future = ended.get(timeout=_LOOK)
+            except queue.Empty:
+                if client.status != "running":
+                    raise _gone(client) from None
+                continue
+            name = running.pop(future)
+            failed = self._settle(name, self._record(client, name, future))
+            future.release()
+            if failed and self._fail_fast:
+                return
+        self._tell(0, threads, count)
+
+    def _record(self, client: Client, name: str, future: Future[Any]) -> Record:
+        """Return what a future brings; errors of dask, not of the pair, become a record too."""
+        if future.status == "finished":
+            record: Record = future.result()
+            return record
+        if future.status != "error":  # cancelled, lost: not by us
+            raise _gone(client)
+        error = future.exception()
+        record = failure(name, error, self._tasks[name])
+        if isinstance(error, KilledWorker):
+            record["message"] = (
+                f"{error.allowed_failures + 1} workers died one after the other while they did this pair: "
+                "out of memory, or a file that crashes what reads it. Try it alone with geocd detect."
+            )
+        return record
+
+    def _settle(self, name: str, record: Record) -> bool:
+        """Write down what has become of a pair; tell whether it failed."""
+        self._manifest.add(record)
+        self._ended += 1
+        if record["state"] == "done":
+            self._computed += 1
+            self._pixels += record["pixels"]
+            self._unwritten = 0
+            return False
+        LOG.warning("%s failed: %s", name, record["message"])
+        self._unwritten = self._unwritten + 1 if record["error"] == OutputError.__name__ else 0
+        if self._unwritten >= FULL:
+            raise OutputError(
+                f"{FULL} pairs in a row could not be written, the last one: {record['message']} "
+                "The same command goes on with them."
+            )
+        return True
+
+    def _tell(self, running: int, threads: int, count: int) -> None:
+        if self._progress is None:
+            return
+        seconds = time.monotonic() - self._begin
+        summary = self.summary()
+        left = seconds / self._ended * (count - self._ended) if self._ended else None
+        done, failed = len(summary.done), len(summary.failed)
+        self._progress(
+            Progress(len(self._tasks), done, failed, running, threads, self._pixels, seconds, left)
+        )
+
+    def summary(self) -> Summary:
+        """Return what has become of the pairs of the list."""
+        records = {name: self._manifest.records[name] for name in self._tasks}
+        done = [name for name, record in records.items() if record["state"] == "done"]
+        failed = {name: record for name, record in records.items() if record["state"] == "failed"}
+        return Summary(done, failed, len(records) - len(done) - len(failed), self._computed)
+
+
+def _gone(client: Client) -> GeocdError:
+    return ClusterError(
+        f"the connection to the dask scheduler {client.scheduler_info().get('address', '')} is lost. What "
+        "was finished is kept; start it anew if it has gone, and run the same command again: it goes on.",
+    )
+
+
+__all__ = ["Cluster", "Progress", "Summary", "run"]

@@ -1,0 +1,295 @@
+"""One pair of a batch, on a worker: only paths and settings come here, only a record goes back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import rasterio
+from rasterio.windows import Window
+
+import geocd
+from geocd.batch.manifest import Record, lock
+from geocd.batch.pairs import Item
+from geocd.config import Settings
+from geocd.errors import ConfigError, GeocdError, OutputError, ResumeError
+from geocd.outputs import Outputs
+from geocd.pipeline import detect
+from geocd.raster import open_raster, output_errors, read
+from geocd.report import source_href, write_json
+
+#: Reads over the network are tried again, each time after a longer wait; what the user set is kept.
+NETWORK = {"GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_DELAY": "1"}
+#: Beside the outputs: locked while a worker is at the pair, then holds what came out. A worker that
+#: outlives its client writes it too, so that the next run knows.
+RECORD = ".record.json"
+#: One pair at a time in a process: GDAL's cache and torch's threads belong to all of it.
+_ONE = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a worker is told.
+
+    Parameters
+    ----------
+    item : Item
+    settings : Settings
+    folder : str
+        The folder of the batch.
+    config : str
+        Hash of the configuration, see :func:`configuration`.
+    version : str
+        geocd of the client.
+    """
+
+    item: Item
+    settings: Settings
+    folder: str
+    config: str
+    version: str = geocd.__version__
+
+
+def work(task: Task) -> Record:
+    """Do one pair, unless another worker has just done it; return what has become of it.
+
+    Errors come back as part of the record: one that does not survive the way through dask would be lost.
+    """
+    begin = time.time()
+    item = task.item
+    place = {"worker": f"{socket.gethostname()}:{os.getpid()}"}
+    try:
+        if task.version != geocd.__version__:
+            raise ConfigError(
+                f"worker {place['worker']} has geocd {geocd.__version__}, the client {task.version}. "
+                "Install one version everywhere."
+            )
+        with _ONE, _locked(task) as file:
+            record = _load(file)
+            if record is None or why_not_finished(record, task):
+                record = _do(task) | place | {"begin": round(begin, 3)}
+                record["seconds"] = round(time.time() - begin, 3)
+                _save(file, record)
+            return record
+    except Exception as error:  # one bad pair must not stop the others, whatever is wrong with it
+        return failure(item.id, error, task) | place | {"seconds": round(time.time() - begin, 3)}
+
+
+def failure(name: str, error: BaseException, task: Task) -> Record:
+    """Return the record of a pair that failed."""
+    message = str(error)
+    for path in task.item.inputs.values():  # a signed URL must not be written down
+        if "://" in path:
+            message = message.replace(path, source_href(path, Path(task.folder)))
+    record: Record = {"id": name, "state": "failed", "config": task.config, "error": type(error).__name__}
+    record["message"] = " ".join(message.split())
+    if not isinstance(error, GeocdError):  # not foreseen: whoever looks into it needs to know where
+        record["traceback"] = "".join(traceback.format_tb(error.__traceback__)[-8:])
+    return record
+
+
+def configuration(settings: Settings) -> tuple[str, dict[str, Any]]:
+    """Return the hash and the values of all that decides a result, but for the inputs.
+
+    geocd's version is part of it; ``valid`` is an input.
+    """
+    values = settings.resolved().as_dict()
+    del values["valid"]
+    values["geocd version"] = geocd.__version__
+    weights = settings.method.weights
+    if weights is not None and Path(weights).is_file():
+        values["file of weights"] = sha256(Path(weights))
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16], values
+
+
+def why_not_finished(record: Mapping[str, Any], task: Task) -> str | None:
+    """Return why a pair has to be done again, or None when its record still holds.
+
+    It holds when the configuration, the content of the inputs and every byte of the outputs are those of
+    the record.
+    """
+    if record.get("state") != "done":
+        return "it was not finished"
+    if record["config"] != task.config:
+        return "the configuration is another"
+    folder = Path(task.folder) / task.item.id
+    for name, told in record["outputs"].items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != told["size"] or sha256(path) != told["sha256"]:
+            return f"{name} was altered"
+    inputs = task.item.inputs
+    if inputs.keys() != record["inputs"].keys():
+        return "the inputs are others"
+    for name, path in inputs.items():
+        try:
+            if not _same(fingerprint(path, record["inputs"][name]), record["inputs"][name]):
+                return f"{name} is another"
+        except GeocdError:
+            return f"{name} cannot be read"
+    return None
+
+
+def fingerprint(path: str, known: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """Return what tells whether a raster is still the same, for every file it consists of.
+
+    Parameters
+    ----------
+    path : str
+    known : list of dict, optional
+        An older fingerprint: where size and time of a file are as there, it is not read again.
+
+    Returns
+    -------
+    list of dict
+        Of local files (a VRT's sources, overviews and masks too) name, size, time and SHA-256. Of anything
+        else the grid and a SHA-256 of three blocks: what has changed elsewhere goes unseen.
+
+    Raises
+    ------
+    RasterOpenError, RasterReadError
+    """
+    with open_raster(path) as dataset:
+        files = [Path(name) for name in dataset.files]
+        if not files or not all(file.is_file() for file in files):
+            block = dataset.block_shapes[0]
+            digest = hashlib.sha256(repr((dataset.profile, dataset.tags())).encode())
+            for row, col in ((0, 0), (dataset.height // 2, dataset.width // 2), dataset.shape):
+                # the block around the place, at the end the last one
+                top = min(row, dataset.height - 1) // block[0] * block[0]
+                left = min(col, dataset.width - 1) // block[1] * block[1]
+                window = Window(left, top, min(block[1], 512), min(block[0], 512))
+                window = window.intersection(Window(0, 0, dataset.width, dataset.height))
+                digest.update(read(dataset, path, window, indexes=1).tobytes())
+            return [{"file": source_href(path, Path()), "blocks": digest.hexdigest()}]
+    old = {entry["file"]: entry for entry in known or ()}
+    found = []
+    for file in sorted(files):
+        status = file.stat()
+        entry: dict[str, Any] = {"file": file.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        before = old.get(file.name, {})
+        if all(before.get(key) == entry[key] for key in ("size", "mtime_ns")):
+            entry["sha256"] = before["sha256"]
+        else:
+            entry["sha256"] = sha256(file)
+        found.append(entry)
+    return found
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _same(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> bool:
+    """Compare content: a file may have been copied or touched."""
+    return [{**entry, "mtime_ns": 0} for entry in one] == [{**entry, "mtime_ns": 0} for entry in two]
+
+
+def _do(task: Task) -> Record:
+    """Find the changes of one pair and return its record."""
+    item = task.item
+    folder = Path(task.folder) / item.id
+    settings = task.settings
+    if item.valid is not None:
+        read_settings = dataclasses.replace(settings.read, valid=item.valid)
+        settings = dataclasses.replace(settings, read=read_settings)
+    network = {key: value for key, value in NETWORK.items() if key not in os.environ}
+    with rasterio.Env(**network):
+        inputs = {name: fingerprint(path) for name, path in item.inputs.items()}
+        # in the order of the record: should an input be replaced meanwhile, the next run sees it
+        try:
+            files, record = detect(
+                item.before,
+                item.after,
+                folder / item.id,
+                settings=settings,
+                overwrite=True,
+                resume=True,
+                jobs=1,
+            )
+        except ResumeError:  # what is left of an interrupted run had other settings or inputs
+            files, record = detect(
+                item.before, item.after, folder / item.id, settings=settings, overwrite=True, jobs=1
+            )
+    _link(files["item"])
+    outputs = {
+        path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
+        for key in Outputs(folder / item.id).paths()
+        if (path := files.get(key)) is not None
+    }
+    return {
+        "id": item.id,
+        "state": "done",
+        "config": task.config,
+        "inputs": inputs,
+        "outputs": outputs,
+        "pixels": record.grid.height * record.grid.width,
+        "timings": dict(record.timings),
+        "polygons": record.summary["n_polygons"],
+    }
+
+
+def _link(path: Path) -> None:
+    """Write into an item the way up to the catalogue."""
+    item = json.loads(path.read_text(encoding="utf-8"))
+    catalog = {"href": "../catalog.json", "type": "application/json"}
+    item["links"] = [{"rel": "root", **catalog}, {"rel": "parent", **catalog}, *item["links"]]
+    unfinished = path.with_name(f".{path.name}")
+    write_json(unfinished, item)
+    with output_errors(path):
+        unfinished.replace(path)
+
+
+@contextlib.contextmanager
+def _locked(task: Task) -> Iterator[IO[Any]]:
+    """Make the folder of a pair and hold it: one worker at a time, also of different clusters.
+
+    A worker whose client was killed may still be at it; its result is worth waiting for.
+    """
+    folder = Path(task.folder) / task.item.id
+    if folder.is_symlink():
+        raise OutputError(f"{folder}: is a link and may lead elsewhere. Remove it.", path=str(folder))
+    with output_errors(folder):
+        folder.mkdir(exist_ok=True)
+        file = (folder / RECORD).open("a+", encoding="utf-8")
+    with file:
+        lock(file, wait=True)
+        yield file
+
+
+def _load(file: IO[Any]) -> Record | None:
+    file.seek(0)
+    try:
+        record = json.loads(file.read())
+    except ValueError:  # empty or torn
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _save(file: IO[Any], record: Record) -> None:
+    with output_errors(file.name):
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(record))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+__all__ = ["Task", "configuration", "failure", "fingerprint", "sha256", "why_not_finished", "work"]

@@ -1,0 +1,171 @@
+"""``geocd batch``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geocd.cli.options import settings_options
+
+if TYPE_CHECKING:
+    from geocd.batch.run import Progress
+
+#: Seconds between two lines of progress where nobody is looking.
+_MINUTE = 60
+
+
+class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """``NAME=AMOUNT``."""
+
+    name = "resource"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return name and amount."""
+        if isinstance(value, tuple):
+            return value
+        name, _, amount = value.partition("=")
+        try:
+            return name, float(amount)
+        except ValueError:
+            self.fail(f"{value!r}: write NAME=AMOUNT, for instance GPU=1.", param, ctx)
+
+
+@click.command()
+@click.argument("pairs", required=False)
+@click.argument("outdir", required=False)
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Start N workers on this machine.")
+@click.option("--scheduler", metavar="ADDRESS", help="Use a running dask scheduler: tcp://host:8786.")
+@click.option("--scheduler-file", metavar="FILE", help="Use the scheduler that wrote this file.")
+@click.option(
+    "--resource",
+    "resources",
+    type=Resources(),
+    multiple=True,
+    metavar="NAME=AMOUNT",
+    help="What a pair needs of its worker, as workers were told to have: GPU=1.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try pairs again that failed before.")
+@click.option("--fail-fast", is_flag=True, help="End at the first failure.")
+@click.option("--merge", is_flag=True, help="Write all changes into OUTDIR/changes.gpkg too.")
+@click.option("--status", metavar="OUTDIR", help="Print what has become of the pairs of a folder, and end.")
+@settings_options
+@click.pass_context
+def batch(
+    ctx: click.Context,
+    /,
+    pairs: str | None,
+    outdir: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+    resources: tuple[tuple[str, float], ...],
+    retry_failed: bool,
+    fail_fast: bool,
+    merge: bool,
+    status: str | None,
+    **settings: Any,
+) -> None:
+    """Find the changes of many PAIRS on a dask cluster; the same command goes on after any interruption.
+
+    PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, if wanted, valid. Every
+    pair is written into OUTDIR/<id>/ as by geocd detect, beside a catalogue (STAC) of all of them and a
+    manifest of what has happened. Without a scheduler, one worker per processor is started here.
+
+    Exit codes: 0 all done, 1 the run could not go on, 2 the options are at fault, 3 some pairs failed.
+    """
+    if status is not None:
+        _print_status(Path(status))
+        return
+    if pairs is None or outdir is None:
+        raise click.UsageError("PAIRS and OUTDIR are needed (or --status OUTDIR).")
+    try:
+        from geocd.batch import run as batches
+    except ModuleNotFoundError as error:
+        if error.name not in ("dask", "distributed"):
+            raise
+        raise click.UsageError("dask is not installed here: pip install 'geocd[batch]'.") from error
+    # of workers that die dask says more than a user needs; what it comes to is in the manifest
+    quiet = logging.ERROR - 10 * ctx.find_root().params["verbose"]
+    logging.getLogger("distributed").setLevel(max(logging.getLogger().level, quiet))
+    from geocd.batch.archive import merge_changes
+    from geocd.batch.pairs import read_items
+    from geocd.config import Settings
+
+    folder = Path(outdir)
+    progress = None if ctx.obj["quiet"] else _Line(live=ctx.obj["progress"])
+    summary = batches.run(
+        read_items(pairs),
+        folder,
+        settings=Settings.from_flat(settings),
+        cluster=batches.Cluster(
+            workers=workers, scheduler=scheduler, scheduler_file=scheduler_file, resources=dict(resources)
+        ),
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        progress=progress,
+    )
+    if progress is not None:
+        progress.end()
+    merged = merge_changes(folder, summary.done) if merge and summary.done else None
+    if not ctx.obj["quiet"]:
+        left = f", {summary.left} left" if summary.left else ""
+        click.echo(
+            f"{len(summary.done)} pairs done ({summary.computed} in this run), {len(summary.failed)} failed"
+            f"{left}.\n{folder / 'catalog.json'}" + (f"\n{merged}" if merged else ""),
+            err=True,
+        )
+    if summary.failed:
+        click.echo(f"geocd batch --status {folder} names what failed and why.", err=True)
+        sys.exit(3)
+
+
+def _print_status(folder: Path) -> None:
+    from geocd.batch.manifest import status
+
+    counts, records = status(folder)
+    width = max((len(record["id"]) for record in records), default=2)
+    for record in records:
+        took = f"{record['seconds']:.1f} s" if "seconds" in record else ""
+        why = f"{record['error']}: {record['message']}" if record["state"] == "failed" else ""
+        click.echo(f"{record['id']:{width}s}  {record['state']:8s}{took:>10s}  {why}".rstrip())
+    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
+class _Line:
+    """One line of progress: drawn anew in a terminal, else written once a minute."""
+
+    def __init__(self, *, live: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._live = live
+        self._clock = clock
+        self._next = clock() + _MINUTE
+
+    def __call__(self, progress: Progress) -> None:
+        if self._live:
+            click.echo(f"\r\x1b[K{_words(progress)}", nl=False, err=True)
+        elif self._clock() >= self._next:
+            self._next = self._clock() + _MINUTE
+            click.echo(_words(progress), err=True)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._live:
+            click.echo(err=True)
+
+
+def _words(progress: Progress) -> str:
+    speed = progress.pixels / 1e6 / max(progress.seconds, 1e-9)
+    left = ""
+    if progress.left is not None:
+        end = time.strftime("%a %H:%M", time.localtime(time.time() + progress.left))
+        left = f", {speed:.2f} Mpx/s, end about {end}"
+    waiting = "" if progress.workers else ", waiting for workers"
+    return (
+        f"{progress.done} of {progress.total} pairs done, {progress.failed} failed, "
+        f"{progress.running} running on {progress.workers} workers{waiting}{left}"
+    )

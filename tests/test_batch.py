@@ -1,0 +1,461 @@
+"""Many pairs on a cluster: nothing stops it, nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pystac
+import pytest
+from click.testing import CliRunner, Result
+from pystac.validation import JsonSchemaSTACValidator, RegisteredValidator
+from shapely import Point
+
+from geocd.batch import manifest as manifests
+from geocd.batch.manifest import Manifest
+from geocd.batch.pairs import Item, read_items
+from geocd.batch.run import Cluster
+from geocd.batch.run import run as run_batch
+from geocd.batch.work import Task, configuration, fingerprint, why_not_finished, work
+from geocd.cli import main
+from geocd.config import Settings
+from geocd.errors import ClusterError, ConfigError, OutputError, PairsError
+
+CVA = Settings.from_flat({"method": "cva"})
+SUFFIXES = ("_prob.tif", "_prob.qml", "_changes.gpkg", "_changes.qml", "_quicklook.png")
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def write_pairs(write_raster: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Write small pairs and their list; a square changes in each."""
+
+    def write(count: int = 3, side: int = 64) -> Path:
+        rows = []
+        for number in range(count):
+            random = np.random.default_rng(number)
+            before = random.normal(1000, 100, (3, side, side))
+            after = before + random.normal(0, 10, before.shape)
+            after[:, 10:30, 20 : 30 + number] += 1500
+            for name, values in (("before", before), ("after", after)):
+                write_raster(f"p{number}_{name}", values.astype(np.float32))
+            rows.append(
+                {"id": f"p{number}", "before": f"p{number}_before.tif", "after": f"p{number}_after.tif"}
+            )
+        return write_csv(tmp_path / "pairs.csv", rows)
+
+    return write
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes that a batch promises to repeat; the item holds times."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.glob("*/*"))
+        if path.name.endswith(SUFFIXES)
+    }
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {name: record["state"] for name, record in manifests.read(folder)[0].items()}
+
+
+def lines(folder: Path, state: str) -> list[dict[str, Any]]:
+    text = (folder / manifests.NAME).read_text(encoding="utf-8")
+    return [line for line in map(json.loads, text.splitlines()) if line.get("state") == state]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Give the address of a scheduler with two workers."""
+    with Cluster(workers=2).connect() as client:
+        yield client.scheduler_info()["address"]
+
+
+# --- the list ---------------------------------------------------------------------------------------
+
+
+def test_a_csv_s_relative_paths_start_from_its_folder(tmp_path: Path) -> None:
+    text = (
+        "\ufeffid, before,after,valid,remark\n"
+        "one,a.tif,sub/b.tif,,first\n\n"
+        "two,/data/a.tif,https://host/b.tif?x=1,s3://bucket/v.tif,\n"
+        "three,/vsizip/x.zip/a.tif,NETCDF:scene.nc:B04,v.tif,\n"
+    )
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    assert read_items(tmp_path / "pairs.csv") == [
+        Item("one", f"{tmp_path}/a.tif", f"{tmp_path}/sub/b.tif"),
+        Item("two", "/data/a.tif", "https://host/b.tif?x=1", "s3://bucket/v.tif"),
+        Item("three", "/vsizip/x.zip/a.tif", "NETCDF:scene.nc:B04", f"{tmp_path}/v.tif"),
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson"])
+def test_a_vector_file_lists_pairs_too(suffix: str, tmp_path: Path) -> None:
+    table = geopandas.GeoDataFrame(
+        {
+            "id": ["one", "two"],
+            "before": ["a.tif", "c.tif"],
+            "after": ["b.tif", "d.tif"],
+            "valid": [None, "v.tif"],
+        },
+        geometry=[Point(0, 0), Point(1, 1)],
+        crs="EPSG:4326",
+    )  # fmt: skip
+    path = tmp_path / f"pairs.{suffix}"
+    table.to_file(path)
+    assert read_items(path) == [
+        Item("one", f"{tmp_path}/a.tif", f"{tmp_path}/b.tif"),
+        Item("two", f"{tmp_path}/c.tif", f"{tmp_path}/d.tif", f"{tmp_path}/v.tif"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "a/b", "a\\b", "/abs", ".hidden", "a\nb", "a:b", "-rf", "end.", "end ", "x" * 101,
+     "manifest.jsonl", "Catalog.JSON", "b\u00e9"],
+)  # fmt: skip
+def test_an_id_cannot_leave_the_folder(name: str) -> None:
+    with pytest.raises(PairsError, match=r"cannot be the name of a folder|a file of the archive itself"):
+        Item(name, "a.tif", "b.tif")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column id, before, after.*here are: none"),
+        ("id,before\nx,y\n", "no column after.*here are: id, before"),
+        ("id,before,after\n", "lists no pair"),
+        ("id,before,after\nx,a,b\n,a,b\n", "line 3: id ''"),
+        ("id,before,after\nx,a,\n", "line 2: id 'x': has no after"),
+        ("id,before,after\nx,a,b\nX,a,b\n", "ids 'x' and 'X' are one"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused_as_a_whole(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text(text)
+    with pytest.raises(PairsError, match=message):
+        read_items(tmp_path / "pairs.csv")
+    result = invoke("batch", tmp_path / "pairs.csv", tmp_path / "out")
+    assert result.exit_code == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_that_is_not_there_or_no_list(tmp_path: Path) -> None:
+    with pytest.raises(PairsError, match="no such file"):
+        read_items(tmp_path / "none.csv")
+    (tmp_path / "pairs.gpkg").write_bytes(b"nothing")
+    with pytest.raises(PairsError, match="neither a CSV nor a vector file"):
+        read_items(tmp_path / "pairs.gpkg")
+
+
+# --- the manifest -----------------------------------------------------------------------------------
+
+
+def test_a_torn_line_costs_itself_alone(tmp_path: Path) -> None:
+    with Manifest(tmp_path) as manifest:
+        manifest.begin({"seed": 0}, ["a", "b"])
+        manifest.add({"id": "a", "state": "done"})
+        manifest.add({"id": "b", "state": "done"})
+    path = tmp_path / manifests.NAME
+    path.write_bytes(path.read_bytes()[:-10])
+    assert states(tmp_path) == {"a": "done", "b": "pending"}
+    with Manifest(tmp_path) as manifest:
+        assert manifest.settings == {"seed": 0}
+        manifest.add({"id": "b", "state": "failed"})
+    assert states(tmp_path) == {"a": "done", "b": "failed"}
+
+
+def test_two_batches_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with Manifest(tmp_path), pytest.raises(OutputError, match="another batch is writing"):
+        Manifest(tmp_path)
+    Manifest(tmp_path).__exit__(None, None, None)
+
+
+def test_status_of_a_folder_without_a_batch(tmp_path: Path) -> None:
+    result = invoke("batch", "--status", tmp_path)
+    assert result.exit_code == 1
+    assert "no batch has run here" in result.stderr
+
+
+# --- one pair ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def task(write_pairs: Callable[..., Path], tmp_path: Path) -> Task:
+    (item,) = read_items(write_pairs(1))
+    (tmp_path / "out").mkdir()
+    return Task(item, CVA, str(tmp_path / "out"), configuration(CVA)[0])
+
+
+def test_a_worker_whose_client_was_killed_has_not_worked_in_vain(task: Task) -> None:
+    record = work(task)
+    assert record["state"] == "done"
+    prob = Path(task.folder) / "p0" / "p0_prob.tif"
+    made = prob.stat().st_mtime_ns
+    assert work(task) == record
+    assert prob.stat().st_mtime_ns == made
+
+
+def test_finished_is_what_checksums_say(task: Task) -> None:
+    record = json.loads(json.dumps(work(task)))
+    assert set(record["outputs"]) == {f"p0{suffix}" for suffix in (*SUFFIXES, ".json")}
+    assert why_not_finished(record, task) is None
+    assert why_not_finished({**record, "state": "failed"}, task) == "it was not finished"
+    assert why_not_finished({**record, "config": "other"}, task) == "the configuration is another"
+
+    prob = Path(task.folder) / "p0" / "p0_prob.tif"
+    content = prob.read_bytes()
+    prob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert why_not_finished(record, task) == "p0_prob.tif was altered"
+    prob.unlink()
+    assert why_not_finished(record, task) == "p0_prob.tif is missing"
+    prob.write_bytes(content)
+
+    before = Path(task.item.before)
+    os.utime(before, (1, 1))
+    assert why_not_finished(record, task) is None, "a copied file has another time"
+    content = before.read_bytes()
+    before.write_bytes(content[:-4] + b"\x00\x00\x00\x00")
+    assert why_not_finished(record, task) == "before is another"
+    before.unlink()
+    assert why_not_finished(record, task) == "before cannot be read"
+
+
+def test_another_configuration_has_another_hash() -> None:
+    one = configuration(CVA)[0]
+    assert one == configuration(Settings.from_flat({"method": "cva", "valid": "v.tif"}))[0]
+    assert one == configuration(CVA.resolved())[0]
+    assert one != configuration(Settings.from_flat({"method": "cva", "min_area": 1.0}))[0]
+
+
+def test_the_sources_of_a_vrt_are_part_of_its_fingerprint(task: Task, tmp_path: Path) -> None:
+    import rasterio.shutil
+
+    rasterio.shutil.copy(task.item.before, tmp_path / "before.vrt", driver="VRT")
+    names = [entry["file"] for entry in fingerprint(str(tmp_path / "before.vrt"))]
+    assert names == ["before.vrt", "p0_before.tif"]
+
+
+def test_a_raster_that_is_no_file_is_known_by_its_blocks(task: Task, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "pairs"), "zip", tmp_path, "p0_before.tif")
+    path = f"/vsizip/{tmp_path}/pairs.zip/p0_before.tif"
+    (entry,) = fingerprint(path)
+    assert set(entry) == {"file", "blocks"}
+    assert fingerprint(path) == [entry]
+    assert fingerprint(task.item.before)[0].keys() == {"file", "size", "mtime_ns", "sha256"}
+
+
+def test_an_error_is_a_record_without_secrets(task: Task) -> None:
+    import dataclasses
+
+    url = "http://127.0.0.1:9/a.tif?token=secret"
+    item = dataclasses.replace(task.item, before=url)
+    os.environ["GDAL_HTTP_MAX_RETRY"] = "0"
+    try:
+        record = work(dataclasses.replace(task, item=item))
+    finally:
+        del os.environ["GDAL_HTTP_MAX_RETRY"]
+    assert (record["state"], record["error"]) == ("failed", "RasterOpenError")
+    assert "http://127.0.0.1:9/a.tif" in record["message"]
+    assert "secret" not in record["message"]
+    record = work(dataclasses.replace(task, version="0.0.0"))
+    assert re.search("has geocd .*, the client 0.0.0", record["message"])
+
+
+def test_a_link_out_of_the_folder_is_not_followed(task: Task, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "p0").symlink_to(tmp_path / "elsewhere")
+    assert "may lead elsewhere" in work(task)["message"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+# --- the whole --------------------------------------------------------------------------------------
+
+
+def test_the_command_does_all_pairs_and_names_what_failed(
+    write_pairs: Callable[..., Path],
+    tmp_path: Path,
+    write_raster: Callable[..., Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Two good pairs among five bad ones; then the same again; then with what was missing."""
+    pairs = write_pairs(2)
+    rows = list(csv.DictReader(pairs.read_text().splitlines()))
+    shutil.copy(tmp_path / "p0_before.tif", tmp_path / "cut.tif")
+    os.truncate(tmp_path / "cut.tif", 20_000)
+    write_raster("small", np.ones((3, 9, 9), np.float32))
+    write_raster("empty", np.full((3, 64, 64), np.nan, np.float32))
+    bad = {
+        "missing": ("gone.tif", "RasterOpenError", "no such file"),
+        "truncated": ("cut.tif", "RasterReadError", "truncated or damaged"),
+        "grid": ("small.tif", "GridError", "different sizes"),
+        "invalid": ("empty.tif", "NoValidPixelError", "valid"),
+        "remote": ("http://127.0.0.1:9/x.tif", "RasterOpenError", "not a raster"),
+    }
+    rows[1:1] = [{"id": name, "before": path, "after": "p0_after.tif"} for name, (path, _, _) in bad.items()]
+    pairs = write_csv(pairs, rows)
+    out = tmp_path / "out"
+    os.environ["GDAL_HTTP_MAX_RETRY"] = "0"
+    try:
+        result = invoke("batch", pairs, out, "--workers", 2, "--method", "cva", "--merge")
+    finally:
+        del os.environ["GDAL_HTTP_MAX_RETRY"]
+    assert result.exit_code == 3, result.output
+    assert "2 pairs done (2 in this run), 5 failed." in result.stderr
+    assert "dashboard: http://127.0.0.1:" in caplog.text
+    assert "Traceback" not in result.output
+
+    records = manifests.read(out)[0]
+    table = invoke("batch", "--status", out)
+    assert table.exit_code == 0
+    for name, (_, error, message) in bad.items():
+        assert records[name]["error"] == error
+        assert re.search(message, records[name]["message"])
+        assert re.search(rf"^{name} +failed .*{error}: .*{message}", table.stdout, re.MULTILINE)
+    assert table.stdout.endswith("2 done, 5 failed, 0 sent, 0 pending\n")
+    for name in ("p0", "p1"):
+        assert records[name]["state"] == "done"
+        assert {path.name for path in (out / name).iterdir() if path.name[0] != "."} == {
+            f"{name}{suffix}" for suffix in (*SUFFIXES, ".json")
+        }
+
+    RegisteredValidator.set_validator(JsonSchemaSTACValidator())
+    catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
+    assert [item.id for item in catalog.get_items()] == ["p0", "p1"]
+    for item in catalog.get_items():
+        assert item.get_root() is catalog
+        pystac.Item.from_dict(item.to_dict() | {"stac_extensions": []}).validate()
+    pystac.Catalog.from_dict(catalog.to_dict()).validate()
+
+    merged = geopandas.read_file(out / "changes.gpkg")
+    assert sorted(set(merged.item)) == ["p0", "p1"]
+    assert len(merged) == records["p0"]["polygons"] + records["p1"]["polygons"]
+
+    # nothing finished is done again, what failed is left alone: no cluster is needed
+    again = invoke("batch", pairs, out, "--scheduler", "tcp://127.0.0.1:9", "--method", "cva")
+    assert again.exit_code == 3
+    assert "2 of 7 pairs were finished before" in caplog.text
+    assert "5 pairs failed before and are left out" in caplog.text
+
+
+def test_a_list_grows_and_a_configuration_changes(
+    cluster: str, write_pairs: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = read_items(write_pairs(3))
+    out = tmp_path / "out"
+    where = Cluster(scheduler=cluster)
+    told = []
+    caplog.set_level("INFO", "geocd")
+    run_batch(items[:2], out, settings=CVA, cluster=where, progress=told.append)
+    assert (told[-1].done, told[-1].running, told[-1].left) == (2, 0, 0)
+    assert told[-1].workers == 2
+    assert run_batch(items, out, settings=CVA, cluster=where).computed == 1
+    assert len(lines(out, "done")) == 3
+    before = contents(out)
+
+    caplog.clear()
+    other = Settings.from_flat({"method": "cva", "threshold": 0.8})
+    assert run_batch(items, out, settings=other, cluster=where).computed == 3
+    assert "threshold (None then, 0.8 now)" in caplog.text
+    assert "p1 is done again: the configuration is another" in caplog.text
+    assert contents(out).keys() == before.keys()
+    assert contents(out) != before
+    assert run_batch(items, out, settings=CVA, cluster=where).computed == 3
+    assert contents(out) == before
+
+
+def test_failures_are_tried_again_when_asked_and_may_end_the_run(
+    cluster: str, write_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    items = read_items(write_pairs(3))
+    missing = Path(items[0].before)
+    missing.rename(tmp_path / "away.tif")
+    where = Cluster(scheduler=cluster)
+    out = tmp_path / "out"
+    summary = run_batch(items, out, settings=CVA, cluster=where, fail_fast=True)
+    assert list(summary.failed) == ["p0"]
+    assert summary.left >= 1
+    summary = run_batch(items, out, settings=CVA, cluster=where)
+    assert (len(summary.done), list(summary.failed), summary.left) == (2, ["p0"], 0)
+    (tmp_path / "away.tif").rename(missing)
+    assert list(run_batch(items, out, settings=CVA, cluster=where).failed) == ["p0"]
+    summary = run_batch(items, out, settings=CVA, cluster=where, retry_failed=True)
+    assert (summary.computed, summary.failed) == (1, {})
+
+
+def test_serial_and_cluster_give_the_same_bytes(
+    cluster: str, write_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    items = read_items(write_pairs(2, side=96))
+    run_batch(items, tmp_path / "out", settings=CVA, cluster=Cluster(scheduler=cluster))
+    for item in items:
+        stem = tmp_path / "serial" / item.id / item.id
+        stem.parent.mkdir(parents=True)
+        assert invoke("detect", item.before, item.after, "-o", stem, "--method", "cva").exit_code == 0
+    assert contents(tmp_path / "serial") == contents(tmp_path / "out")
+    assert len(contents(tmp_path / "out")) == 10
+
+
+def test_a_disk_without_room_ends_the_run_and_the_same_command_goes_on(
+    cluster: str, write_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    from distributed import Client
+
+    items = read_items(write_pairs(5))
+    out = tmp_path / "out"
+    with Client(cluster, set_as_default=False) as client:
+        client.run(limit_files, 2_000)
+        with pytest.raises(OutputError, match=r"3 pairs in a row could not be written.*disk has room"):
+            run_batch(items, out, settings=CVA, cluster=Cluster(scheduler=cluster))
+        client.run(limit_files, -1)
+    assert "done" not in states(out).values()
+    summary = run_batch(items, out, settings=CVA, cluster=Cluster(scheduler=cluster))
+    assert len(summary.done) == 5
+
+
+def limit_files(size: int) -> None:
+    """Let no file of this process grow beyond a size, as on a full disk."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))
+
+
+def test_a_scheduler_that_is_not_there(write_pairs: Callable[..., Path], tmp_path: Path) -> None:
+    import dask.config
+
+    pairs = write_pairs(1)
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        result = invoke("batch", pairs, tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9")
+        assert result.exit_code == 1
+        assert "tcp://127.0.0.1:9: cannot be reached" in result.stderr
+    with pytest.raises(ClusterError, match="no such file"):
+        run_batch(read_items(pairs), tmp_path / "out", cluster=Cluster(scheduler_file=str(tmp_path / "none")))
+
+
+def test_options_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--workers and --scheduler: choose one"):
+        Cluster(workers=1, scheduler="tcp://127.0.0.1:9")
+    assert invoke("batch", "pairs.csv").exit_code == 2
+    assert "write NAME=AMOUNT" in invoke("batch", "a", "b", "--resource", "GPU").stderr
