@@ -165,7 +165,9 @@ class MethodSettings:
         "Add a band to the probability raster: how far the six distances of the default preset disagree.",
     )
     seed: int = setting(0, "Seed of everything random.", metavar="N")
-    device: str = setting("auto", "Where to compute: auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")
+    device: str = setting(
+        "auto", "Where to compute: auto, cpu, cuda (every GPU, by tile), cuda:1, mps.", metavar="DEVICE"
+    )
 
     def __post_init__(self) -> None:
         _require_choice("method", self.method, get_args(Method))

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import zlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,7 @@ from geocd import losses
 from geocd.bands import colour_bands
 from geocd.config import MethodSettings
 from geocd.decision import logistic_prob
-from geocd.devices import choose_device, infer, log, release
+from geocd.devices import choose_device, infer, log, release, replicas, spread
 from geocd.errors import ConfigError
 from geocd.features import FIT_AREA, WEIGHTS, LinearFeatures, parallel
 from geocd.networks import (
@@ -36,12 +39,19 @@ from geocd.normalize import Radiometry, crops
 from geocd.raster import Chip, Pair
 
 FloatArray = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 def seeded(seed: int, row: int, col: int) -> torch.Generator:
     """Return a CPU generator for one place of the scene."""
     state = np.random.SeedSequence((seed, row, col)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def share(items: Sequence[T], chip: Chip) -> T:
+    """Return the one of several equal helpers that does a chip: by its place, never by who is free."""
+    place = np.array([chip.window.row_off, chip.window.col_off], "<i8")
+    return items[zlib.crc32(place.tobytes()) % len(items)]
 
 
 def to_tensor(values: npt.NDArray[np.generic], device: torch.device | str = "cpu") -> Tensor:
@@ -99,8 +109,8 @@ class ReferenceDetector:
     settings: MethodSettings
     weights: dict[str, Tensor] | None
     device: torch.device
-    #: With ``--fit scene``: the generator, and the logit at which it decides.
-    fitted: tuple[ResidualGenerator, float] | None = None
+    #: With ``--fit scene``: the generator on each device, and the logit at which it decides.
+    fitted: tuple[list[tuple[torch.device, ResidualGenerator]], float] | None = None
 
     @property
     def margin(self) -> int:
@@ -131,7 +141,8 @@ class ReferenceDetector:
         known = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
         generator, logits = detector._optimise(known, (0, 0))
         values = [logit[chip.valid] for logit, chip in zip(logits, known, strict=True)]
-        return dataclasses.replace(detector, fitted=(generator, decision(np.concatenate(values))))
+        everywhere = replicas(generator, device)
+        return dataclasses.replace(detector, fitted=(everywhere, decision(np.concatenate(values))))
 
     def prob(self, chip: Chip) -> FloatArray:
         """Return the change probability of a chip, ``(1, height, width)``; optimises, unless that is done."""
@@ -142,14 +153,15 @@ class ReferenceDetector:
             _, (logit,) = self._optimise([chip], place)
             least = decision(logit[chip.valid])
         else:
-            generator, least = self.fitted
-            logit = self._logit(generator, chip)
+            everywhere, least = self.fitted
+            device, generator = share(everywhere, chip)
+            logit = self._logit(generator, chip, device)
         prob = torch.sigmoid(torch.from_numpy(logit) - least).numpy()
         return np.where(chip.valid, prob, np.float32(np.nan))[None]
 
-    def _logit(self, generator: ResidualGenerator, chip: Chip) -> FloatArray:
+    def _logit(self, generator: ResidualGenerator, chip: Chip, device: torch.device) -> FloatArray:
         inputs = [to_tensor(x) for x in self.radiometry.apply(chip)]
-        logit = infer(generator, inputs, self.device, margin=ResidualGenerator.MARGIN, stride=1)
+        logit = infer(generator, inputs, device, margin=ResidualGenerator.MARGIN, stride=1)
         result: FloatArray = logit[0, 0].numpy()
         return result
 
@@ -160,17 +172,18 @@ class ReferenceDetector:
 
         Falls back to the CPU where the device has no room for a chip.
         """
+        device = share(spread(self.device), chips[0])
         try:
-            generator = self._optimised(chips, place, self.device)
+            generator = self._optimised(chips, place, device)
         except torch.OutOfMemoryError:
-            release(self.device)
+            release(device)
             log.warning(
                 "%s has no room to optimise %d x %d px: done on the CPU; a smaller --tile-size may fit",
-                self.device,
+                device,
                 *chips[0].valid.shape[::-1],
             )
-            generator = self._optimised(chips, place, torch.device("cpu")).to(self.device)
-        return generator, [self._logit(generator, chip) for chip in chips]
+            generator = self._optimised(chips, place, torch.device("cpu")).to(device)
+        return generator, [self._logit(generator, chip, device) for chip in chips]
 
     def _optimised(
         self, chips: Sequence[Chip], place: tuple[int, int], device: torch.device
@@ -487,6 +500,11 @@ class DefaultDetector:
             load_weights(networks, state, name)
         return networks
 
+    @cached_property
+    def _everywhere(self) -> list[tuple[torch.device, CompactPair]]:
+        """The networks on each device that takes part."""
+        return replicas(self.networks, self.device)
+
     @property
     def margin(self) -> int:
         """Pixels around a pixel that its probability depends on."""
@@ -522,24 +540,26 @@ class DefaultDetector:
         top, left = int(chip.window.row_off) % stride, int(chip.window.col_off) % stride
         pad = (left, -(left + width) % stride, top, -(top + height) % stride)
         dates = [torch.nn.functional.pad(to_tensor(x), pad, mode="replicate") for x in (seen.x1, seen.x2)]
-        networks = self._adapted(seen, chip) if self.settings.fit == "tile" else self.networks
-        full = infer(networks, dates, self.device, margin=CompactPair.MARGIN, stride=stride)
+        device, networks = share(self._everywhere, chip)
+        if self.settings.fit == "tile":
+            networks = self._adapted(networks, seen, chip, device)
+        full = infer(networks, dates, device, margin=CompactPair.MARGIN, stride=stride)
         values = full[0, 0, top : top + height, left : left + width]
         result: FloatArray = values.clamp(-LOGIT_RANGE, LOGIT_RANGE).numpy()
         return result
 
-    def _adapted(self, seen: Lesson, chip: Chip) -> CompactPair:
+    def _adapted(self, networks: CompactPair, seen: Lesson, chip: Chip, device: torch.device) -> CompactPair:
         """Return networks that went on from the scene's on one tile."""
         assert self.settings.iterations is not None  # resolved by the preset
         assert self.settings.learning_rate is not None
         place = self.settings.seed, int(chip.window.row_off), int(chip.window.col_off)
         return adapt(
-            copy.deepcopy(self.networks).requires_grad_(True),
+            copy.deepcopy(networks).requires_grad_(True),
             [seen],
             iterations=self.settings.iterations // TILE_SHARE,
             learning_rate=self.settings.learning_rate / TILE_SHARE,
             seed=int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]) >> 1,
-            device=self.device,
+            device=device,
         )
 
 

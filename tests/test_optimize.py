@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from scipy import ndimage
 from torch import nn
 
-from geocd import losses, optimize
+from geocd import devices, losses, optimize
 from geocd.config import MethodSettings, Settings
 from geocd.errors import ConfigError, WeightsError
 from geocd.networks import (
@@ -236,6 +236,29 @@ def test_tiles_go_on_from_the_scene_with_fit_tile() -> None:
             torch.equal(a, b) for a, b in zip(networks.parameters(), fresh().parameters(), strict=True)
         )
     assert not np.array_equal(logits["scene"], logits["tile"])
+
+
+def test_several_devices_share_the_tiles_by_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two names of the CPU stand for two GPUs."""
+    two = [torch.device("cpu"), torch.device("cpu", 0)]
+    used = set()
+    infer = optimize.infer
+
+    def told(network: nn.Module, dates: list[torch.Tensor], device: torch.device, **how: int) -> torch.Tensor:
+        used.add(device)
+        return infer(network, dates, device, **how)
+
+    monkeypatch.setattr(devices, "spread", lambda device: two)
+    monkeypatch.setattr(optimize, "infer", told)
+    networks = fresh().eval().requires_grad_(False)
+    detector = optimize.DefaultDetector(None, networks, CPU, MethodSettings())  # type: ignore[arg-type]
+    one = scene(0)
+    logits = []
+    for row in range(0, 4160, 416):
+        chip = Chip(one.x1, one.x2, one.valid, Window(0, row, 96, 96))
+        logits.append(detector.logit(one, chip))
+    assert used == set(two)
+    assert all(np.array_equal(logit, logits[0]) for logit in logits)
 
 
 def test_adapting_halves_the_batch_where_there_is_no_room(
