@@ -5,6 +5,7 @@ The order of things, and nothing else: what is computed lives in the modules nam
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -43,6 +44,8 @@ Progress = Callable[[str, int, int], None]
 
 #: Every method puts its own decision here; only ``--threshold`` moves it.
 DECISION = 0.5
+#: Seconds per megapixel of what comes beside and after the tiles: blending, writing, polygons, quick-look.
+REST_SECONDS = 0.6
 #: Bands of the probability raster; the second on request.
 BANDS = ("change_probability", "uncertainty")
 
@@ -196,6 +199,73 @@ def _identity(path: str) -> str:
     except (OSError, ValueError):
         return source_href(path, Path())  # remote: a signature must not be written down, and changes
     return f"{status.st_size} bytes, modified at {status.st_mtime_ns} ns"
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a run is expected to take.
+
+    Attributes
+    ----------
+    tiles, tile_size, jobs : int
+        Number of tiles, side of one in pixels, and how many are computed at a time.
+    peak : int
+        Megabytes at the peak; a megabyte is 2**20 bytes.
+    seconds : float
+    """
+
+    tiles: int
+    tile_size: int
+    jobs: int
+    peak: int
+    seconds: float
+
+
+def forecast(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    *,
+    settings: Settings | None = None,
+    jobs: int | None = None,
+    mem_limit: int | None = None,
+) -> Forecast:
+    """Say what :func:`detect` would take, without writing anything.
+
+    Fits to the scene, computes some tiles, twice as many as at a time, and counts on from their time, as if
+    the machine stayed as busy as it is.
+
+    Parameters
+    ----------
+    before, after, settings, jobs, mem_limit
+        As for :func:`detect`.
+
+    Raises
+    ------
+    GeocdError
+    """
+    given = settings or Settings()
+    settings = given.resolved()
+    begin = time.perf_counter()
+    with (
+        bounded_cache(memory.cache_size(mem_limit or memory.DEFAULT_LIMIT)),
+        open_pair(os.fspath(before), os.fspath(after), settings) as pair,
+        computing(settings),
+    ):
+        plan = memory.plan(pair, given, _jobs(jobs), mem_limit, jobs_given=jobs is not None)
+        settings = settings.with_tile_size(plan.tile_size)
+        detector = fit_detector(sample(pair), pair, settings, plan.jobs)
+        fitted = time.perf_counter()
+        tiling = _tiling(pair, settings, detector.margin)
+        # spread over the scene, because what is not valid takes no time
+        count = min(2 * plan.jobs, len(tiling))
+        places = [(2 * i + 1) * len(tiling) // (2 * count) for i in range(count)]
+        with ThreadPoolExecutor(plan.jobs, thread_name_prefix="geocd-tile") as pool:
+            list(pool.map(lambda place: detector.prob(pair.read(tiling[place].window)), places))
+        each = (time.perf_counter() - fitted) / count
+        rest = REST_SECONDS * pair.grid.height * pair.grid.width / 1e6
+    return Forecast(
+        len(tiling), plan.tile_size, plan.jobs, plan.peak, fitted - begin + each * len(tiling) + rest
+    )
 
 
 def detect(

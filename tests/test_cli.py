@@ -192,6 +192,28 @@ def test_what_is_ignored_is_said(make_pair: MakePair, out: Path) -> None:
     assert run("-q", *arguments, "--overwrite").output == ""
 
 
+def test_a_dry_run_writes_nothing(pair: tuple[Path, Path], out: Path) -> None:
+    arguments = ["detect", *pair, "-o", out / "run", "--method", "cva", "--dry-run",
+                 "--tile-size", "40", "--overlap", "10", "--jobs", "2"]  # fmt: skip
+    said = run(*arguments)
+    assert said.exit_code == 0, said.output
+    assert re.fullmatch(r"9 tiles of 40 px, 2 at a time; about \d+ MB at most, about \d+ s\.\n", said.stdout)
+    expected = json.loads(run(*arguments, "--json").stdout)
+    assert expected.keys() == {"tiles", "tile_size", "jobs", "peak", "seconds"}
+    assert 200 < expected["peak"] < 400
+    assert 0 < expected["seconds"] < 60
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.2, "0 s"), (119, "119 s"), (300, "5.0 min"), (9000, "2.5 h")]
+)
+def test_a_duration_in_the_unit_that_suits_it(seconds: float, said: str) -> None:
+    from geocd.cli.detect import _duration
+
+    assert _duration(seconds) == said
+
+
 # --- bad input: exit code, message, empty folder ---------------------------------------------------
 
 

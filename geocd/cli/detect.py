@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,6 +36,11 @@ from geocd.cli.options import settings_options
 @click.option(
     "--resume", is_flag=True, help="Go on with an interrupted run of the same outputs, if there is one."
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say how many tiles, how much memory and how much time it would take, from some tiles.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the STAC item to stdout.")
 @click.pass_context
 def detect(
@@ -46,6 +53,7 @@ def detect(
     mem_limit: int | None,
     overwrite: bool,
     resume: bool,
+    dry_run: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -58,6 +66,18 @@ def detect(
     from geocd import ignore, pipeline
     from geocd.config import Settings
 
+    if dry_run:
+        expected = pipeline.forecast(
+            before, after, settings=Settings.from_flat(settings), jobs=jobs, mem_limit=mem_limit
+        )
+        if as_json:
+            click.echo(json.dumps(dataclasses.asdict(expected)))
+        else:
+            click.echo(
+                f"{expected.tiles} tiles of {expected.tile_size} px, {expected.jobs} at a time; "
+                f"about {expected.peak} MB at most, about {_duration(expected.seconds)}."
+            )
+        return
     with _progress(ctx.obj["progress"]) as progress:
         files, record = pipeline.detect(
             before,
@@ -86,6 +106,14 @@ def detect(
             f"{files['prob']}\n{files['changes']}",
             err=True,
         )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 @contextlib.contextmanager
