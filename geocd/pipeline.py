@@ -254,6 +254,7 @@ def forecast(
         plan = memory.plan(pair, given, _jobs(jobs), mem_limit, jobs_given=jobs is not None)
         settings = settings.with_tile_size(plan.tile_size)
         detector = fit_detector(sample(pair), pair, settings, plan.jobs)
+        memory.release()
         fitted = time.perf_counter()
         tiling = _tiling(pair, settings, detector.margin)
         # spread over the scene, because what is not valid takes no time
