@@ -33,7 +33,7 @@ TILE_BYTES = {"deep": (450, 100), "cva": (150, 25), "irmad": (150, 25)}
 #: The published networks keep all activations of a full-resolution generator for their gradients.
 REFERENCE_BYTES = (16_000, 100)
 #: What each further tile takes of that: not all are at their peak at once.
-FURTHER = 0.6
+FURTHER = 0.8
 #: A tile with an adaptation of its own takes so many times as much.
 FITTED_TILE = 1.5
 #: Bytes that the fit takes beside the sample, for each of its pixels: whatever the bands (the statistics are
