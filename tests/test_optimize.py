@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,13 @@ from geocd.networks import (
 from geocd.raster import Chip
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As in a run. On a busy machine, torch's threads mostly wait for each other."""
+    with devices.one_thread():
+        yield
 
 
 def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> float:
