@@ -186,6 +186,7 @@ def run(
     cluster: Cluster | None = None,
     retry_failed: bool = False,
     fail_fast: bool = False,
+    mem_limit: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Find the changes of many pairs; go on where an earlier run of the same folder has ended.
@@ -202,6 +203,8 @@ def run(
         Whether pairs that failed before, with the same configuration, are tried again.
     fail_fast : bool
         Whether the first failure ends the run.
+    mem_limit : int, optional
+        Megabytes that each worker may take, see :func:`geocd.pipeline.detect`.
     progress : callable, optional
         Told about once a second how far the run is.
 
@@ -221,11 +224,11 @@ def run(
     settings = settings or Settings()
     cluster = cluster or Cluster()
     check_unique(items, "the list")
-    config, values = configuration(settings)
+    config, values = configuration(settings, mem_limit)
     folder = folder.absolute()  # workers may stand elsewhere
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    tasks = {item.id: Task(item, settings, str(folder), config) for item in items}
+    tasks = {item.id: Task(item, settings, str(folder), config, mem_limit) for item in items}
     with Manifest(folder) as manifest:
         if manifest.settings is not None and (other := differences(manifest.settings, values)):
             LOG.warning("the configuration is another than in the run before: it had %s", "; ".join(other))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -49,6 +50,8 @@ class Task:
         The folder of the batch.
     config : str
         Hash of the configuration, see :func:`configuration`.
+    mem_limit : int, optional
+        Megabytes that the worker may take.
     version : str
         geocd of the client.
     """
@@ -57,6 +60,7 @@ class Task:
     settings: Settings
     folder: str
     config: str
+    mem_limit: int | None = None
     version: str = geocd.__version__
 
 
@@ -98,13 +102,15 @@ def failure(name: str, error: BaseException, task: Task) -> Record:
     return record
 
 
-def configuration(settings: Settings) -> tuple[str, dict[str, Any]]:
+def configuration(settings: Settings, mem_limit: int | None = None) -> tuple[str, dict[str, Any]]:
     """Return the hash and the values of all that decides a result, but for the inputs.
 
     geocd's version is part of it; ``valid`` is an input.
     """
     values = settings.resolved().as_dict()
     del values["valid"]
+    if settings.tiling.tile_size is None:  # tiles may be made smaller for it
+        values["mem_limit"] = mem_limit
     values["geocd version"] = geocd.__version__
     weights = settings.method.weights
     if weights is not None and Path(weights).is_file():
@@ -213,21 +219,20 @@ def _do(task: Task) -> Record:
     network = {key: value for key, value in NETWORK.items() if key not in os.environ}
     with rasterio.Env(**network):
         inputs = {name: fingerprint(path) for name, path in item.inputs.items()}
-        # in the order of the record: should an input be replaced meanwhile, the next run sees it
+        find = functools.partial(
+            detect,
+            item.before,
+            item.after,
+            folder / item.id,
+            settings=settings,
+            overwrite=True,
+            jobs=1,
+            mem_limit=task.mem_limit,
+        )
         try:
-            files, record = detect(
-                item.before,
-                item.after,
-                folder / item.id,
-                settings=settings,
-                overwrite=True,
-                resume=True,
-                jobs=1,
-            )
+            files, record = find(resume=True)
         except ResumeError:  # what is left of an interrupted run had other settings or inputs
-            files, record = detect(
-                item.before, item.after, folder / item.id, settings=settings, overwrite=True, jobs=1
-            )
+            files, record = find()
     _link(files["item"])
     outputs = {
         path.name: {"size": path.stat().st_size, "sha256": sha256(path)}

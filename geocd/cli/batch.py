@@ -50,6 +50,7 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     metavar="NAME=AMOUNT",
     help="What a pair needs of its worker, as workers were told to have: GPU=1.",
 )
+@click.option("--mem-limit", type=click.IntRange(1), metavar="MB", help="Memory that each worker may take.")
 @click.option("--retry-failed", is_flag=True, help="Try pairs again that failed before.")
 @click.option("--fail-fast", is_flag=True, help="End at the first failure.")
 @click.option("--merge", is_flag=True, help="Write all changes into OUTDIR/changes.gpkg too.")
@@ -65,6 +66,7 @@ def batch(
     scheduler: str | None,
     scheduler_file: str | None,
     resources: tuple[tuple[str, float], ...],
+    mem_limit: int | None,
     retry_failed: bool,
     fail_fast: bool,
     merge: bool,
@@ -108,6 +110,7 @@ def batch(
         ),
         retry_failed=retry_failed,
         fail_fast=fail_fast,
+        mem_limit=mem_limit,
         progress=progress,
     )
     if progress is not None:
