@@ -251,6 +251,8 @@ def test_another_configuration_has_another_hash() -> None:
     assert one == configuration(Settings.from_flat({"method": "cva", "valid": "v.tif"}))[0]
     assert one == configuration(CVA.resolved())[0]
     assert one != configuration(Settings.from_flat({"method": "cva", "min_area": 1.0}))[0]
+    assert one != configuration(CVA, mem_limit=500)[0], "tiles may be made smaller for it"
+    assert configuration(CVA.resolved()) == configuration(CVA.resolved(), mem_limit=500)
 
 
 def test_the_sources_of_a_vrt_are_part_of_its_fingerprint(task: Task, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def configuration(settings: Settings, mem_limit: int | None = None) -> tuple[str
     """
     values = settings.resolved().as_dict()
     del values["valid"]
-    if settings.tiling.tile_size is None:  # tiles may be made smaller for it
+    if mem_limit is not None and settings.tiling.tile_size is None:  # tiles may be made smaller for it
         values["mem_limit"] = mem_limit
     values["geocd version"] = geocd.__version__
     weights = settings.method.weights
