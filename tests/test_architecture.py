@@ -52,6 +52,7 @@ ONLY = {
     "click": {"cli"},
     "dask": {"batch"},
     "distributed": {"batch"},
+    "pystac": {"batch"},
     "geopandas": {"vectorize", "evaluate"},
     "geocd.metrics": {"cli", "evaluate"},
     "geocd.evaluate": {"cli"},

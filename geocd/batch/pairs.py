@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from geocd.batch.stack import Stack
 from geocd.errors import PairsError
 
 COLUMNS = ("id", "before", "after", "valid")
 #: What the archive itself puts into its folder.
-RESERVED = ("catalog.json", "manifest.jsonl", "changes.gpkg")
+RESERVED = ("catalog.json", "manifest.jsonl", "changes.gpkg", "sources")
 #: The id becomes a folder and the beginning of file names, on every system.
 _ID = re.compile(r"\w[\w .,+=@-]*", re.ASCII)
 _LONGEST = 100
@@ -32,6 +33,8 @@ class Item:
         Paths or URLs.
     valid : str, optional
         Raster that is non-zero where the pair may be used.
+    stacks : tuple of Stack
+        What ``before`` and ``after`` are made of, where they are to be made first.
 
     Raises
     ------
@@ -43,6 +46,7 @@ class Item:
     before: str
     after: str
     valid: str | None = None
+    stacks: tuple[Stack, ...] = ()
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id) or len(self.id) > _LONGEST or self.id[-1] in " .":
@@ -52,7 +56,7 @@ class Item:
                 id=self.id,
             )
         if self.id.casefold() in RESERVED:
-            raise PairsError(f"id {self.id!r}: is a file of the archive itself. Choose another.", id=self.id)
+            raise PairsError(f"id {self.id!r}: belongs to the archive itself. Choose another.", id=self.id)
         for name in ("before", "after"):
             if not getattr(self, name):
                 raise PairsError(f"id {self.id!r}: has no {name}. Fill the column {name}.", id=self.id)

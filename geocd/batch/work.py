@@ -92,7 +92,8 @@ def work(task: Task) -> Record:
 def failure(name: str, error: BaseException, task: Task) -> Record:
     """Return the record of a pair that failed."""
     message = str(error)
-    for path in task.item.inputs.values():  # a signed URL must not be written down
+    sources = [path for stack in task.item.stacks for _, path in stack.sources]
+    for path in (*task.item.inputs.values(), *sources):  # a signed URL must not be written down
         if "://" in path:
             message = message.replace(path, source_href(path, Path(task.folder)))
     record: Record = {"id": name, "state": "failed", "config": task.config, "error": type(error).__name__}
@@ -218,6 +219,8 @@ def _do(task: Task) -> Record:
         settings = dataclasses.replace(settings, read=read_settings)
     network = {key: value for key, value in NETWORK.items() if key not in os.environ}
     with rasterio.Env(**network):
+        for stack in item.stacks:
+            stack.write()
         inputs = {name: fingerprint(path) for name, path in item.inputs.items()}
         find = functools.partial(
             detect,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import sys
 import time
@@ -14,6 +15,7 @@ import click
 from geocd.cli.options import settings_options
 
 if TYPE_CHECKING:
+    from geocd.batch.pairs import Item
     from geocd.batch.run import Progress
 
 #: Seconds between two lines of progress where nobody is looking.
@@ -50,6 +52,15 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     metavar="NAME=AMOUNT",
     help="What a pair needs of its worker, as workers were told to have: GPU=1.",
 )
+@click.option("--assets", metavar="KEYS", help="STAC: assets whose bands are compared: B02,B03,B04.")
+@click.option(
+    "--dates",
+    nargs=2,
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="BEFORE AFTER",
+    help="STAC: pair the items nearest to two days, YYYY-MM-DD. Default: each with the next one.",
+)
+@click.option("--max-cloud", type=float, metavar="PERCENT", help="STAC: leave out items with more cloud.")
 @click.option("--mem-limit", type=click.IntRange(1), metavar="MB", help="Memory that each worker may take.")
 @click.option("--retry-failed", is_flag=True, help="Try pairs again that failed before.")
 @click.option("--fail-fast", is_flag=True, help="End at the first failure.")
@@ -66,6 +77,9 @@ def batch(
     scheduler: str | None,
     scheduler_file: str | None,
     resources: tuple[tuple[str, float], ...],
+    assets: str | None,
+    dates: tuple[datetime.datetime, datetime.datetime] | None,
+    max_cloud: float | None,
     mem_limit: int | None,
     retry_failed: bool,
     fail_fast: bool,
@@ -75,7 +89,8 @@ def batch(
 ) -> None:
     """Find the changes of many PAIRS on a dask cluster; the same command goes on after any interruption.
 
-    PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, if wanted, valid. Every
+    PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, if wanted, valid; or a STAC
+    ItemCollection or catalogue, whose items of one tile are paired by --dates or each with the next. Every
     pair is written into OUTDIR/<id>/ as by geocd detect, beside a catalogue (STAC) of all of them and a
     manifest of what has happened. Without a scheduler, one worker per processor is started here.
 
@@ -96,13 +111,13 @@ def batch(
     quiet = logging.ERROR - 10 * ctx.find_root().params["verbose"]
     logging.getLogger("distributed").setLevel(max(logging.getLogger().level, quiet))
     from geocd.batch.archive import merge_changes
-    from geocd.batch.pairs import read_items
     from geocd.config import Settings
 
     folder = Path(outdir)
+    items = _items(pairs, folder, assets, dates, max_cloud)
     progress = None if ctx.obj["quiet"] else _Line(live=ctx.obj["progress"])
     summary = batches.run(
-        read_items(pairs),
+        items,
         folder,
         settings=Settings.from_flat(settings),
         cluster=batches.Cluster(
@@ -126,6 +141,28 @@ def batch(
     if summary.failed:
         click.echo(f"geocd batch --status {folder} names what failed and why.", err=True)
         sys.exit(3)
+
+
+def _items(
+    pairs: str,
+    folder: Path,
+    assets: str | None,
+    dates: tuple[datetime.datetime, datetime.datetime] | None,
+    max_cloud: float | None,
+) -> list[Item]:
+    from geocd.batch.pairs import read_items
+    from geocd.batch.stac import Rule, is_stac, stac_pairs
+
+    if is_stac(pairs):
+        rule = Rule(
+            assets=[key.strip() for key in assets.split(",")] if assets else (),
+            dates=None if dates is None else (dates[0].date(), dates[1].date()),
+            max_cloud=max_cloud,
+        )
+        return stac_pairs(pairs, folder, rule)
+    if assets or dates or max_cloud is not None:
+        raise click.UsageError(f"--assets, --dates and --max-cloud are for STAC items; {pairs} holds none.")
+    return read_items(pairs)
 
 
 def _print_status(folder: Path) -> None:

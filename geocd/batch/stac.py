@@ -1,0 +1,182 @@
+"""Pairs out of the items of a STAC ItemCollection or catalogue, by a rule that can be told in a few lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geocd.batch.pairs import Item, located
+from geocd.batch.stack import Stack
+from geocd.errors import PairsError
+
+if TYPE_CHECKING:
+    import pystac
+
+#: Folder of the VRTs, in that of the batch.
+SOURCES = "sources"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Which items make a pair.
+
+    Of each tile (``grid:code``, else the tile of Sentinel-2 or the path and row of Landsat, else the grid of
+    the projection extension) and day the clearest item counts. Without ``dates`` each is paired with the next
+    one in time, with them the one nearest to the first with the one nearest to the second.
+
+    Parameters
+    ----------
+    assets : sequence of str
+        Keys of the assets whose bands are stacked, in this order. Default: the only one with the role
+        ``data``.
+    dates : tuple of datetime.date, optional
+    max_cloud : float, optional
+        Items with more per cent of cloud (``eo:cloud_cover``) are left out; those that do not say are kept.
+    """
+
+    assets: Sequence[str] = ()
+    dates: tuple[datetime.date, datetime.date] | None = None
+    max_cloud: float | None = None
+
+
+def is_stac(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file holds STAC items or links to them, and not a list of pairs."""
+    if Path(path).suffix.lower() not in (".json", ".geojson") or not Path(path).is_file():
+        return False
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    if not isinstance(content, dict):
+        return False
+    features = content.get("features") or [{}]
+    return "stac_version" in content or "stac_version" in features[0]
+
+
+def stac_pairs(path: str | os.PathLike[str], folder: Path, rule: Rule) -> list[Item]:
+    """Return the pairs that a rule makes of a file of STAC items.
+
+    Parameters
+    ----------
+    path : path
+        An ItemCollection, or a catalogue or collection, whose links to items are followed. Relative links
+        start from this file.
+    folder : pathlib.Path
+        Of the batch; the VRTs will lie in its ``sources``.
+    rule : Rule
+
+    Raises
+    ------
+    PairsError
+        The file cannot be read, an item does not tell its tile or date or lacks an asset, or there is no
+        pair.
+    """
+    path = Path(path).absolute()
+    tiles: dict[str, dict[datetime.date, pystac.Item]] = {}
+    for item in _items(path):
+        cloud = item.properties.get("eo:cloud_cover")
+        if rule.max_cloud is not None and cloud is not None and cloud > rule.max_cloud:
+            continue
+        days = tiles.setdefault(_tile(item), {})
+        day = _date(item).date()
+        days[day] = min(days.get(day, item), item, key=_clarity)
+    pairs: list[Item] = []
+    known: dict[str, Stack] = {}
+    for tile, days in sorted(tiles.items()):
+        for before, after in _chosen(sorted(days), rule.dates):
+            name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{tile}_{before:%Y%m%d}_{after:%Y%m%d}").lstrip("-.")
+            stacks = tuple(_stack(days[day], rule, path.parent, folder) for day in (before, after))
+            for stack in stacks:
+                if known.setdefault(stack.path, stack) != stack:
+                    raise PairsError(f"{path}: two items have the id of {stack.path}. Ids must differ.")
+            pairs.append(Item(name, stacks[0].path, stacks[1].path, stacks=stacks))
+    if not pairs:
+        raise PairsError(f"{path}: no two items of one tile make a pair.", path=str(path))
+    return pairs
+
+
+def _chosen(
+    days: Sequence[datetime.date], dates: tuple[datetime.date, datetime.date] | None
+) -> list[tuple[datetime.date, datetime.date]]:
+    """Return the pairs of days."""
+    if dates is None:
+        return list(itertools.pairwise(days))
+    before, after = (min(days, key=lambda day: (abs(day - date), day)) for date in dates)
+    return [(before, after)] if before != after else []
+
+
+def _items(path: Path) -> Iterable[pystac.Item]:
+    import pystac
+
+    try:
+        kind = pystac.StacIO.default().read_json(str(path)).get("type")
+        if kind == "FeatureCollection":
+            return list(pystac.ItemCollection.from_file(str(path)))
+        return list(pystac.Catalog.from_file(str(path)).get_items(recursive=True))
+    except (pystac.STACError, OSError, ValueError, KeyError, TypeError) as error:
+        raise PairsError(f"{path}: cannot be read as STAC ({error}).", path=str(path)) from error
+
+
+def _clarity(item: pystac.Item) -> tuple[float, str]:
+    """What sorts the clearest item first; the id decides between equals."""
+    return item.properties.get("eo:cloud_cover", 101.0), item.id
+
+
+def _date(item: pystac.Item) -> datetime.datetime:
+    date = item.datetime or item.common_metadata.start_datetime
+    if date is None:
+        raise PairsError(f"item {item.id}: has no datetime.", id=item.id)
+    return date.astimezone(datetime.timezone.utc)
+
+
+def _tile(item: pystac.Item) -> str:
+    """Return what says that two items lie on one grid."""
+    told = item.properties
+    for name in ("grid:code", "s2:mgrs_tile"):
+        if name in told:
+            return str(told[name])
+    for names in (
+        ("mgrs:utm_zone", "mgrs:latitude_band", "mgrs:grid_square"),
+        ("landsat:wrs_path", "landsat:wrs_row"),
+    ):
+        if all(name in told for name in names):
+            return "-".join(str(told[name]) for name in names)
+    code = told.get("proj:code", told.get("proj:epsg"))
+    if code is not None and "proj:transform" in told and "proj:shape" in told:
+        corner = [told["proj:transform"][place] for place in (2, 5)]
+        return "-".join(map(str, [code, *(round(value) for value in corner), *told["proj:shape"]]))
+    raise PairsError(
+        f"item {item.id}: does not tell its tile (grid:code, s2:mgrs_tile, landsat:wrs_path and row, or "
+        "proj:code with proj:transform and proj:shape). List the pairs in a CSV.",
+        id=item.id,
+    )
+
+
+def _stack(item: pystac.Item, rule: Rule, base: Path, folder: Path) -> Stack:
+    """Return the raster of the chosen assets of an item."""
+    keys = rule.assets or [key for key, asset in item.assets.items() if "data" in (asset.roles or ())]
+    missing = [key for key in keys if key not in item.assets]
+    if missing or (not rule.assets and len(keys) != 1):
+        raise PairsError(
+            f"item {item.id}: has the assets {', '.join(item.assets)}"
+            + (f", not {', '.join(missing)}" if missing else "")
+            + ". Name with --assets those to compare.",
+            id=item.id,
+        )
+    sources = tuple(
+        (key, asset.get_absolute_href() or located(asset.href, base))
+        for key, asset in ((key, item.assets[key]) for key in keys)
+    )
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.id).lstrip("-.") or "item"
+    date = f"{_date(item):%Y-%m-%dT%H:%M:%SZ}"
+    return Stack(str(folder.absolute() / SOURCES / f"{name}.vrt"), sources, date)
+
+
+__all__ = ["SOURCES", "Rule", "is_stac", "stac_pairs"]

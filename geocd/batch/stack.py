@@ -1,0 +1,118 @@
+"""Several rasters of one place as one, without copying a pixel: a VRT."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from geocd.errors import BandError
+from geocd.raster import Grid, check_same_grid, grid_of, open_raster, output_errors
+
+#: Data types, and kinds of URL, as GDAL calls them.
+_TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "float32": "Float32",
+    "float64": "Float64",
+}
+_SCHEMES = {"s3": "/vsis3", "gs": "/vsigs", "az": "/vsiaz", "file": ""}
+#: Name, path, number, type, nodata and shape of a band.
+_Band = tuple[str, str, int, str, float | None, tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """A VRT that makes one raster of several; written by the worker that needs it.
+
+    Parameters
+    ----------
+    path : str
+        The VRT.
+    sources : tuple of (str, str)
+        Name and path or URL of each raster; all of its bands are taken.
+    date : str
+        Acquisition, RFC 3339.
+    """
+
+    path: str
+    sources: tuple[tuple[str, str], ...]
+    date: str
+
+    def write(self) -> None:
+        """Write the VRT, on the grid of the finest raster; coarser ones are repeated (nearest neighbour).
+
+        Raises
+        ------
+        RasterOpenError
+            A raster cannot be opened.
+        BandError
+            A band has a type that cannot be used.
+        GridError
+            The rasters do not cover the same area in one CRS.
+        """
+        bands: list[_Band] = []
+        grids: list[tuple[str, Grid]] = []
+        for name, path in self.sources:
+            with open_raster(path) as dataset:
+                grids.append((path, grid_of(dataset, path)))
+                for index in dataset.indexes:
+                    kind = _TYPES.get(dataset.dtypes[index - 1])
+                    if kind is None:
+                        raise BandError(
+                            f"{path}: bands of {dataset.dtypes[index - 1]} cannot be stacked.", path=path
+                        )
+                    title = name if dataset.count == 1 else f"{name}_{index}"
+                    title = dataset.descriptions[index - 1] or title
+                    bands.append((title, path, index, kind, dataset.nodatavals[index - 1], dataset.shape))
+        where, finest = max(grids, key=lambda grid: grid[1].height * grid[1].width)
+        for path, grid in grids:
+            t, rows, cols = grid.transform, grid.height / finest.height, grid.width / finest.width
+            scaled = type(t)(t.a * cols, t.b * rows, t.c, t.d * cols, t.e * rows, t.f)
+            same = dataclasses.replace(grid, transform=scaled, height=finest.height, width=finest.width)
+            check_same_grid(finest, same, (where, path))
+        vrt = Path(self.path)
+        unfinished = vrt.with_name(f".{vrt.name}.{os.getpid()}")
+        with output_errors(vrt):
+            vrt.parent.mkdir(exist_ok=True)
+            unfinished.write_text(_vrt(finest, bands, self.date), encoding="utf-8")
+            unfinished.replace(vrt)
+
+
+def _vrt(grid: Grid, bands: Iterable[_Band], date: str) -> str:
+    t = grid.transform
+    lines = [
+        f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">',
+        f"<SRS>{escape(grid.crs.to_wkt())}</SRS>",
+        f"<GeoTransform>{', '.join(repr(float(v)) for v in (t.c, t.a, t.b, t.f, t.d, t.e))}</GeoTransform>",
+        f'<Metadata><MDI key="ACQUISITIONDATETIME">{date}</MDI></Metadata>',
+    ]
+    for number, (title, path, index, kind, nodata, (height, width)) in enumerate(bands, 1):
+        lines += [
+            f'<VRTRasterBand dataType="{kind}" band="{number}">',
+            f"<Description>{escape(title)}</Description>",
+            "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>",
+            f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(_gdal(path))}</SourceFilename>',
+            f"<SourceBand>{index}</SourceBand>",
+            f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>',
+            f'<DstRect xOff="0" yOff="0" xSize="{grid.width}" ySize="{grid.height}"/>',
+            "</SimpleSource></VRTRasterBand>",
+        ]
+    return "\n".join([*filter(None, lines), "</VRTDataset>\n"])
+
+
+def _gdal(path: str) -> str:
+    """A URL in GDAL's own spelling: inside a VRT nobody else would translate it."""
+    scheme, colon, rest = path.partition("://")
+    if scheme in ("http", "https"):
+        return f"/vsicurl/{path}"
+    return f"{_SCHEMES[scheme]}/{rest}" if colon and scheme in _SCHEMES else path
+
+
+__all__ = ["Stack"]
