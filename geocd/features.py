@@ -286,6 +286,19 @@ class LinearFeatures:
         seed: int = 0,
         jobs: int = 1,
     ) -> LinearFeatures:
+        """Return what :meth:`fit_sample` fits."""
+        return cls.fit_sample(chips, colour=colour, pixel_size=pixel_size, seed=seed, jobs=jobs)[0]
+
+    @classmethod
+    def fit_sample(
+        cls,
+        chips: Sequence[Chip],
+        *,
+        colour: Sequence[int],
+        pixel_size: float | None,
+        seed: int = 0,
+        jobs: int = 1,
+    ) -> tuple[LinearFeatures, list[tuple[Chip, FloatArray]]]:
         """Fit to a bounded sample of the scene.
 
         Parameters
@@ -300,6 +313,12 @@ class LinearFeatures:
             Seed of the subsample and of the classes.
         jobs : int
             Chips computed at a time; the result does not depend on it.
+
+        Returns
+        -------
+        features : LinearFeatures
+        sample : list
+            Chips of about ``FIT_AREA`` pixels together, each with its :meth:`distance`.
         """
         narrow = Radiometry.fit(chips)
         wide = Radiometry.fit(chips, IRMAD_PERCENTILES).select(colour[:3])
@@ -360,7 +379,8 @@ class LinearFeatures:
                 fitted = dataclasses.replace(
                     fitted, centre=_medians({name: v[kept] for name, v in values.items()})
                 )
-        return fitted
+        distances = [fitted.combine(t, s.valid) for t, s in zip(found, scaled, strict=True)]
+        return fitted, list(zip(chips, distances, strict=True))
 
     @property
     def margin(self) -> int:

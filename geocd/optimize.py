@@ -24,7 +24,7 @@ from geocd.config import MethodSettings
 from geocd.decision import logistic_prob
 from geocd.devices import choose_device, infer, log, release, replicas, spread
 from geocd.errors import ConfigError
-from geocd.features import FIT_AREA, WEIGHTS, LinearFeatures, parallel
+from geocd.features import FIT_AREA, WEIGHTS, LinearFeatures
 from geocd.networks import (
     CompactPair,
     ResidualGenerator,
@@ -465,15 +465,14 @@ class DefaultDetector:
         assert settings.learning_rate is not None
         device = choose_device(settings.device)
         networks = cls._start(settings)
-        features = LinearFeatures.fit(
+        features, sample = LinearFeatures.fit_sample(
             chips,
             colour=colour_bands(pair.band_names),
             pixel_size=pair.grid.pixel_size,
             seed=settings.seed,
             jobs=jobs,
         )
-        known = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
-        lessons = parallel(lambda chip: lesson(features, chip), known, jobs) if settings.iterations else []
+        lessons = [lesson(features, chip, distance) for chip, distance in sample if chip.valid.any()]
         networks = adapt(
             networks,
             lessons,
