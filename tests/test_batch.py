@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
+import http.server
 import importlib.util
 import json
 import os
@@ -14,8 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import geopandas
 import numpy as np
@@ -366,7 +370,7 @@ def test_finished_is_what_checksums_say(task: Task) -> None:
     before.write_bytes(content[:-4] + b"\x00\x00\x00\x00")
     assert why_not_finished(record, task) == "before is another"
     before.unlink()
-    assert why_not_finished(record, task) == "before cannot be read"
+    assert why_not_finished(record, task) is None, "without the input nothing better could be made"
 
 
 def test_another_configuration_has_another_hash() -> None:
@@ -396,8 +400,6 @@ def test_a_raster_that_is_no_file_is_known_by_its_blocks(task: Task, tmp_path: P
 
 
 def test_an_error_is_a_record_without_secrets(task: Task) -> None:
-    import dataclasses
-
     url = "http://127.0.0.1:9/a.tif?token=secret"
     item = dataclasses.replace(task.item, before=url)
     os.environ["GDAL_HTTP_MAX_RETRY"] = "0"
@@ -410,6 +412,64 @@ def test_an_error_is_a_record_without_secrets(task: Task) -> None:
     assert "secret" not in record["message"]
     record = work(dataclasses.replace(task, version="0.0.0"))
     assert re.search("has geocd .*, the client 0.0.0", record["message"])
+
+
+class Flaky(http.server.SimpleHTTPRequestHandler):
+    """Serves ranges of files, and refuses the first request for each file."""
+
+    refusals: ClassVar[dict[str, int]] = {}
+
+    def do_HEAD(self) -> None:
+        self.serve(body=False)
+
+    def do_GET(self) -> None:
+        self.serve(body=True)
+
+    def serve(self, *, body: bool) -> None:
+        path = Path(self.directory) / self.path.lstrip("/")
+        if not path.is_file():
+            self.send_error(404)
+            return
+        if body and self.refusals.setdefault(self.path, 1) > 0:
+            self.refusals[self.path] -= 1
+            self.send_error(503)
+            return
+        content = path.read_bytes()
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = (
+            (int(match[1]), min(int(match[2]), len(content) - 1)) if match else (0, len(content) - 1)
+        )
+        self.send_response(206 if match else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(last - first + 1))
+        if match:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.end_headers()
+        if body:
+            self.wfile.write(content[first : last + 1])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_reads_over_the_network_are_tried_again(
+    cluster: str, write_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_pairs(1)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Flaky, directory=str(tmp_path)))
+    with server, ThreadPoolExecutor(1) as pool:
+        pool.submit(server.serve_forever, 0.05)
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            item = Item("p0", f"{url}/p0_before.tif", f"{url}/p0_after.tif")
+            # on a worker: GDAL keeps this process's other threads, and so the server, from answering
+            run_batch([item], tmp_path / "out", settings=CVA, cluster=Cluster(scheduler=cluster))
+        finally:
+            server.shutdown()
+    record = manifests.read(tmp_path / "out")[0]["p0"]
+    assert record["state"] == "done", record["message"]
+    assert set(record["inputs"]["before"][0]) == {"file", "blocks"}
+    assert Flaky.refusals == {"/p0_before.tif": 0, "/p0_after.tif": 0}
 
 
 def test_a_link_out_of_the_folder_is_not_followed(task: Task, tmp_path: Path) -> None:

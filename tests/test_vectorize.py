@@ -29,7 +29,7 @@ from shapely.geometry import shape
 from geocd import vectorize
 from geocd.errors import BandError, ConfigError, GridError, OutputError, RasterOpenError
 from geocd.raster import Grid
-from geocd.vectorize import COLUMNS, LAYER, Regions, polygonize
+from geocd.vectorize import COLUMNS, LAYER, Regions, merge, polygonize
 
 UTM = CRS.from_epsg(32633)
 NORTH_UP = Affine(10, 0, 500_000, 0, -10, 4_200_000)
@@ -307,6 +307,36 @@ def test_layer(tmp_path: Path) -> None:
     assert frame["p_mean"].tolist() == pytest.approx([0.75, 0.75])
     assert summary.area_m2 == pytest.approx(700, rel=2e-3)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_layers_of_many_runs_are_merged(tmp_path: Path) -> None:
+    paths = {}
+    for name, options in (
+        ("none", {}),
+        ("utm", {}),
+        ("other", {"crs": CRS.from_epsg(32634)}),
+    ):
+        polygonize(picture(tmp_path, **options), tmp_path / f"{name}.gpkg", threshold=0.5)
+        paths[name] = tmp_path / f"{name}.gpkg"
+    polygonize(picture(tmp_path), paths["none"], threshold=0.5, min_area=1e9)
+
+    same = tmp_path / "same.gpkg"
+    assert merge({name: paths[name] for name in ("none", "utm")}, same) == 2
+    table = geopandas.read_file(same)
+    assert table.crs == geopandas.read_file(paths["utm"]).crs
+    assert list(table.columns) == ["item", *COLUMNS, "geometry"]
+    assert list(table.item) == ["utm", "utm"]
+    before = same.read_bytes()
+    assert merge({name: paths[name] for name in ("none", "utm")}, same) == 2
+    assert same.read_bytes() == before
+
+    assert merge(paths, tmp_path / "mixed.gpkg") == 4
+    table = geopandas.read_file(tmp_path / "mixed.gpkg")
+    assert table.crs == "EPSG:4326"
+    for polygon, x, y in zip(table.geometry, table.centroid_x, table.centroid_y, strict=True):
+        assert polygon.centroid.distance(shapely.Point(x, y)) < 1e-6
+    assert abs(table.centroid_x[2] - table.centroid_x[0]) == pytest.approx(6, abs=0.01), "another zone"
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_unknown_dates_are_null(tmp_path: Path) -> None:

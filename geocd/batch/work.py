@@ -123,8 +123,8 @@ def configuration(settings: Settings, mem_limit: int | None = None) -> tuple[str
 def why_not_finished(record: Mapping[str, Any], task: Task) -> str | None:
     """Return why a pair has to be done again, or None when its record still holds.
 
-    It holds when the configuration, the content of the inputs and every byte of the outputs are those of
-    the record.
+    It holds when the configuration, the content of the inputs (as far as they can be read) and every byte of
+    the outputs are those of the record.
     """
     if record.get("state") != "done":
         return "it was not finished"
@@ -144,8 +144,8 @@ def why_not_finished(record: Mapping[str, Any], task: Task) -> str | None:
         try:
             if not _same(fingerprint(path, record["inputs"][name]), record["inputs"][name]):
                 return f"{name} is another"
-        except GeocdError:
-            return f"{name} cannot be read"
+        except GeocdError:  # gone or out of reach: nothing better could be made now
+            continue
     return None
 
 
