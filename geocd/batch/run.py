@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +239,12 @@ def run(
             if todo:
                 with cluster.connect() as client:
                     LOG.info("dask dashboard: %s", client.dashboard_link)
-                    run.hand_out(client, deque(todo), cluster.resources)
+                    try:
+                        run.hand_out(client, deque(todo), cluster.resources)
+                    except GeocdError:
+                        raise
+                    except (OSError, CancelledError) as error:  # in the middle of a question to the scheduler
+                        raise _gone(client) from error
         finally:
             done = [name for name, record in manifest.records.items() if record["state"] == "done"]
             write_catalog(folder, done)
@@ -378,7 +383,7 @@ class _Run:
 
 def _gone(client: Client) -> GeocdError:
     return ClusterError(
-        f"the connection to the dask scheduler {client.scheduler_info().get('address', '')} is lost. What "
+        f"the connection to the dask scheduler {getattr(client.scheduler, 'address', '')} is lost. What "
         "was finished is kept; start it anew if it has gone, and run the same command again: it goes on.",
     )
 

@@ -107,9 +107,10 @@ def batch(
         if error.name not in ("dask", "distributed"):
             raise
         raise click.UsageError("dask is not installed here: pip install 'geocd[batch]'.") from error
-    # of workers that die dask says more than a user needs; what it comes to is in the manifest
-    quiet = logging.ERROR - 10 * ctx.find_root().params["verbose"]
-    logging.getLogger("distributed").setLevel(max(logging.getLogger().level, quiet))
+    # of what dies dask says more than a user needs (-v shows it); what it comes to we say ourselves
+    quiet = logging.CRITICAL - 10 * ctx.find_root().params["verbose"]
+    for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own
+        logging.getLogger(name).setLevel(max(logging.getLogger().level, quiet))
     from geocd.batch.archive import merge_changes
     from geocd.config import Settings
 
