@@ -525,3 +525,57 @@ def test_help_is_quick_and_imports_nothing_slow() -> None:
 
 def test_version() -> None:
     assert __version__ in run("--version").output
+
+
+def test_polygonize_repeats_and_changes_what_a_run_wrote(pair: tuple[Path, Path], out: Path) -> None:
+    detected = run("detect", *pair, "-o", out / "run", "--method", "cva", "--threshold", 0.4)
+    assert detected.exit_code == 0
+    again = run("polygonize", out / "run_prob.tif", "-o", out / "again.gpkg")
+    assert again.exit_code == 0, again.output
+    assert "probability of 0.4 or more" in again.output
+    assert (out / "again.gpkg").read_bytes() == (out / "run_changes.gpkg").read_bytes()
+    assert (out / "again.qml").read_bytes() == (out / "run_changes.qml").read_bytes()
+
+    first = geopandas.read_file(out / "run_changes.gpkg")
+    fewer = run(
+        "polygonize", out / "run_prob.tif", "--threshold", 0.9, "--min-area", 5000, "-o", out / "fewer.gpkg"
+    )
+    assert fewer.exit_code == 0
+    found = geopandas.read_file(out / "fewer.gpkg")
+    assert 0 < found.n_pixels.sum() < first.n_pixels.sum()
+    assert found.area_m2.min() >= 5000
+    assert found.p_min.min() >= 0.9
+    assert found.is_valid.all()
+
+
+def test_polygonize_keeps_what_exists(pair: tuple[Path, Path], out: Path) -> None:
+    run("detect", *pair, "-o", out / "run", "--method", "cva")
+    before = (out / "run_changes.gpkg").read_bytes()
+    refused = run("polygonize", out / "run_prob.tif", "--threshold", 0.9)
+    assert refused.exit_code == 1
+    assert f"{out / 'run_changes.gpkg'}: exists already" in refused.output
+    assert (out / "run_changes.gpkg").read_bytes() == before
+    assert run("polygonize", out / "run_prob.tif", "--threshold", 0.9, "--overwrite").exit_code == 0
+    assert (out / "run_changes.gpkg").read_bytes() != before
+    assert sorted(path.name for path in out.iterdir()) == OUTPUTS
+
+
+def test_polygonize_says_what_it_cannot_do(pair: tuple[Path, Path], out: Path) -> None:
+    """A raster that is no probability, one that knows no threshold, another format, no folder."""
+    unknown = run("polygonize", pair[0], "-o", out / "x.gpkg")
+    assert unknown.exit_code == 2
+    assert "--threshold 0.5" in unknown.output
+    image = run("polygonize", pair[0], "--threshold", 0.5, "-o", out / "x.gpkg")
+    assert image.exit_code == 1
+    assert "is no change probability" in image.output
+    run("detect", *pair, "-o", out / "run", "--method", "cva")
+    other = run("polygonize", out / "run_prob.tif", "-o", out / "x.shp")
+    assert other.exit_code == 2
+    assert ".gpkg only" in other.output
+    nowhere = run("polygonize", out / "run_prob.tif", "-o", out / "none" / "x.gpkg")
+    assert nowhere.exit_code == 1
+    assert "cannot be written" in nowhere.output
+    missing = run("polygonize", out / "gone.tif")
+    assert missing.exit_code == 1
+    assert "no such file" in missing.output
+    assert sorted(path.name for path in out.iterdir()) == OUTPUTS

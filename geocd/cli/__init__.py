@@ -106,11 +106,13 @@ def _register() -> None:
     from geocd.cli.check import check
     from geocd.cli.detect import detect
     from geocd.cli.evaluate import evaluate
+    from geocd.cli.polygonize import polygonize
 
     main.add_command(batch)
     main.add_command(check)
     main.add_command(detect)
     main.add_command(evaluate)
+    main.add_command(polygonize)
 
 
 _register()
