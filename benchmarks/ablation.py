@@ -29,8 +29,8 @@ from geocd.bands import colour_bands
 from geocd.config import Settings
 from geocd.decision import logistic_prob
 from geocd.devices import one_thread
-from geocd.features import FIT_AREA, LinearFeatures, gaussian
-from geocd.normalize import crops, sample_chips
+from geocd.features import LinearFeatures, gaussian
+from geocd.normalize import sample_chips
 from geocd.raster import Chip, Pair
 from geocd.tiling import Tiling
 
@@ -68,7 +68,7 @@ class Scene:
 
     pair: Pair
     chip: Chip
-    sample: list[Chip]
+    lessons: list[optimize.Lesson]
     features: LinearFeatures
     distance: Values
 
@@ -76,11 +76,10 @@ class Scene:
         """Return the logit of networks under other settings."""
         settings = Settings.from_flat(flat).resolved().method
         networks = optimize.DefaultDetector._start(settings)
-        known = [chip for chip in crops(self.sample, FIT_AREA) if chip.valid.any()]
         device = optimize.choose_device("cpu")
         networks = optimize.adapt(
             networks,
-            [optimize.lesson(self.features, chip) for chip in known],
+            self.lessons,
             iterations=settings.iterations or 0,
             learning_rate=settings.learning_rate or 0.0,
             seed=settings.seed,
@@ -96,7 +95,7 @@ class Scene:
         for tile in Tiling(*self.chip.valid.shape, size, 0):
             chip = self.pair.read(tile.window)
             if chip.valid.any():
-                fitted = LinearFeatures.fit(
+                fitted, _ = LinearFeatures.fit(
                     [chip], colour=self.features.colour, pixel_size=self.pair.grid.pixel_size
                 )
                 distance[tile.window.toslices()] = fitted.distance(chip)
@@ -131,8 +130,9 @@ def main() -> None:
         with one_thread(), Pair(folder / "before.tif", folder / "after.tif") as pair:
             chip, sample = pair.read(pair.grid.window), sample_chips(pair)
             colour = colour_bands(pair.band_names)
-            features = LinearFeatures.fit(sample, colour=colour, pixel_size=pair.grid.pixel_size)
-            scene = Scene(pair, chip, sample, features, features.distance(chip))
+            features, known = LinearFeatures.fit(sample, colour=colour, pixel_size=pair.grid.pixel_size)
+            lessons = [optimize.lesson(features, *one) for one in known if one[0].valid.any()]
+            scene = Scene(pair, chip, lessons, features, features.distance(chip))
             logits: dict[str, Values | None] = {"closed form alone": None}
             for row, (flat, context) in NETWORKS.items():
                 with context():

@@ -184,7 +184,9 @@ def sample(folder: Path) -> Sample:
     with Pair(folder / "before.tif", folder / "after.tif") as pair:
         chip = pair.read(pair.grid.window)
         size = pair.grid.pixel_size
-        fitted = LinearFeatures.fit(sample_chips(pair), colour=colour_bands(pair.band_names), pixel_size=size)
+        fitted, _ = LinearFeatures.fit(
+            sample_chips(pair), colour=colour_bands(pair.band_names), pixel_size=size
+        )
     stride = math.ceil(math.sqrt(chip.valid.size / MOST_PIXELS))
     thin = (slice(stride // 2, None, stride),) * 2
     terms = fitted.terms(chip)

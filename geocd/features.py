@@ -285,19 +285,6 @@ class LinearFeatures:
         pixel_size: float | None,
         seed: int = 0,
         jobs: int = 1,
-    ) -> LinearFeatures:
-        """Return what :meth:`fit_sample` fits."""
-        return cls.fit_sample(chips, colour=colour, pixel_size=pixel_size, seed=seed, jobs=jobs)[0]
-
-    @classmethod
-    def fit_sample(
-        cls,
-        chips: Sequence[Chip],
-        *,
-        colour: Sequence[int],
-        pixel_size: float | None,
-        seed: int = 0,
-        jobs: int = 1,
     ) -> tuple[LinearFeatures, list[tuple[Chip, FloatArray]]]:
         """Fit to a bounded sample of the scene.
 

@@ -388,9 +388,10 @@ def adapt(
 
     Where the device has no room for a batch, it is halved, and at last the CPU does it.
     """
-    batch = BATCH
-    while True:
-        adapted = copy.deepcopy(networks).to(device)
+    cpu = torch.device("cpu")
+    tries = [(device, BATCH >> halvings) for halvings in range(BATCH.bit_length())] + [(cpu, BATCH)]
+    for place, (where, batch) in enumerate(tries):
+        adapted = copy.deepcopy(networks).to(where)
         try:
             learn(
                 adapted,
@@ -398,23 +399,17 @@ def adapt(
                 iterations=iterations,
                 learning_rate=learning_rate,
                 seed=seed,
-                device=device,
+                device=where,
                 batch=batch,
             )
             break
         except torch.OutOfMemoryError:
-            release(device)
-        if batch > 1:
-            batch //= 2
-            log.warning("%s has no room for the batch: halved to %d", device, batch)
-        else:
-            log.warning("%s has no room to adapt the networks: done on the CPU", device)
-            cpu = torch.device("cpu")
-            adapted = adapt(
-                networks, lessons, iterations=iterations, learning_rate=learning_rate, seed=seed, device=cpu
-            ).to(device)
-            break
-    return adapted.eval().requires_grad_(False)
+            release(where)
+            if place + 1 == len(tries):
+                raise
+            following = "done on the CPU" if batch == 1 else f"halved to {batch // 2}"
+            log.warning("%s has no room for a batch of %d: %s", where, batch, following)
+    return adapted.to(device).eval().requires_grad_(False)
 
 
 def jackknife(probs: FloatArray) -> FloatArray:
@@ -465,7 +460,7 @@ class DefaultDetector:
         assert settings.learning_rate is not None
         device = choose_device(settings.device)
         networks = cls._start(settings)
-        features, sample = LinearFeatures.fit_sample(
+        features, sample = LinearFeatures.fit(
             chips,
             colour=colour_bands(pair.band_names),
             pixel_size=pair.grid.pixel_size,

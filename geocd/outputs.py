@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -45,6 +46,15 @@ SUFFIXES = {
 
 #: Names in the hidden folder: open while a run lives; there while its files are being moved; an older result.
 _LOCK, _COMMIT, _OLD = "lock", "commit", "old-{}"
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def default_stem(before: str, after: str) -> Path:
@@ -339,6 +349,27 @@ def _exists(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
+def lock(file: IO[Any], *, wait: bool) -> bool:
+    """Lock an open file against other processes until it is closed, also by a kill.
+
+    Returns
+    -------
+    bool
+        False when another process holds it. True too where there are no locks (Windows, some network
+        file systems).
+    """
+    if not _LOCKS:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+    return True
+
+
 def _lock(folder: Path) -> IO[bytes]:
     """Make a folder that is this run's alone; closing what is returned gives it back.
 
@@ -348,24 +379,18 @@ def _lock(folder: Path) -> IO[bytes]:
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
         try:
-            lock = (folder / _LOCK).open("ab")
+            file = (folder / _LOCK).open("ab")
         except FileNotFoundError:  # another run has just deleted the folder
             continue
-        try:
-            if _LOCKS:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
+        if not lock(file, wait=False):
+            file.close()
             raise OutputError(
                 f"{folder}: another run is writing these outputs. Wait until it has ended, or choose another "
                 "--output.",
                 path=str(folder),
-            ) from error
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
-                raise
+            )
         # Between opening and locking, another run may have ended and deleted the folder.
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat()):
-                return lock
-        lock.close()
+            if os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat()):
+                return file
+        file.close()

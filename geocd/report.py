@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -36,7 +35,7 @@ from rasterio.windows import Window
 
 import geocd
 from geocd.bands import named_colours
-from geocd.outputs import SUFFIXES
+from geocd.outputs import SUFFIXES, sha256
 from geocd.raster import Grid, crs_name, open_raster, output_errors, read
 
 if TYPE_CHECKING:
@@ -745,11 +744,7 @@ def _asset(key: str, path: Path) -> dict[str, Any]:
 
 def _checksum(path: Path) -> str:
     """SHA-256 as multihash: 0x12 for the function, 0x20 for its length, then the digest."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return "1220" + digest.hexdigest()
+    return "1220" + sha256(path)
 
 
 def _bands(path: Path) -> list[dict[str, Any]]:

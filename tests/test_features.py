@@ -44,7 +44,7 @@ def noisy(values: np.ndarray, seed: int, amount: float = 25) -> np.ndarray:
 
 
 def fit(pair: Chip, pixel_size: float | None = 10.0) -> LinearFeatures:
-    return LinearFeatures.fit([pair], colour=(0, 1, 2, 3), pixel_size=pixel_size)
+    return LinearFeatures.fit([pair], colour=(0, 1, 2, 3), pixel_size=pixel_size)[0]
 
 
 INSIDE = (slice(60, 90), slice(70, 100))
@@ -143,8 +143,9 @@ def test_what_is_not_valid_does_not_matter(ground: np.ndarray) -> None:
 def test_any_bands_and_any_shape(bands: int, shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     pair = chip(*rng.gamma(3, 100, (2, bands, *shape)))
-    features = LinearFeatures.fit([pair], colour=tuple(range(min(4, bands))), pixel_size=None)
+    features, sample = LinearFeatures.fit([pair], colour=tuple(range(min(4, bands))), pixel_size=None)
     assert np.isfinite(features.distance(pair)).all()
+    assert np.array_equal(sample[0][1], features.distance(pair))
 
 
 def test_the_seed_matters_little_and_repeats_exactly(ground: np.ndarray) -> None:
@@ -153,7 +154,8 @@ def test_the_seed_matters_little_and_repeats_exactly(ground: np.ndarray) -> None
     pair = chip(noisy(ground, 1), noisy(after, 2))
 
     def distance(seed: int) -> np.ndarray:
-        return LinearFeatures.fit([pair], colour=(0, 1, 2, 3), pixel_size=10, seed=seed).distance(pair)
+        features, _ = LinearFeatures.fit([pair], colour=(0, 1, 2, 3), pixel_size=10, seed=seed)
+        return features.distance(pair)
 
     assert np.array_equal(distance(0), distance(0))
     assert np.corrcoef(distance(0).ravel(), distance(1).ravel())[0, 1] > 0.98

@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 
 from geocd.bands import colour_bands
 from geocd.devices import one_thread
-from geocd.features import FIT_AREA, LinearFeatures
+from geocd.features import LinearFeatures
 from geocd.networks import CompactPair, initialise
-from geocd.normalize import crops, sample_chips
+from geocd.normalize import sample_chips
 from geocd.optimize import Lesson, learn, lesson, seeded
 from geocd.raster import Pair
 
@@ -43,11 +43,10 @@ def pairs(folder: Path, left_out: set[str]) -> list[tuple[Path, Path]]:
 def lessons_of(before: Path, after: Path) -> list[Lesson]:
     """Fit the closed-form distance to a pair and return its sample."""
     with Pair(before, after) as pair:
-        chips = sample_chips(pair)
-        features = LinearFeatures.fit(
-            chips, colour=colour_bands(pair.band_names), pixel_size=pair.grid.pixel_size
+        features, sample = LinearFeatures.fit(
+            sample_chips(pair), colour=colour_bands(pair.band_names), pixel_size=pair.grid.pixel_size
         )
-    return [lesson(features, chip) for chip in crops(chips, FIT_AREA)]
+    return [lesson(features, chip, distance) for chip, distance in sample]
 
 
 def main() -> None:

@@ -14,40 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from geocd.errors import OutputError
-
-try:
-    import fcntl
-
-    _LOCKS = True
-except ImportError:  # Windows
-    _LOCKS = False
+from geocd.outputs import lock
 
 NAME = "manifest.jsonl"
 State = Literal["pending", "sent", "done", "failed"]
 Record = dict[str, Any]
-
-
-def lock(file: IO[Any], *, wait: bool) -> bool:
-    """Lock an open file against other processes until it is closed, also by a kill.
-
-    Returns
-    -------
-    bool
-        False when another process holds it. True too where there are no locks (Windows, some network
-        file systems).
-    """
-    if not _LOCKS:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:  # the file system has none
-        return True
-    return True
 
 
 class Manifest:

@@ -20,11 +20,11 @@ import rasterio
 from rasterio.windows import Window
 
 import geocd
-from geocd.batch.manifest import Record, lock
+from geocd.batch.manifest import Record
 from geocd.batch.pairs import Item
 from geocd.config import Settings
 from geocd.errors import ConfigError, GeocdError, OutputError, ResumeError
-from geocd.outputs import Outputs
+from geocd.outputs import Outputs, lock, sha256
 from geocd.pipeline import detect
 from geocd.raster import open_raster, output_errors, read
 from geocd.report import source_href, write_json
@@ -195,15 +195,6 @@ def fingerprint(path: str, known: list[dict[str, Any]] | None = None) -> list[di
     return found
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def _same(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> bool:
     """Compare content: a file may have been copied or touched."""
     return [{**entry, "mtime_ns": 0} for entry in one] == [{**entry, "mtime_ns": 0} for entry in two]
@@ -300,4 +291,4 @@ def _save(file: IO[Any], record: Record) -> None:
         os.fsync(file.fileno())
 
 
-__all__ = ["Task", "configuration", "failure", "fingerprint", "sha256", "why_not_finished", "work"]
+__all__ = ["Task", "configuration", "failure", "fingerprint", "why_not_finished", "work"]
