@@ -32,8 +32,9 @@ from geocd.ignore import KeptPair, Tally, ignored_counts
 from geocd.mosaic import Mosaic, SeamScore
 from geocd.normalize import sample_chips
 from geocd.outputs import Outputs, Transaction, default_stem
+from geocd.pictures import quicklook, read_thumbnails
 from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, bounded_cache, output_errors
-from geocd.report import RunRecord, acquisition_date, quicklook, source_href, stac_item, versions, write_json
+from geocd.report import RunRecord, acquisition_date, source_href, stac_item, versions, write_json
 from geocd.styles import style
 from geocd.tiling import Tile, Tiling
 from geocd.vectorize import polygonize
@@ -46,6 +47,8 @@ Progress = Callable[[str, int, int], None]
 DECISION = 0.5
 #: Seconds per megapixel of what comes beside and after the tiles: blending, writing, polygons, quick-look.
 REST_SECONDS = 0.6
+#: Longest side, in pixels, of a picture in the report and of one in the quick-look.
+PICTURE, QUICKLOOK = 1000, 640
 #: Bands of the probability raster; the second on request.
 BANDS = ("change_probability", "uncertainty")
 
@@ -385,16 +388,22 @@ def _run(
         )
     tell("polygons", 1, 1)
     with _timed(timings, "quicklook"):
-        quicklook(
+        thumbnails = read_thumbnails(
             before,
             after,
             transaction.path("prob"),
-            transaction.path("quicklook"),
             indexes=pair.indexes,
+            threshold=threshold,
+            max_size=PICTURE,
+            nodata=settings.read.nodata,
+        )
+        quicklook(
+            thumbnails.reduced(QUICKLOOK),
+            transaction.path("quicklook"),
+            names=(before, after),
             threshold=threshold,
             dates=dates,
             changed_share=counts["changed"] / max(counts["valid"], 1),
-            nodata=settings.read.nodata,
         )
     with output_errors(transaction.path("prob_style")):
         transaction.path("prob_style").write_bytes(style("prob"))

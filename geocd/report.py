@@ -1,7 +1,6 @@
-"""What a run says about itself: the record, the quick-look picture, the STAC item.
+"""What a run says about itself: the record and the STAC item.
 
-Everything here is read from files and from the record, never from the networks, so that a report can be
-made again from outputs that exist. Memory does not grow with the rasters: pictures are read decimated.
+Everything here is read from files and from the record, never from the networks.
 """
 
 from __future__ import annotations
@@ -14,36 +13,23 @@ import math
 import os
 import platform
 import re
-import unicodedata
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 import rasterio.warp
 import shapely
 import shapely.affinity
-from PIL import Image, ImageDraw, ImageFont
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 import geocd
-from geocd.bands import named_colours
 from geocd.outputs import SUFFIXES, sha256
-from geocd.raster import Grid, crs_name, open_raster, output_errors, read
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
-
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-Picture = npt.NDArray[np.uint8]
+from geocd.raster import Grid, crs_name, open_raster, output_errors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,341 +181,6 @@ def _rfc3339(text: str) -> str | None:
     if not 1930 <= date.year <= datetime.datetime.now(datetime.timezone.utc).year + 1:
         return None
     return date.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-# --------------------------------------------------------------------------------------------------
-# Quick-look
-
-#: Colours of the probability from 0 to 1: dark to bright without a jump, also in grey and for the
-#: colour-blind (the shape of matplotlib's "inferno").
-_RAMP = (
-    (0, 0, 4),
-    (40, 11, 84),
-    (101, 21, 110),
-    (159, 42, 99),
-    (212, 72, 66),
-    (245, 125, 21),
-    (250, 193, 39),
-    (252, 255, 164),
-)
-_PAPER, _INK, _FAINT, _FRAME = (255, 255, 255), (32, 36, 40), (110, 116, 122), (196, 200, 204)
-_CHECKER = (206, 206, 206), (228, 228, 228)
-_CHANGE = (255, 32, 96)  # neither vegetation, soil, water nor roofs look like this
-_MARGIN, _GAP, _TEXT = 16, 20, 13
-_SMALLEST = 240  # a panel is enlarged to this, or a 5 x 5 raster would be a speck
-_THINNEST = 24
-
-
-def quicklook(
-    before: str,
-    after: str,
-    prob: Path,
-    destination: Path,
-    *,
-    indexes: Sequence[int],
-    threshold: float,
-    dates: tuple[str | None, str | None] = (None, None),
-    changed_share: float | None = None,
-    max_size: int = 640,
-    nodata: float | None = None,
-) -> None:
-    """Write one PNG of a result: before, after, probability, and the changes over the after image.
-
-    The panels stand in one row, one column or two by two, whichever fits the shape of the raster. Both
-    dates are stretched with the same limits, so that what looks different is different. What is not
-    valid is a grey checker pattern.
-
-    Parameters
-    ----------
-    before, after : str
-        Paths or URLs of the pair.
-    prob : pathlib.Path
-        The probability raster of the pair.
-    destination : pathlib.Path
-        The PNG.
-    indexes : sequence of int
-        The compared bands, from 1. Red, green and blue among them are shown where names or colour
-        interpretation tell, else the first three, else the first in grey.
-    threshold : float
-        Changed where ``prob >= threshold``.
-    dates : tuple of str or None
-        Acquisition of the two, RFC 3339; the day is written beside the file name.
-    changed_share : float, optional
-        Share of the valid pixels that changed, to be written down: a decimated picture cannot count.
-    max_size : int
-        Longest side of one panel in pixels; larger rasters are decimated while reading (from
-        overviews, where there are).
-    nodata : float, optional
-        Overrides the nodata value of both dates.
-
-    Raises
-    ------
-    RasterOpenError, RasterReadError, OutputError
-    """
-    with open_raster(before) as one, open_raster(after) as two, open_raster(os.fspath(prob)) as three:
-        shape, scale = _panel_shape(three.height, three.width, max_size)
-        bands = _display_bands(one, two, indexes)
-        pair = [
-            _thumbnail(dataset, path, bands, shape, nodata) for dataset, path in ((one, before), (two, after))
-        ]
-        value, share = _prob_thumbnail(three, os.fspath(prob), shape, threshold)
-
-    stretched, apart = _stretch([values for values, _ in pair], [valid for _, valid in pair])
-    panels = [
-        _enlarge(_on_checker(stretched[0], pair[0][1]), scale),
-        _enlarge(_on_checker(stretched[1], pair[1][1]), scale),
-        _enlarge(_on_checker(_colours(value), np.isfinite(value)), scale),
-        _enlarge(_with_changes(stretched[1], pair[1][1], share), scale),
-    ]
-    names = [
-        f"{date[:10]}  {_name(path)}" if date else _name(path)
-        for date, path in zip(dates, (before, after), strict=True)
-    ]
-    note = "stretched by itself" if apart else ""
-    captions = (
-        ("before", names[0], note),
-        ("after", names[1], note),
-        ("change probability", "", "prob"),
-        ("changes over after", f"prob >= {threshold:.3g}", _percent(changed_share)),
-    )
-    picture = _sheet(panels, captions, threshold)
-    with output_errors(destination):
-        picture.save(destination, format="PNG", optimize=True)
-
-
-def _panel_shape(height: int, width: int, max_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Pixels to read and how often each is repeated, both as ``(rows, columns)``."""
-    factor = max(height, width) / max_size
-    shape = (height, width)
-    if factor > 1:
-        shape = (max(1, round(height / factor)), max(1, round(width / factor)))
-    repeat = max(1, _SMALLEST // max(shape))
-    # A line of pixels is drawn thicker than it is, or nobody would see it.
-    return shape, tuple(max(repeat, math.ceil(_THINNEST / side)) for side in shape)  # type: ignore[return-value]
-
-
-def _display_bands(one: DatasetReader, two: DatasetReader, indexes: Sequence[int]) -> tuple[int, ...]:
-    """Three bands to show as red, green and blue, or one to show in grey."""
-    for dataset in (one, two):
-        interpretation = {dataset.colorinterp[i - 1]: i for i in indexes}
-        rgb = [interpretation.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
-        if None not in rgb:
-            return tuple(i for i in rgb if i is not None)
-        places = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
-        if places is not None:
-            return tuple(indexes[place] for place in places[:3])
-    return tuple(indexes[:3]) if len(indexes) >= 3 else tuple(indexes[:1])
-
-
-def _thumbnail(
-    dataset: DatasetReader,
-    path: str,
-    bands: tuple[int, ...],
-    shape: tuple[int, int],
-    nodata: float | None,
-) -> tuple[FloatArray, BoolArray]:
-    """Decimated values ``(bands, height, width)`` and where they are valid."""
-    whole = Window(0, 0, dataset.width, dataset.height)
-    # An average knows the file's own nodata value; a value the file does not know of would be mixed in.
-    how = Resampling.average if nodata is None else Resampling.nearest
-    values = read(
-        dataset,
-        path,
-        whole,
-        indexes=list(bands),
-        out_shape=(len(bands), *shape),
-        resampling=how,
-        masked=nodata is None,
-    )
-    valid = ~np.ma.getmaskarray(values).any(axis=0)
-    values = np.ma.getdata(values)
-    if nodata is not None:
-        valid &= (values != nodata).all(axis=0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = values.astype(np.float32)
-    # As in the run: what is infinite, or a fill value near it, is not an observation.
-    valid &= (np.abs(values) < 1e15).all(axis=0)
-    values[:, ~valid] = 0
-    return values, valid
-
-
-def _prob_thumbnail(
-    dataset: DatasetReader, path: str, shape: tuple[int, int], threshold: float
-) -> tuple[FloatArray, FloatArray]:
-    """Mean probability (NaN where not valid) and share of changed pixels, both of ``shape``.
-
-    The share is counted on up to four times as many pixels per side: a change smaller than a pixel of
-    the picture would be lost if the mean were compared with the threshold.
-    """
-    finer = math.ceil(min(4, max(dataset.height / shape[0], dataset.width / shape[1])))
-    fine = shape[0] * finer, shape[1] * finer
-    whole = Window(0, 0, dataset.width, dataset.height)
-    values = read(dataset, path, whole, indexes=1, out_shape=fine, resampling=Resampling.average)
-    cells = values.astype(np.float32).reshape(shape[0], finer, shape[1], finer)
-    known = np.isfinite(cells)
-    count = known.sum(axis=(1, 3))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, cells, np.float32(0)).sum(axis=(1, 3)) / count
-        share = (known & (cells >= np.float32(threshold))).sum(axis=(1, 3)) / count
-    return mean.astype(np.float32), share.astype(np.float32)
-
-
-def _stretch(dates: list[FloatArray], valid: list[BoolArray]) -> tuple[list[Picture], bool]:
-    """Both dates as RGB ``(height, width, 3)``, and whether they had to be stretched apart.
-
-    The limits are percentiles of both dates together, per band. Only where one date would come out
-    as a flat black or white field (8 and 16 bit data side by side) each gets its own.
-    """
-    pooled = [np.concatenate([d[:, v] for d, v in zip(dates, valid, strict=True)], axis=1)]
-    limits = [_limits(pooled[0])] * 2
-    own = [_limits(d[:, v]) for d, v in zip(dates, valid, strict=True)]
-    joint = limits[0][1] - limits[0][0]
-    spans = [high - low for low, high in own]
-    apart = any(bool(((span > 0) & (span < 0.05 * joint)).all()) for span in spans)
-    if apart:
-        limits = own
-    pictures = []
-    for values, (low, high) in zip(dates, limits, strict=True):
-        span = high - low
-        with np.errstate(invalid="ignore", divide="ignore"):
-            unit = np.where(span > 0, (values - low) / span, 0.5)  # a constant image is mid-grey
-        # A gentle gamma: linear reflectance looks too dark on a screen.
-        level = np.clip(unit, 0, 1) ** 0.8
-        rgb = np.repeat(level, 3, axis=0) if len(level) == 1 else level
-        pictures.append(np.moveaxis(np.round(rgb * 255), 0, -1).astype(np.uint8))
-    return pictures, apart
-
-
-def _limits(values: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """2nd and 98th percentile per band as ``(bands, 1, 1)``; the extremes where these coincide."""
-    if values.shape[1] == 0:
-        zero = np.zeros((len(values), 1, 1))
-        return zero, zero
-    low, high = np.percentile(values.astype(np.float64), [2, 98], axis=1)
-    flat = low == high
-    low, high = np.where(flat, values.min(axis=1), low), np.where(flat, values.max(axis=1), high)
-    return low[:, None, None], high[:, None, None]
-
-
-def _colours(prob: FloatArray) -> Picture:
-    """The colour ramp at every probability."""
-    at = np.clip(np.nan_to_num(prob, nan=0.0), 0, 1)
-    stops = np.linspace(0, 1, len(_RAMP))
-    channels = [np.interp(at, stops, [colour[c] for colour in _RAMP]) for c in range(3)]
-    return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
-
-
-def _on_checker(rgb: Picture, valid: BoolArray) -> npt.NDArray[np.int16]:
-    """The picture, with -1 where there is nothing: the checker is drawn after enlarging."""
-    return np.where(valid[..., None], rgb.astype(np.int16), np.int16(-1))
-
-
-def _with_changes(after: Picture, valid: BoolArray, share: FloatArray) -> npt.NDArray[np.int16]:
-    """The after image in grey, with the changes tinted: the tint is as strong as the share."""
-    grey = after.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    base = 0.75 * grey[..., None] + 0.25 * after
-    changed = np.nan_to_num(share, nan=0.0)
-    # The image stays visible under a change, and even a small one is seen.
-    tint = np.where(changed > 0, 0.35 + 0.35 * changed, 0)[..., None]
-    mixed = base * (1 - tint) + np.array(_CHANGE, dtype=np.float32) * tint
-    return _on_checker(np.round(mixed).astype(np.uint8), valid & np.isfinite(share))
-
-
-def _enlarge(panel: npt.NDArray[np.int16], scale: tuple[int, int]) -> Image.Image:
-    """Repeat every pixel and put the checker where there is none."""
-    large = np.repeat(np.repeat(panel, scale[0], axis=0), scale[1], axis=1)
-    rows, cols = np.indices(large.shape[:2])
-    dark = ((rows // 8 + cols // 8) % 2 == 0)[..., None]
-    checker = np.where(dark, np.array(_CHECKER[0]), np.array(_CHECKER[1]))
-    return Image.fromarray(np.where(large < 0, checker, large).astype(np.uint8))
-
-
-def _sheet(
-    panels: Sequence[Image.Image], captions: Sequence[tuple[str, str, str]], threshold: float
-) -> Image.Image:
-    """Panels with captions above them on one white sheet."""
-    font = ImageFont.load_default(_TEXT)
-    line = _TEXT + 8
-    width, height = panels[0].size
-    cell = max(width, _SMALLEST), height + line
-    rows, cols = min(
-        ((1, 4), (2, 2), (4, 1)),
-        # the shape of a screen, more or less
-        key=lambda n: abs(math.log(n[1] * (cell[0] + _GAP) / (n[0] * (cell[1] + _GAP)) / 1.4)),
-    )
-    sheet = Image.new(
-        "RGB",
-        (
-            2 * _MARGIN + cols * cell[0] + (cols - 1) * _GAP,
-            2 * _MARGIN + rows * cell[1] + (rows - 1) * _GAP,
-        ),
-        _PAPER,
-    )
-    draw = ImageDraw.Draw(sheet)
-    for place, (panel, (title, middle, right)) in enumerate(zip(panels, captions, strict=True)):
-        row, col = divmod(place, cols)
-        left, top = _MARGIN + col * (cell[0] + _GAP), _MARGIN + row * (cell[1] + _GAP)
-        draw.text((left, top), title, fill=_INK, font=font)
-        used = draw.textlength(title, font=font) + 10
-        if right == "prob":
-            _colour_bar(draw, left + used, top, left + cell[0], threshold)
-        else:
-            space = cell[0] - used
-            if right:
-                needed = draw.textlength(right, font=font)
-                draw.text((left + cell[0] - needed, top), right, fill=_FAINT, font=font)
-                space -= needed + 10
-            draw.text((left + used, top), _fit(draw, middle, font, space), fill=_FAINT, font=font)
-        draw.rectangle(
-            (left - 1, top + line - 1, left + panel.width, top + line + panel.height), outline=_FRAME
-        )
-        sheet.paste(panel, (left, top + line))
-    return sheet
-
-
-def _colour_bar(draw: ImageDraw.ImageDraw, left: float, top: float, right: float, threshold: float) -> None:
-    """The ramp from 0 to 1, with a mark at the threshold."""
-    font = ImageFont.load_default(_TEXT - 2)
-    right -= draw.textlength("1", font=font) + 4
-    begin = max(left + 14, right - 220)
-    y0, y1 = top + 3, top + 13
-    ramp = _colours(np.linspace(0, 1, max(2, int(right - begin)), dtype=np.float32))
-    for step, colour in enumerate(ramp):
-        draw.line((begin + step, y0, begin + step, y1), fill=tuple(int(c) for c in colour))
-    draw.text((begin - 10, top + 1), "0", fill=_FAINT, font=font)
-    draw.text((right + 4, top + 1), "1", fill=_FAINT, font=font)
-    if 0 <= threshold <= 1:
-        at = begin + threshold * (len(ramp) - 1)
-        draw.line((at, y0 - 3, at, y1 + 3), fill=_PAPER, width=3)
-        draw.line((at, y0 - 3, at, y1 + 3), fill=_INK)
-        draw.polygon([(at - 4, y0 - 5), (at + 4, y0 - 5), (at, y0)], fill=_INK)
-
-
-def _fit(
-    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, space: float
-) -> str:
-    """The text, with its middle left out where it is too long: names differ at their ends."""
-    if draw.textlength(text, font=font) <= space:
-        return text
-    for keep in range(len(text) - 1, 3, -1):
-        short = text[: keep // 2] + "..." + text[len(text) - (keep - keep // 2) :]
-        if draw.textlength(short, font=font) <= space:
-            return short
-    return ""
-
-
-def _name(path: str) -> str:
-    """The file name in letters that Pillow's own font has."""
-    name = path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
-    plain = unicodedata.normalize("NFKD", name)
-    return "".join(c if " " <= c <= "~" else "?" for c in plain if not unicodedata.combining(c))
-
-
-def _percent(share: float | None) -> str:
-    if share is None or math.isnan(share):
-        return ""
-    percent = 100 * share
-    return "none" if percent == 0 else "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -834,7 +485,6 @@ __all__ = [
     "RunRecord",
     "acquisition_date",
     "footprint",
-    "quicklook",
     "source_href",
     "stac_item",
     "versions",

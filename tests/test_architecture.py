@@ -36,7 +36,7 @@ LAYERS: list[set[str]] = [
         "registration",
         "memory",
     },
-    {"styles", "optimize", "mosaic", "vectorize", "report"},
+    {"styles", "optimize", "mosaic", "vectorize", "pictures", "report"},
     {"pipeline", "check"},
     {"batch"},
     # beside the way of the data: agreement with a reference, of which detection must know nothing

@@ -19,20 +19,17 @@ import rasterio.shutil
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from geocd.errors import OutputError, RasterOpenError
+from geocd.errors import OutputError
 from geocd.raster import Grid
 from geocd.report import (
     STAC_EXTENSIONS,
     RunRecord,
     acquisition_date,
     footprint,
-    quicklook,
     source_href,
     stac_item,
     versions,
@@ -136,170 +133,6 @@ def test_acquisition_date(tags, path, expected):
 def test_acquisition_date_never_fails(tags, path):
     date = acquisition_date(tags, path)
     assert date is None or datetime.datetime.fromisoformat(date.replace("Z", "+00:00"))
-
-
-# Quick-look ----------------------------------------------------------------------------------------
-
-
-def pair(tmp_path, shape, *, bands=3, dtype="uint16", **profile):
-    rng = np.random.default_rng(0)
-    before = rng.integers(100, 200, (bands, *shape)).astype(dtype)
-    after = before.copy()
-    prob = np.zeros((1, *shape), np.float32)
-    prob[0, : (shape[0] + 1) // 2, : (shape[1] + 1) // 2] = 0.9
-    return (
-        write(tmp_path / "before.tif", before, **profile),
-        write(tmp_path / "after.tif", after, **profile),
-        tmp_path / "prob.tif",
-        write(tmp_path / "prob.tif", prob, nodata=math.nan),
-    )[:3]
-
-
-@pytest.mark.parametrize(
-    ("shape", "bands"),
-    [
-        *[((1, 1), bands) for bands in (1, 2, 3, 13)],
-        *[(shape, 1) for shape in ((5, 5), (1, 10000), (10000, 1), (40, 60), (2, 1300))],
-        ((900, 700), 3),
-    ],
-)
-def test_quicklook_of_any_shape(tmp_path, shape, bands):
-    before, after, prob = pair(tmp_path, shape, bands=bands)
-    quicklook(before, after, prob, tmp_path / "q.png", indexes=range(1, bands + 1), threshold=0.5)
-    with Image.open(tmp_path / "q.png") as picture:
-        picture.load()
-        assert picture.mode == "RGB"
-        assert min(picture.size) >= 250
-        assert max(picture.size) <= 2 * 640 + 100
-        colours = np.asarray(picture).reshape(-1, 3).astype(int)
-    changed = (colours[:, 0] > 150) & (colours[:, 1] < 140) & (colours[:, 2] > 60)
-    assert changed.any()  # the planted change is seen
-
-
-def test_quicklook_is_decimated_and_reproducible(tmp_path):
-    before, after, prob = pair(tmp_path, (300, 200))
-    sizes = []
-    for name in ("one.png", "two.png"):
-        quicklook(before, after, prob, tmp_path / name, indexes=[1], threshold=0.5, max_size=150)
-        with Image.open(tmp_path / name) as picture:
-            sizes.append(picture.size)
-    assert max(sizes[0]) < 700
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-
-
-def panel(path, place):
-    """A point in the middle of one of the four panels of a square raster."""
-    with Image.open(path) as picture:
-        width, height = picture.size
-        row, col = divmod(place, 2)
-        return picture.getpixel(((1 + 2 * col) * width // 4, (1 + 2 * row) * height // 4 + 10))
-
-
-def test_both_dates_are_stretched_alike(tmp_path):
-    ramp = np.tile(np.arange(64, dtype=np.uint8), (64, 1))[None]
-    before = write(tmp_path / "before.tif", ramp)
-    after = write(tmp_path / "after.tif", ramp + 100)
-    prob = tmp_path / "prob.tif"
-    write(prob, np.zeros((1, 64, 64), np.float32))
-    quicklook(before, after, prob, tmp_path / "q.png", indexes=[1], threshold=0.5)
-    assert panel(tmp_path / "q.png", 0)[0] + 80 < panel(tmp_path / "q.png", 1)[0]
-
-
-def test_a_date_that_would_be_black_is_stretched_by_itself(tmp_path):
-    ramp = np.tile(np.arange(64), (64, 1))[None]
-    before = write(tmp_path / "before.tif", ramp.astype(np.uint8))
-    after = write(tmp_path / "after.tif", (ramp * 500).astype(np.uint16))
-    prob = tmp_path / "prob.tif"
-    write(prob, np.zeros((1, 64, 64), np.float32))
-    quicklook(before, after, prob, tmp_path / "q.png", indexes=[1], threshold=0.5)
-    left, right = panel(tmp_path / "q.png", 0)[0], panel(tmp_path / "q.png", 1)[0]
-    assert abs(left - right) < 12
-    assert 80 < left < 200
-
-
-@pytest.mark.parametrize(
-    ("nodata", "override"),
-    [
-        pytest.param(0, None, id="nodata of the file"),
-        pytest.param(None, 0, id="nodata given"),
-    ],
-)
-def test_nodata_is_a_checker(tmp_path, nodata, override):
-    values = np.full((1, 64, 64), 9, np.uint8)
-    values[0, 20:44, 20:44] = 0
-    before = write(tmp_path / "before.tif", values, nodata=nodata)
-    prob = np.zeros((1, 64, 64), np.float32)
-    prob[values == 0] = np.nan
-    write(tmp_path / "prob.tif", prob, nodata=math.nan)
-    quicklook(
-        before,
-        before,
-        tmp_path / "prob.tif",
-        tmp_path / "q.png",
-        indexes=[1],
-        threshold=0.5,
-        nodata=override,
-    )
-    for place in range(4):
-        assert panel(tmp_path / "q.png", place) in {(206, 206, 206), (228, 228, 228)}
-
-
-def test_nothing_valid_and_not_finite(tmp_path):
-    values = np.full((1, 8, 8), np.inf, np.float32)
-    values[0, 0] = np.nan
-    before = write(tmp_path / "before.tif", values)
-    write(tmp_path / "prob.tif", np.full((1, 8, 8), np.nan, np.float32), nodata=math.nan)
-    quicklook(before, before, tmp_path / "prob.tif", tmp_path / "q.png", indexes=[1], threshold=math.inf)
-    assert panel(tmp_path / "q.png", 3) in {(206, 206, 206), (228, 228, 228)}
-
-
-@pytest.mark.parametrize(
-    ("descriptions", "colours", "expected"),
-    [
-        pytest.param(("B02", "B03", "B04", "B08"), (), (3, 2, 1), id="Sentinel-2"),
-        pytest.param(("B1", "B2", "B3", "B4", "B5", "B6"), (), (4, 3, 2), id="Landsat 8"),
-        pytest.param(("B1", "B2", "B3", "B4", "B5", "B7"), (), (3, 2, 1), id="Landsat 5"),
-        pytest.param(("SR_B2", "SR_B3", "SR_B4"), (), (3, 2, 1), id="Landsat 8 reflectance"),
-        pytest.param(("blue", "Green", "red", "nir"), (), (3, 2, 1), id="names"),
-        pytest.param(("red edge", "green", "blue", "red"), (), (4, 2, 3), id="red edge is not red"),
-        pytest.param(
-            (
-                "B4, central wavelength 665 nm",
-                "B3, central wavelength 560 nm",
-                "B2, central wavelength 490 nm",
-            ),
-            (),
-            (1, 2, 3),
-            id="GDAL's Sentinel-2 reader",
-        ),
-        pytest.param(
-            (), (ColorInterp.blue, ColorInterp.green, ColorInterp.red), (3, 2, 1), id="colour interpretation"
-        ),
-        pytest.param(("x", "y", "z", "w"), (), (1, 2, 3), id="unknown: the first three"),
-        pytest.param(("x", "y"), (), (1,), id="two bands: the first in grey"),
-    ],
-)
-def test_display_bands(tmp_path, descriptions, colours, expected):
-    from geocd.report import _display_bands
-
-    count = len(descriptions) or len(colours)
-    path = write(
-        tmp_path / "a.tif",
-        np.zeros((count, 2, 2), np.uint8),
-        descriptions=descriptions,
-        colours=colours,
-        photometric="MINISBLACK",
-    )
-    with rasterio.open(path) as dataset:
-        assert _display_bands(dataset, dataset, range(1, count + 1)) == expected
-
-
-def test_quicklook_errors(tmp_path):
-    before, after, prob = pair(tmp_path, (5, 5))
-    with pytest.raises(RasterOpenError, match="no such file"):
-        quicklook("gone.tif", after, prob, tmp_path / "q.png", indexes=[1], threshold=0.5)
-    with pytest.raises(OutputError, match="cannot be written"):
-        quicklook(before, after, prob, tmp_path / "no" / "q.png", indexes=[1], threshold=0.5)
 
 
 # Footprint -----------------------------------------------------------------------------------------

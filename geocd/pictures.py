@@ -1,0 +1,463 @@
+"""What a run looks like: the pair and its result, decimated once and drawn.
+
+Memory does not grow with the rasters: pictures are read decimated, from overviews where there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.windows import Window
+
+from geocd.bands import named_colours
+from geocd.raster import open_raster, output_errors, read
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+Picture = npt.NDArray[np.uint8]
+
+#: Colours of the probability from 0 to 1: dark to bright without a jump, also in grey and for the
+#: colour-blind (the shape of matplotlib's "inferno").
+RAMP = (
+    (0, 0, 4),
+    (40, 11, 84),
+    (101, 21, 110),
+    (159, 42, 99),
+    (212, 72, 66),
+    (245, 125, 21),
+    (250, 193, 39),
+    (252, 255, 164),
+)
+_PAPER, _INK, _FAINT, _FRAME = (255, 255, 255), (32, 36, 40), (110, 116, 122), (196, 200, 204)
+_CHECKER = (206, 206, 206), (228, 228, 228)
+_CHANGE = (255, 32, 96)  # neither vegetation, soil, water nor roofs look like this
+_MARGIN, _GAP, _TEXT = 16, 20, 13
+_SMALLEST = 240  # a panel is enlarged to this, or a 5 x 5 raster would be a speck
+_THINNEST = 24
+#: Longest side, in pixels, of what the probability is read at to count changes smaller than a thumbnail's
+#: pixel; and pixels of both dates that the stretch is taken from.
+_FINEST, _STRETCHED = 2560, 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Thumbnails:
+    """A pair and its result at the size of a picture, all of one shape.
+
+    Both dates are stretched with the same limits, so that what looks different is different.
+
+    Attributes
+    ----------
+    grid_shape : tuple of int
+        Height and width of the rasters.
+    before, after : ndarray, (height, width, 3), uint8
+        Red, green, blue.
+    valid_before, valid_after : ndarray, (height, width), bool
+    prob : ndarray, (height, width), float32
+        Mean probability in [0, 1], NaN where not valid.
+    share : ndarray, (height, width), float32
+        Share of changed pixels in [0, 1], NaN where not valid.
+    apart : bool
+        Whether each date had to be stretched by itself.
+    """
+
+    grid_shape: tuple[int, int]
+    before: Picture
+    after: Picture
+    valid_before: BoolArray
+    valid_after: BoolArray
+    prob: FloatArray
+    share: FloatArray
+    apart: bool
+
+    @property
+    def scale(self) -> tuple[int, int]:
+        """How often a pixel is repeated in a panel, by rows and columns."""
+        shape = self.prob.shape
+        repeat = max(1, _SMALLEST // max(shape))
+        # A line of pixels is drawn thicker than it is, or nobody would see it.
+        rows, cols = (max(repeat, math.ceil(_THINNEST / side)) for side in shape)
+        return rows, cols
+
+    def panel(self, picture: Picture, valid: BoolArray) -> Image.Image:
+        """Return a picture of this shape, large enough to be seen, with a checker where it is not valid."""
+        scale = self.scale
+        large, there = (np.repeat(np.repeat(a, scale[0], 0), scale[1], 1) for a in (picture, valid))
+        rows, cols = np.indices(there.shape)
+        dark = ((rows // 8 + cols // 8) % 2 == 0)[..., None]
+        checker = np.where(dark, *np.array(_CHECKER, np.uint8))
+        return Image.fromarray(np.where(there[..., None], large, checker))
+
+    def reduced(self, max_size: int) -> Thumbnails:
+        """Return them with a longest side of at most ``max_size``: means of what is valid."""
+        shape = _decimated(self.grid_shape, max_size)
+        if shape[0] >= self.prob.shape[0] and shape[1] >= self.prob.shape[1]:
+            return self
+
+        def shrink(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.asarray(Image.fromarray(values).resize(shape[::-1], Image.Resampling.BOX))
+
+        known = np.isfinite(self.prob)
+        weight = shrink(known.astype(np.float32))
+
+        def mean(values: FloatArray) -> FloatArray:
+            total = shrink(np.where(known, values, np.float32(0)))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)
+
+        dates = []
+        for picture, valid in ((self.before, self.valid_before), (self.after, self.valid_after)):
+            # Pillow weighs colours by alpha, so what is not valid does not darken its neighbours.
+            alpha = np.where(valid, np.uint8(255), np.uint8(0))[..., None]
+            small = shrink(np.concatenate([picture, alpha], axis=2))
+            dates.append((small[..., :3], small[..., 3] > 0))
+        (before, valid_before), (after, valid_after) = dates
+        return dataclasses.replace(
+            self,
+            before=before,
+            after=after,
+            valid_before=valid_before,
+            valid_after=valid_after,
+            prob=mean(self.prob),
+            share=mean(self.share),
+        )
+
+
+def read_thumbnails(
+    before: str,
+    after: str,
+    prob: Path,
+    *,
+    indexes: Sequence[int],
+    threshold: float,
+    max_size: int,
+    nodata: float | None = None,
+) -> Thumbnails:
+    """Read a pair and its probability at the size of a picture.
+
+    Parameters
+    ----------
+    before, after : str
+        Paths or URLs of the pair.
+    prob : pathlib.Path
+        The probability raster of the pair.
+    indexes : sequence of int
+        The compared bands, from 1. Red, green and blue among them are shown where names or colour
+        interpretation tell, else the first three, else the first in grey.
+    threshold : float
+        Changed where ``prob >= threshold``.
+    max_size : int
+        Longest side in pixels; larger rasters are decimated while reading.
+    nodata : float, optional
+        Overrides the nodata value of both dates.
+
+    Raises
+    ------
+    RasterOpenError, RasterReadError
+    """
+    with open_raster(before) as one, open_raster(after) as two, open_raster(os.fspath(prob)) as three:
+        shape = _decimated(three.shape, max_size)
+        bands = _display_bands(one, two, indexes)
+        pair = [
+            _thumbnail(dataset, path, bands, shape, nodata) for dataset, path in ((one, before), (two, after))
+        ]
+        value, share = _prob_thumbnail(three, os.fspath(prob), shape, threshold)
+        grid_shape = three.shape
+    (first, second), apart = _stretch([values for values, _ in pair], [valid for _, valid in pair])
+    return Thumbnails(grid_shape, first, second, pair[0][1], pair[1][1], value, share, apart)
+
+
+def quicklook(
+    thumbnails: Thumbnails,
+    destination: Path,
+    *,
+    names: tuple[str, str],
+    threshold: float,
+    dates: tuple[str | None, str | None] = (None, None),
+    changed_share: float | None = None,
+) -> None:
+    """Write one PNG of a result: before, after, probability, and the changes over the after image.
+
+    The panels stand in one row, one column or two by two, whichever fits the shape of the raster. What is
+    not valid is a grey checker pattern.
+
+    Parameters
+    ----------
+    thumbnails : Thumbnails
+    destination : pathlib.Path
+        The PNG.
+    names : tuple of str
+        Paths or URLs of the pair.
+    threshold : float
+        Changed where ``prob >= threshold``.
+    dates : tuple of str or None
+        Acquisition of the two, RFC 3339; the day is written beside the file name.
+    changed_share : float, optional
+        Share of the valid pixels that changed, to be written down: a decimated picture cannot count.
+
+    Raises
+    ------
+    OutputError
+    """
+    panels = [
+        thumbnails.panel(thumbnails.before, thumbnails.valid_before),
+        thumbnails.panel(thumbnails.after, thumbnails.valid_after),
+        thumbnails.panel(colours(thumbnails.prob), np.isfinite(thumbnails.prob)),
+        thumbnails.panel(
+            _with_changes(thumbnails.after, thumbnails.share),
+            thumbnails.valid_after & np.isfinite(thumbnails.share),
+        ),
+    ]
+    titles = [
+        f"{date[:10]}  {_name(path)}" if date else _name(path)
+        for date, path in zip(dates, names, strict=True)
+    ]
+    note = "stretched by itself" if thumbnails.apart else ""
+    captions = (
+        ("before", titles[0], note),
+        ("after", titles[1], note),
+        ("change probability", "", "prob"),
+        ("changes over after", f"prob >= {threshold:.3g}", percent(changed_share)),
+    )
+    picture = _sheet(panels, captions, threshold)
+    with output_errors(destination):
+        picture.save(destination, format="PNG", optimize=True)
+
+
+def _decimated(grid_shape: tuple[int, int], max_size: int) -> tuple[int, int]:
+    """Height and width of a raster at the size of a picture."""
+    height, width = grid_shape
+    factor = max(height, width) / max_size
+    if factor <= 1:
+        return grid_shape
+    return max(1, round(height / factor)), max(1, round(width / factor))
+
+
+def _display_bands(one: DatasetReader, two: DatasetReader, indexes: Sequence[int]) -> tuple[int, ...]:
+    """Three bands to show as red, green and blue, or one to show in grey."""
+    for dataset in (one, two):
+        interpretation = {dataset.colorinterp[i - 1]: i for i in indexes}
+        rgb = [interpretation.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+        if None not in rgb:
+            return tuple(i for i in rgb if i is not None)
+        places = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
+        if places is not None:
+            return tuple(indexes[place] for place in places[:3])
+    return tuple(indexes[:3]) if len(indexes) >= 3 else tuple(indexes[:1])
+
+
+def _thumbnail(
+    dataset: DatasetReader,
+    path: str,
+    bands: tuple[int, ...],
+    shape: tuple[int, int],
+    nodata: float | None,
+) -> tuple[FloatArray, BoolArray]:
+    """Decimated values ``(bands, height, width)`` and where they are valid."""
+    whole = Window(0, 0, dataset.width, dataset.height)
+    # An average knows the file's own nodata value; a value the file does not know of would be mixed in.
+    how = Resampling.average if nodata is None else Resampling.nearest
+    values = read(
+        dataset,
+        path,
+        whole,
+        indexes=list(bands),
+        out_shape=(len(bands), *shape),
+        resampling=how,
+        masked=nodata is None,
+    )
+    valid = ~np.ma.getmaskarray(values).any(axis=0)
+    values = np.ma.getdata(values)
+    if nodata is not None:
+        valid &= (values != nodata).all(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = values.astype(np.float32)
+    # As in the run: what is infinite, or a fill value near it, is not an observation.
+    valid &= (np.abs(values) < 1e15).all(axis=0)
+    values[:, ~valid] = 0
+    return values, valid
+
+
+def _prob_thumbnail(
+    dataset: DatasetReader, path: str, shape: tuple[int, int], threshold: float
+) -> tuple[FloatArray, FloatArray]:
+    """Mean probability (NaN where not valid) and share of changed pixels, both of ``shape``.
+
+    The share is counted on up to four times as many pixels per side: a change smaller than a pixel of
+    the picture would be lost if the mean were compared with the threshold.
+    """
+    most = max(1, min(4, _FINEST // max(shape)))
+    finer = math.ceil(min(most, max(dataset.height / shape[0], dataset.width / shape[1])))
+    fine = shape[0] * finer, shape[1] * finer
+    whole = Window(0, 0, dataset.width, dataset.height)
+    values = read(dataset, path, whole, indexes=1, out_shape=fine, resampling=Resampling.average)
+    cells = values.astype(np.float32).reshape(shape[0], finer, shape[1], finer)
+    known = np.isfinite(cells)
+    count = known.sum(axis=(1, 3))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, cells, np.float32(0)).sum(axis=(1, 3)) / count
+        share = (known & (cells >= np.float32(threshold))).sum(axis=(1, 3)) / count
+    return mean.astype(np.float32), share.astype(np.float32)
+
+
+def _stretch(dates: list[FloatArray], valid: list[BoolArray]) -> tuple[list[Picture], bool]:
+    """Both dates as RGB ``(height, width, 3)``, and whether they had to be stretched apart.
+
+    The limits are percentiles of both dates together, per band. Only where one date would come out
+    as a flat black or white field (8 and 16 bit data side by side) each gets its own.
+    """
+    known = [d[:, v] for d, v in zip(dates, valid, strict=True)]
+    step = math.ceil(sum(values.shape[1] for values in known) / _STRETCHED) or 1
+    known = [values[:, ::step] for values in known]
+    limits = [_limits(np.concatenate(known, axis=1))] * 2
+    own = [_limits(values) for values in known]
+    joint = limits[0][1] - limits[0][0]
+    spans = [high - low for low, high in own]
+    apart = any(bool(((span > 0) & (span < 0.05 * joint)).all()) for span in spans)
+    if apart:
+        limits = own
+    pictures = []
+    for values, (low, high) in zip(dates, limits, strict=True):
+        span = high - low
+        with np.errstate(invalid="ignore", divide="ignore"):
+            unit = np.where(span > 0, (values - low) / span, 0.5)  # a constant image is mid-grey
+        # A gentle gamma: linear reflectance looks too dark on a screen.
+        level = np.clip(unit, 0, 1) ** 0.8
+        rgb = np.repeat(level, 3, axis=0) if len(level) == 1 else level
+        pictures.append(np.moveaxis(np.round(rgb * 255), 0, -1).astype(np.uint8))
+    return pictures, apart
+
+
+def _limits(values: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """2nd and 98th percentile per band as ``(bands, 1, 1)``; the extremes where these coincide."""
+    if values.shape[1] == 0:
+        zero = np.zeros((len(values), 1, 1))
+        return zero, zero
+    low, high = np.percentile(values.astype(np.float64), [2, 98], axis=1)
+    flat = low == high
+    low, high = np.where(flat, values.min(axis=1), low), np.where(flat, values.max(axis=1), high)
+    return low[:, None, None], high[:, None, None]
+
+
+def colours(prob: FloatArray) -> Picture:
+    """Return the colour of every probability, ``(..., 3)`` uint8."""
+    at = np.clip(np.nan_to_num(prob, nan=0.0), 0, 1)
+    stops = np.linspace(0, 1, len(RAMP))
+    channels = [np.interp(at, stops, [colour[c] for colour in RAMP]) for c in range(3)]
+    return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+def _with_changes(after: Picture, share: FloatArray) -> Picture:
+    """The after image in grey, with the changes tinted: the tint is as strong as the share."""
+    grey = after.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    base = 0.75 * grey[..., None] + 0.25 * after
+    changed = np.nan_to_num(share, nan=0.0)
+    # The image stays visible under a change, and even a small one is seen.
+    tint = np.where(changed > 0, 0.35 + 0.35 * changed, 0)[..., None]
+    mixed = base * (1 - tint) + np.array(_CHANGE, dtype=np.float32) * tint
+    tinted: Picture = np.round(mixed).astype(np.uint8)
+    return tinted
+
+
+def _sheet(
+    panels: Sequence[Image.Image], captions: Sequence[tuple[str, str, str]], threshold: float
+) -> Image.Image:
+    """Panels with captions above them on one white sheet."""
+    font = ImageFont.load_default(_TEXT)
+    line = _TEXT + 8
+    width, height = panels[0].size
+    cell = max(width, _SMALLEST), height + line
+    rows, cols = min(
+        ((1, 4), (2, 2), (4, 1)),
+        # the shape of a screen, more or less
+        key=lambda n: abs(math.log(n[1] * (cell[0] + _GAP) / (n[0] * (cell[1] + _GAP)) / 1.4)),
+    )
+    sheet = Image.new(
+        "RGB",
+        (
+            2 * _MARGIN + cols * cell[0] + (cols - 1) * _GAP,
+            2 * _MARGIN + rows * cell[1] + (rows - 1) * _GAP,
+        ),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(sheet)
+    for place, (panel, (title, middle, right)) in enumerate(zip(panels, captions, strict=True)):
+        row, col = divmod(place, cols)
+        left, top = _MARGIN + col * (cell[0] + _GAP), _MARGIN + row * (cell[1] + _GAP)
+        draw.text((left, top), title, fill=_INK, font=font)
+        used = draw.textlength(title, font=font) + 10
+        if right == "prob":
+            _colour_bar(draw, left + used, top, left + cell[0], threshold)
+        else:
+            space = cell[0] - used
+            if right:
+                needed = draw.textlength(right, font=font)
+                draw.text((left + cell[0] - needed, top), right, fill=_FAINT, font=font)
+                space -= needed + 10
+            draw.text((left + used, top), _fit(draw, middle, font, space), fill=_FAINT, font=font)
+        draw.rectangle(
+            (left - 1, top + line - 1, left + panel.width, top + line + panel.height), outline=_FRAME
+        )
+        sheet.paste(panel, (left, top + line))
+    return sheet
+
+
+def _colour_bar(draw: ImageDraw.ImageDraw, left: float, top: float, right: float, threshold: float) -> None:
+    """The ramp from 0 to 1, with a mark at the threshold."""
+    font = ImageFont.load_default(_TEXT - 2)
+    right -= draw.textlength("1", font=font) + 4
+    begin = max(left + 14, right - 220)
+    y0, y1 = top + 3, top + 13
+    ramp = colours(np.linspace(0, 1, max(2, int(right - begin)), dtype=np.float32))
+    for step, colour in enumerate(ramp):
+        draw.line((begin + step, y0, begin + step, y1), fill=tuple(int(c) for c in colour))
+    draw.text((begin - 10, top + 1), "0", fill=_FAINT, font=font)
+    draw.text((right + 4, top + 1), "1", fill=_FAINT, font=font)
+    if 0 <= threshold <= 1:
+        at = begin + threshold * (len(ramp) - 1)
+        draw.line((at, y0 - 3, at, y1 + 3), fill=_PAPER, width=3)
+        draw.line((at, y0 - 3, at, y1 + 3), fill=_INK)
+        draw.polygon([(at - 4, y0 - 5), (at + 4, y0 - 5), (at, y0)], fill=_INK)
+
+
+def _fit(
+    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, space: float
+) -> str:
+    """The text, with its middle left out where it is too long: names differ at their ends."""
+    if draw.textlength(text, font=font) <= space:
+        return text
+    for keep in range(len(text) - 1, 3, -1):
+        short = text[: keep // 2] + "..." + text[len(text) - (keep - keep // 2) :]
+        if draw.textlength(short, font=font) <= space:
+            return short
+    return ""
+
+
+def _name(path: str) -> str:
+    """The file name in letters that Pillow's own font has."""
+    name = path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    plain = unicodedata.normalize("NFKD", name)
+    return "".join(c if " " <= c <= "~" else "?" for c in plain if not unicodedata.combining(c))
+
+
+def percent(share: float | None) -> str:
+    """Return a share in words, ``""`` where it is not known."""
+    if share is None or math.isnan(share):
+        return ""
+    percent = 100 * share
+    return "none" if percent == 0 else "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
+
+
+__all__ = ["RAMP", "Thumbnails", "colours", "percent", "quicklook", "read_thumbnails"]
