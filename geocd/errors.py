@@ -77,6 +77,10 @@ class PairsError(GeocdError, ValueError):
     """A list of pairs for a batch cannot be read, or an id in it cannot be used."""
 
 
+class SearchError(GeocdError, OSError):
+    """A STAC API cannot be reached, fails, or cannot search."""
+
+
 class ClusterError(GeocdError, ConnectionError):
     """A dask scheduler cannot be reached, or has gone."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,42 @@ def labelled() -> Path:
         if any(folder.glob("*/before.tif")):
             return folder
     pytest.skip(f"no real pairs in {root}: set GEOCD_TEST_DATA to a folder of <pair>/before.tif, after.tif")
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def write_pairs(write_raster: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Write small pairs and their list; a square changes in each."""
+
+    def write(count: int = 3, side: int = 64) -> Path:
+        rows = []
+        for number in range(count):
+            random = np.random.default_rng(number)
+            before = random.normal(1000, 100, (3, side, side))
+            after = before + random.normal(0, 10, before.shape)
+            after[:, 10:30, 20 : 30 + number] += 1500
+            for name, values in (("before", before), ("after", after)):
+                write_raster(f"p{number}_{name}", values.astype(np.float32))
+            rows.append(
+                {"id": f"p{number}", "before": f"p{number}_before.tif", "after": f"p{number}_after.tif"}
+            )
+        return write_csv(tmp_path / "pairs.csv", rows)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """Give the address of a dask scheduler with two workers."""
+    from geocd.batch.run import Cluster
+
+    with Cluster(workers=2).connect() as client:
+        yield client.scheduler_info()["address"]

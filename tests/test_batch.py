@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ import pytest
 import rasterio
 from affine import Affine
 from click.testing import CliRunner, Result
+from conftest import write_csv
 from distributed import Client, WorkerPlugin
 from pystac.validation import JsonSchemaSTACValidator, RegisteredValidator
 from shapely import Point
@@ -38,10 +39,11 @@ from geocd.batch.pairs import Item, read_items
 from geocd.batch.run import Cluster
 from geocd.batch.run import run as run_batch
 from geocd.batch.stac import Rule, is_stac, stac_pairs
+from geocd.batch.stack import Stack
 from geocd.batch.work import Task, configuration, fingerprint, why_not_finished, work
 from geocd.cli import main
 from geocd.config import Settings
-from geocd.errors import ClusterError, ConfigError, OutputError, PairsError
+from geocd.errors import ClusterError, ConfigError, GridError, OutputError, PairsError
 
 CVA = Settings.from_flat({"method": "cva"})
 SUFFIXES = ("_prob.tif", "_prob.qml", "_changes.gpkg", "_changes.qml", "_quicklook.png")
@@ -49,36 +51,6 @@ SUFFIXES = ("_prob.tif", "_prob.qml", "_changes.gpkg", "_changes.qml", "_quicklo
 
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-@pytest.fixture
-def write_pairs(write_raster: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
-    """Write small pairs and their list; a square changes in each."""
-
-    def write(count: int = 3, side: int = 64) -> Path:
-        rows = []
-        for number in range(count):
-            random = np.random.default_rng(number)
-            before = random.normal(1000, 100, (3, side, side))
-            after = before + random.normal(0, 10, before.shape)
-            after[:, 10:30, 20 : 30 + number] += 1500
-            for name, values in (("before", before), ("after", after)):
-                write_raster(f"p{number}_{name}", values.astype(np.float32))
-            rows.append(
-                {"id": f"p{number}", "before": f"p{number}_before.tif", "after": f"p{number}_after.tif"}
-            )
-        return write_csv(tmp_path / "pairs.csv", rows)
-
-    return write
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -97,13 +69,6 @@ def states(folder: Path) -> dict[str, str]:
 def lines(folder: Path, state: str) -> list[dict[str, Any]]:
     text = (folder / manifests.NAME).read_text(encoding="utf-8")
     return [line for line in map(json.loads, text.splitlines()) if line.get("state") == state]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Give the address of a scheduler with two workers."""
-    with Cluster(workers=2).connect() as client:
-        yield client.scheduler_info()["address"]
 
 
 # --- the list ---------------------------------------------------------------------------------------
@@ -298,6 +263,23 @@ def test_assets_are_stacked_as_bands(stac: Callable[..., Path], tmp_path: Path, 
     again = invoke(*command, "--assets", "red,nir")
     assert "1 pairs done (0 in this run)" in again.stderr
     assert invoke("batch", tmp_path / "x.csv", out, "--max-cloud", "3").exit_code == 2
+
+
+def test_assets_that_are_not_on_one_grid_are_refused(
+    write_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    red = write_raster("red", np.ones((64, 64), np.float32))
+    zone = write_raster("zone", np.ones((64, 64), np.float32), crs="EPSG:32634")
+    # half a pixel larger, as the panchromatic band of Landsat
+    pan = write_raster(
+        "pan", np.ones((127, 127), np.float32), transform=Affine(5, 0, 500_000, 0, -5, 4_200_000)
+    )
+    for other in (zone, pan):
+        sources = (("red", str(red)), (other.stem, str(other)))
+        stack = Stack(str(tmp_path / "sources" / "scene.vrt"), sources, "2023-06-03T10:00:00Z")
+        with pytest.raises(GridError, match=r"scene: the assets .* do not cover the same area.*--assets"):
+            stack.write()
+    assert not (tmp_path / "sources").exists()
 
 
 # --- the manifest -----------------------------------------------------------------------------------

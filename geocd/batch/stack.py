@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from geocd.errors import BandError
+from geocd.errors import BandError, GridError
 from geocd.raster import Grid, check_same_grid, grid_of, open_raster, output_errors
 
 #: Data types, and kinds of URL, as GDAL calls them.
@@ -58,10 +58,10 @@ class Stack:
             The rasters do not cover the same area in one CRS.
         """
         bands: list[_Band] = []
-        grids: list[tuple[str, Grid]] = []
+        grids: list[tuple[str, Grid]] = []  # by the names of the rasters
         for name, path in self.sources:
             with open_raster(path) as dataset:
-                grids.append((path, grid_of(dataset, path)))
+                grids.append((name, grid_of(dataset, path)))
                 for index in dataset.indexes:
                     kind = _TYPES.get(dataset.dtypes[index - 1])
                     if kind is None:
@@ -71,12 +71,21 @@ class Stack:
                     title = name if dataset.count == 1 else f"{name}_{index}"
                     title = dataset.descriptions[index - 1] or title
                     bands.append((title, path, index, kind, dataset.nodatavals[index - 1], dataset.shape))
-        where, finest = max(grids, key=lambda grid: grid[1].height * grid[1].width)
-        for path, grid in grids:
+        first, finest = max(grids, key=lambda grid: grid[1].height * grid[1].width)
+        for name, grid in grids:
             t, rows, cols = grid.transform, grid.height / finest.height, grid.width / finest.width
             scaled = type(t)(t.a * cols, t.b * rows, t.c, t.d * cols, t.e * rows, t.f)
             same = dataclasses.replace(grid, transform=scaled, height=finest.height, width=finest.width)
-            check_same_grid(finest, same, (where, path))
+            try:
+                check_same_grid(finest, same)
+            except GridError as error:
+                raise GridError(
+                    f"{Path(self.path).stem}: the assets {first} and {name} do not cover the same area in "
+                    f"one CRS: {finest.describe()} and {grid.describe()}. Leave one of them out of "
+                    "--assets, or warp them onto one grid and list the pairs in a CSV.",
+                    first=finest,
+                    second=grid,
+                ) from error
         vrt = Path(self.path)
         unfinished = vrt.with_name(f".{vrt.name}.{os.getpid()}")
         with output_errors(vrt):

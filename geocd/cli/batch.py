@@ -52,6 +52,17 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     metavar="NAME=AMOUNT",
     help="What a pair needs of its worker, as workers were told to have: GPU=1.",
 )
+@click.option("--collection", metavar="ID", help="STAC API: the collection to search.")
+@click.option(
+    "--bbox", nargs=4, type=float, metavar="W S E N", help="STAC API: items that touch this box (degrees)."
+)
+@click.option("--intersects", metavar="FILE", help="STAC API: items that touch this GeoJSON.")
+@click.option(
+    "--datetime",
+    "interval",
+    metavar="FROM/TO",
+    help="STAC API: items of this time, 2023-01-01/2024-12-31. Default: 30 days around each of --dates.",
+)
 @click.option("--assets", metavar="KEYS", help="STAC: assets whose bands are compared: B02,B03,B04.")
 @click.option(
     "--dates",
@@ -77,6 +88,10 @@ def batch(
     scheduler: str | None,
     scheduler_file: str | None,
     resources: tuple[tuple[str, float], ...],
+    collection: str | None,
+    bbox: tuple[float, float, float, float] | None,
+    intersects: str | None,
+    interval: str | None,
     assets: str | None,
     dates: tuple[datetime.datetime, datetime.datetime] | None,
     max_cloud: float | None,
@@ -90,9 +105,10 @@ def batch(
     """Find the changes of many PAIRS on a dask cluster; the same command goes on after any interruption.
 
     PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, if wanted, valid; or a STAC
-    ItemCollection or catalogue, whose items of one tile are paired by --dates or each with the next. Every
-    pair is written into OUTDIR/<id>/ as by geocd detect, beside a catalogue (STAC) of all of them and a
-    manifest of what has happened. Without a scheduler, one worker per processor is started here.
+    ItemCollection or catalogue, or the address of a STAC API to search, whose items of one tile are paired by
+    --dates or each with the next. Every pair is written into OUTDIR/<id>/ as by geocd detect, beside a
+    catalogue (STAC) of all of them and a manifest of what has happened. Without a scheduler, one worker per
+    processor is started here.
 
     Exit codes: 0 all done, 1 the run could not go on, 2 the options are at fault, 3 some pairs failed.
     """
@@ -115,7 +131,9 @@ def batch(
     from geocd.config import Settings
 
     folder = Path(outdir)
-    items = _items(pairs, folder, assets, dates, max_cloud)
+    days = None if dates is None else (dates[0].date(), dates[1].date())
+    area = {"collection": collection, "bbox": bbox, "intersects": intersects, "interval": interval}
+    items = _items(pairs, folder, assets, days, max_cloud, area)
     progress = None if ctx.obj["quiet"] else _Line(live=ctx.obj["progress"])
     summary = batches.run(
         items,
@@ -148,22 +166,56 @@ def _items(
     pairs: str,
     folder: Path,
     assets: str | None,
-    dates: tuple[datetime.datetime, datetime.datetime] | None,
+    dates: tuple[datetime.date, datetime.date] | None,
     max_cloud: float | None,
+    area: dict[str, Any],
 ) -> list[Item]:
     from geocd.batch.pairs import read_items
     from geocd.batch.stac import Rule, is_stac, stac_pairs
 
-    if is_stac(pairs):
-        rule = Rule(
-            assets=[key.strip() for key in assets.split(",")] if assets else (),
-            dates=None if dates is None else (dates[0].date(), dates[1].date()),
-            max_cloud=max_cloud,
+    rule = Rule(
+        assets=[key.strip() for key in assets.split(",")] if assets else (), dates=dates, max_cloud=max_cloud
+    )
+    if pairs.startswith(("http://", "https://")):
+        return stac_pairs(_search(pairs, folder, dates, **area), folder, rule)
+    if any(value is not None for value in area.values()):
+        raise click.UsageError(
+            "--collection, --bbox, --intersects and --datetime are for a STAC API (https://...); "
+            f"{pairs} is none."
         )
+    if is_stac(pairs):
         return stac_pairs(pairs, folder, rule)
-    if assets or dates or max_cloud is not None:
+    if rule != Rule():
         raise click.UsageError(f"--assets, --dates and --max-cloud are for STAC items; {pairs} holds none.")
     return read_items(pairs)
+
+
+def _search(
+    url: str,
+    folder: Path,
+    dates: tuple[datetime.date, datetime.date] | None,
+    *,
+    collection: str | None,
+    bbox: tuple[float, float, float, float] | None,
+    intersects: str | None,
+    interval: str | None,
+) -> Path:
+    from geocd.batch.search import Search, find, read_geometry
+
+    if collection is None or (bbox is None) == (intersects is None) or (dates is None and interval is None):
+        raise click.UsageError(
+            f"{url} is searched as a STAC API. That needs --collection, an area (--bbox or --intersects) "
+            "and a time (--dates or --datetime)."
+        )
+    search = Search(
+        url=url,
+        collection=collection,
+        bbox=bbox,
+        intersects=None if intersects is None else read_geometry(intersects),
+        interval=interval,
+        dates=dates,
+    )
+    return find(search, folder)
 
 
 def _print_status(folder: Path) -> None:

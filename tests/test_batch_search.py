@@ -1,0 +1,229 @@
+"""A search of a STAC API, served on this machine from JSON."""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import json
+import urllib.parse
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from geocd.batch import search as searches
+from geocd.batch.search import Search, find, read_geometry
+from geocd.cli import main
+from geocd.errors import PairsError, SearchError
+
+BOX = (12.0, 52.0, 13.0, 53.0)
+DAYS = (datetime.date(2023, 6, 10), datetime.date(2024, 6, 10))
+CONFORMS = [
+    "https://api.stacspec.org/v1.0.0/core",
+    "https://api.stacspec.org/v1.0.0/collections",
+    "https://api.stacspec.org/v1.0.0/item-search",
+]
+
+
+class Api(http.server.ThreadingHTTPServer):
+    """A STAC API: a landing page, one collection, and a search that gives two items a page."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/stac"
+        self.items: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        self.refusals: list[int] = []  # status codes of the next answers
+        self.conforms = CONFORMS
+
+    def answer(self, path: str, query: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the JSON of an address, None where there is none."""
+        collection = {
+            "type": "Collection", "id": "s2-l2a", "stac_version": "1.0.0", "description": "x", "license": "x",
+            "links": [],
+            "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+        }  # fmt: skip
+        if path == "/stac":
+            links = [{"rel": "self", "href": self.url}, {"rel": "data", "href": f"{self.url}/collections"}]
+            if self.conforms:
+                links += [{"rel": "search", "href": f"{self.url}/search", "method": verb,
+                           "type": "application/geo+json"} for verb in ("GET", "POST")]  # fmt: skip
+            return {
+                "type": "Catalog", "id": "api", "stac_version": "1.0.0", "description": "x",
+                "conformsTo": self.conforms, "links": links,
+            }  # fmt: skip
+        if path == "/stac/collections":
+            return {"collections": [collection], "links": []}
+        if path == "/stac/collections/s2-l2a":
+            return collection
+        if path != "/stac/search":
+            return None
+        assert query["collections"] in ("s2-l2a", ["s2-l2a"])
+        assert query.get("bbox") in (list(BOX), None) or query["intersects"]["type"] == "Polygon"
+        begin, end = (text[:10] for text in query["datetime"].split("/"))
+        hits = [one for one in self.items if begin <= one["properties"]["datetime"][:10] <= end]
+        first = int(query.get("from", 0))
+        page: dict[str, Any] = {"type": "FeatureCollection", "features": hits[first : first + 2], "links": []}
+        if first + 2 < len(hits):
+            body = query | {"from": first + 2}
+            page["links"] = [{"rel": "next", "href": f"{self.url}/search", "method": "POST", "body": body}]
+        return page
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Sends what the API answers."""
+
+    server: Api
+
+    def do_GET(self) -> None:
+        self.send(dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query)))
+
+    def do_POST(self) -> None:
+        self.send(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def send(self, query: dict[str, Any]) -> None:
+        path = urllib.parse.urlsplit(self.path).path
+        self.server.asked.append(path.rpartition("/")[2])
+        content = self.server.answer(path, query)
+        status = 404 if content is None else 200
+        if self.server.refusals:
+            status, content = self.server.refusals.pop(0), {"code": "out of order"}
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def api(tmp_path: Path, write_raster: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """Serve five items of one tile: three around the first day, one around the second, one far from both."""
+    monkeypatch.setattr(searches, "BACKOFF", 0.01)
+    with Api() as server, ThreadPoolExecutor(1) as pool:
+        days = ("2023-06-01", "2023-06-09", "2023-06-20", "2024-06-02", "2024-01-01")
+        for number, day in enumerate(days):
+            name = f"S2_{day}"
+            values = np.random.default_rng(number).normal(1000, 100, (2, 64, 64)).astype(np.float32)
+            values[:, 10:30, 10:30] += 1500 * (number == 3)
+            path = write_raster(name, values)
+            server.items.append(
+                {
+                    "type": "Feature", "stac_version": "1.0.0", "id": name, "collection": "s2-l2a",
+                    "geometry": None, "links": [{"rel": "self", "href": f"{server.url}/items/{name}"}],
+                    "properties": {"datetime": f"{day}T10:00:00Z", "grid:code": "MGRS-33UUP",
+                                   "eo:cloud_cover": 90.0 if number == 1 else 1.0},
+                    "assets": {"visual": {"href": path.as_uri()}, "thumbnail": {"href": f"../{name}.png"}},
+                }
+            )  # fmt: skip
+        pool.submit(server.serve_forever, 0.05)
+        try:
+            yield server
+        finally:
+            server.shutdown()
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def test_the_command_searches_once_and_does_what_was_found(api: Api, cluster: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [
+        "batch", api.url, out, "--collection", "s2-l2a", "--bbox", *BOX, "--dates", *DAYS, "--max-cloud", 20,
+        "--assets", "visual", "--method", "cva", "--scheduler", cluster,
+    ]  # fmt: skip
+    result = invoke(*command)
+    assert result.exit_code == 0, result.output
+    # the 9th is nearer, but cloudy
+    name = "MGRS-33UUP_20230601_20240602"
+    item = json.loads((out / name / f"{name}.json").read_text())
+    assert item["properties"]["start_datetime"] == "2023-06-01T10:00:00Z"
+    (found,) = (out / "sources").glob("items-*.json")
+    content = json.loads(found.read_text())
+    assert content["geocd:search"] == {
+        "url": api.url, "collection": "s2-l2a", "bbox": list(BOX),
+        "datetime": ["2023-05-11/2023-07-10", "2024-05-11/2024-07-10"],
+    }  # fmt: skip
+    assert [one["id"] for one in content["features"]] == [one["id"] for one in api.items[:4]]
+    assert content["features"][0]["assets"]["thumbnail"]["href"] == f"{api.url}/S2_2023-06-01.png"
+
+    api.items[3]["properties"]["datetime"] = "2024-06-30T10:00:00Z"  # it would answer otherwise now
+    asked = len(api.asked)
+    again = invoke(*command)
+    assert "1 pairs done (0 in this run)" in again.stderr
+    assert len(api.asked) == asked, "what was found is kept"
+
+
+def test_an_interval_and_a_geometry(api: Api, tmp_path: Path) -> None:
+    ring = [[12, 52], [13, 52], [13, 53], [12, 52]]
+    shape = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    (tmp_path / "area.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [shape]}))
+    area = read_geometry(str(tmp_path / "area.geojson"))
+    search = Search(url=api.url, collection="s2-l2a", intersects=area, interval="2023-06-05/2024-05-31")
+    found = json.loads(find(search, tmp_path / "out").read_text())
+    assert [one["id"] for one in found["features"]] == ["S2_2023-06-09", "S2_2023-06-20", "S2_2024-01-01"]
+    assert api.asked == ["stac", "s2-l2a", "search", "search"], "by pages"
+    (tmp_path / "area.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(PairsError, match=r"cannot be read as GeoJSON.*no geometry"):
+        read_geometry(str(tmp_path / "area.geojson"))
+
+
+def test_an_api_that_fails_for_a_while_is_asked_again(api: Api, tmp_path: Path) -> None:
+    api.refusals = [503, 429, 500, 502]
+    search = Search(url=api.url, collection="s2-l2a", bbox=BOX, dates=DAYS)
+    assert find(search, tmp_path).is_file()
+    (tmp_path / "other").mkdir()
+    api.refusals = [500] * 100
+    with pytest.raises(SearchError, match=r"answers with error 500 every time it was asked .*out of order"):
+        find(search, tmp_path / "other")
+    api.refusals = [403]
+    with pytest.raises(SearchError, match=r"answers with error 403 .*Check the address"):
+        find(search, tmp_path / "other")
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_what_an_api_does_not_have(api: Api, tmp_path: Path) -> None:
+    command = ["batch", api.url, tmp_path / "out", "--bbox", *BOX, "--assets", "visual"]
+    result = invoke(*command, "--dates", *DAYS, "--collection", "s2-l2b")
+    assert result.exit_code == 1
+    assert "has no collection 's2-l2b' (among its 1: s2-l2a)" in result.stderr
+    result = invoke(*command, "--datetime", "1990-01-01/1991-01-01", "--collection", "s2-l2a")
+    assert result.exit_code == 1
+    assert "no items in s2-l2a for --bbox 12.0 52.0 13.0 53.0 in 1990-01-01/1991-01-01" in result.stderr
+    api.conforms = CONFORMS[:1]
+    result = invoke(*command, "--dates", *DAYS, "--collection", "s2-l2a")
+    assert "tells of no item search" in result.stderr
+    result = invoke("batch", f"{api.url}/x", *command[2:], "--dates", *DAYS, "--collection", "s2-l2a")
+    assert "answers with error 404" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_host_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searches, "BACKOFF", 0.01)
+    url = "http://127.0.0.1:9/stac?token=secret"
+    with pytest.raises(
+        SearchError, match=r"^http://127.0.0.1:9/stac: cannot be reached \(.*Connection refused\)\. Check"
+    ) as told:
+        find(Search(url=url, collection="x", bbox=BOX, dates=DAYS), tmp_path)
+    assert "secret" not in str(told.value)
+
+
+def test_a_search_needs_an_area_a_time_and_a_collection(tmp_path: Path) -> None:
+    with pytest.raises(PairsError, match="west south east north, degrees"):
+        Search(url="http://x", collection="x", bbox=(500_000, 4e6, 500_100, 5e6), dates=DAYS)
+    for left in (["--collection", "c"], ["--bbox", *BOX], ["--dates", *DAYS]):
+        given = {"--collection": ["c"], "--bbox": BOX, "--dates": DAYS}
+        del given[left[0]]
+        words = [word for name, values in given.items() for word in (name, *values)]
+        result = invoke("batch", "https://127.0.0.1:9/stac", tmp_path / "out", *words)
+        assert result.exit_code == 2, left
+        assert "That needs --collection, an area" in result.stderr.replace("\n", " ")
+    assert invoke("batch", "pairs.csv", tmp_path, "--bbox", *BOX).exit_code == 2
