@@ -81,6 +81,10 @@ class SearchError(GeocdError, OSError):
     """A STAC API cannot be reached, fails, or cannot search."""
 
 
+class UploadError(GeocdError, OSError):
+    """A bucket cannot be reached or written to."""
+
+
 class ClusterError(GeocdError, ConnectionError):
     """A dask scheduler cannot be reached, or has gone."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from geocd.batch.upload import Bucket
 from geocd.outputs import SUFFIXES
 from geocd.raster import output_errors
 from geocd.report import STAC_VERSION, write_json
@@ -27,24 +30,36 @@ def write_catalog(folder: Path, ids: Iterable[str]) -> Path:
     OutputError
     """
     path = folder / CATALOG
+    unfinished = path.with_name(f".{CATALOG}")
+    write_json(unfinished, catalog(folder.absolute().name, ids))
+    with output_errors(path):
+        unfinished.replace(path)
+    return path
+
+
+def catalog(name: str, ids: Iterable[str]) -> dict[str, Any]:
+    """Return the catalogue of these pairs, as JSON has it."""
     link = {"href": f"./{CATALOG}", "type": "application/json"}
     items = [
         {"rel": "item", "href": f"./{name}/{name}.json", "type": "application/geo+json", "title": name}
         for name in sorted(ids)
     ]
-    catalog = {
+    return {
         "type": "Catalog",
         "stac_version": STAC_VERSION,
-        "id": folder.absolute().name or "geocd",
+        "id": name or "geocd",
         "title": "Changes between pairs of images",
         "description": f"Changes between {len(items)} pairs of images, found without labels by geocd.",
         "links": [{"rel": "root", **link}, *items],
     }
-    unfinished = path.with_name(f".{CATALOG}")
-    write_json(unfinished, catalog)
-    with output_errors(path):
-        unfinished.replace(path)
-    return path
+
+
+def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
+    """Put the catalogue of these pairs into a bucket."""
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / CATALOG
+        write_json(path, catalog(folder.absolute().name, ids))
+        bucket.send(path, CATALOG)
 
 
 def merge_changes(folder: Path, ids: Iterable[str]) -> Path:
@@ -54,4 +69,4 @@ def merge_changes(folder: Path, ids: Iterable[str]) -> Path:
     return path
 
 
-__all__ = ["CATALOG", "CHANGES", "merge_changes", "write_catalog"]
+__all__ = ["CATALOG", "CHANGES", "merge_changes", "upload_catalog", "write_catalog"]

@@ -17,10 +17,11 @@ from typing import Any
 import dask.config
 from distributed import Client, Future, KilledWorker, LocalCluster
 
-from geocd.batch.archive import write_catalog
+from geocd.batch.archive import upload_catalog, write_catalog
 from geocd.batch.manifest import Manifest, Record
 from geocd.batch.pairs import Item, check_unique
-from geocd.batch.work import Task, configuration, failure, why_not_finished, work
+from geocd.batch.upload import Bucket
+from geocd.batch.work import Task, configuration, failure, why_not_finished, why_not_uploaded, work
 from geocd.checkpoint import differences
 from geocd.config import Settings
 from geocd.errors import ClusterError, ConfigError, GeocdError, OutputError
@@ -187,6 +188,7 @@ def run(
     retry_failed: bool = False,
     fail_fast: bool = False,
     mem_limit: int | None = None,
+    upload: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Find the changes of many pairs; go on where an earlier run of the same folder has ended.
@@ -205,6 +207,8 @@ def run(
         Whether the first failure ends the run.
     mem_limit : int, optional
         Megabytes that each worker may take, see :func:`geocd.pipeline.detect`.
+    upload : str, optional
+        ``s3://bucket/folder`` that gets the outputs and the catalogue too.
     progress : callable, optional
         Told about once a second how far the run is.
 
@@ -220,15 +224,20 @@ def run(
         The folder cannot be written to, or another batch is at work in it.
     ClusterError
         The scheduler cannot be reached or has gone. What was finished is kept.
+    UploadError
+        The bucket cannot be reached or does not exist. Of a single pair it is a failure like others.
     """
     settings = settings or Settings()
     cluster = cluster or Cluster()
     check_unique(items, "the list")
     config, values = configuration(settings, mem_limit)
+    bucket = None if upload is None else Bucket(upload)
+    if bucket is not None:
+        bucket.check()
     folder = folder.absolute()  # workers may stand elsewhere
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    tasks = {item.id: Task(item, settings, str(folder), config, mem_limit) for item in items}
+    tasks = {item.id: Task(item, settings, str(folder), config, mem_limit, upload) for item in items}
     with Manifest(folder) as manifest:
         if manifest.settings is not None and (other := differences(manifest.settings, values)):
             LOG.warning("the configuration is another than in the run before: it had %s", "; ".join(other))
@@ -248,6 +257,9 @@ def run(
         finally:
             done = [name for name, record in manifest.records.items() if record["state"] == "done"]
             write_catalog(folder, done)
+        if bucket is not None:
+            there = [name for name in done if manifest.records[name].get("upload") == upload]
+            upload_catalog(folder, there, bucket)
         return run.summary()
 
 
@@ -256,7 +268,7 @@ def _todo(tasks: Mapping[str, Task], manifest: Manifest, retry_failed: bool) -> 
     records = manifest.records
     finished = [name for name in tasks if records.get(name, {}).get("state") == "done"]
     with ThreadPoolExecutor(8, thread_name_prefix="geocd-check") as pool:
-        reasons = pool.map(lambda name: why_not_finished(records[name], tasks[name]), finished)
+        reasons = pool.map(lambda name: _why_again(records[name], tasks[name]), finished)
         again = {name: why for name, why in zip(finished, reasons, strict=True) if why is not None}
     for name, why in again.items():
         LOG.info("%s is done again: %s", name, why)
@@ -272,6 +284,10 @@ def _todo(tasks: Mapping[str, Task], manifest: Manifest, retry_failed: bool) -> 
     if aside:
         LOG.warning("%d pairs failed before and are left out; --retry-failed tries them again", len(aside))
     return [name for name in tasks if name not in kept and name not in aside]
+
+
+def _why_again(record: Record, task: Task) -> str | None:
+    return why_not_finished(record, task) or why_not_uploaded(record, task)
 
 
 class _Run:

@@ -22,6 +22,7 @@ from rasterio.windows import Window
 import geocd
 from geocd.batch.manifest import Record
 from geocd.batch.pairs import Item
+from geocd.batch.upload import Bucket
 from geocd.config import Settings
 from geocd.errors import ConfigError, GeocdError, OutputError, ResumeError
 from geocd.outputs import Outputs, lock, sha256
@@ -52,6 +53,8 @@ class Task:
         Hash of the configuration, see :func:`configuration`.
     mem_limit : int, optional
         Megabytes that the worker may take.
+    upload : str, optional
+        Bucket that gets the outputs too, see :class:`geocd.batch.upload.Bucket`.
     version : str
         geocd of the client.
     """
@@ -61,6 +64,7 @@ class Task:
     folder: str
     config: str
     mem_limit: int | None = None
+    upload: str | None = None
     version: str = geocd.__version__
 
 
@@ -84,6 +88,9 @@ def work(task: Task) -> Record:
                 record = _do(task) | place | {"begin": round(begin, 3)}
                 record["seconds"] = round(time.time() - begin, 3)
                 _save(file, record)
+            if task.upload is not None:  # what fails now need not be computed again
+                Bucket(task.upload).send_pair(Path(task.folder) / item.id, record["outputs"])
+                record["upload"] = task.upload
             return record
     except Exception as error:  # one bad pair must not stop the others, whatever is wrong with it
         return failure(item.id, error, task) | place | {"seconds": round(time.time() - begin, 3)}
@@ -147,6 +154,22 @@ def why_not_finished(record: Mapping[str, Any], task: Task) -> str | None:
         except GeocdError:  # gone or out of reach: nothing better could be made now
             continue
     return None
+
+
+def why_not_uploaded(record: Mapping[str, Any], task: Task) -> str | None:
+    """Return why a finished pair has to be uploaded, or None when it is where it should be.
+
+    Raises
+    ------
+    UploadError
+        The bucket does not answer.
+    """
+    if task.upload is None:
+        return None
+    if record.get("upload") != task.upload:
+        return f"only the upload, it is not in {task.upload}"
+    name = Bucket(task.upload).lacks(task.item.id, record["outputs"])
+    return None if name is None else f"only the upload, {name} is not in {task.upload}"
 
 
 def fingerprint(path: str, known: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
@@ -291,4 +314,4 @@ def _save(file: IO[Any], record: Record) -> None:
         os.fsync(file.fileno())
 
 
-__all__ = ["Task", "configuration", "failure", "fingerprint", "why_not_finished", "work"]
+__all__ = ["Task", "configuration", "failure", "fingerprint", "why_not_finished", "why_not_uploaded", "work"]

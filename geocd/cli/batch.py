@@ -76,6 +76,7 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 @click.option("--retry-failed", is_flag=True, help="Try pairs again that failed before.")
 @click.option("--fail-fast", is_flag=True, help="End at the first failure.")
 @click.option("--merge", is_flag=True, help="Write all changes into OUTDIR/changes.gpkg too.")
+@click.option("--upload", metavar="s3://BUCKET/FOLDER", help="Put every finished pair into a bucket too.")
 @click.option("--status", metavar="OUTDIR", help="Print what has become of the pairs of a folder, and end.")
 @settings_options
 @click.pass_context
@@ -99,6 +100,7 @@ def batch(
     retry_failed: bool,
     fail_fast: bool,
     merge: bool,
+    upload: str | None,
     status: str | None,
     **settings: Any,
 ) -> None:
@@ -117,6 +119,11 @@ def batch(
         return
     if pairs is None or outdir is None:
         raise click.UsageError("PAIRS and OUTDIR are needed (or --status OUTDIR).")
+    if "://" in outdir or outdir.startswith("/vsi"):
+        raise click.UsageError(
+            f"OUTDIR {outdir}: must be a folder of a file system. For a bucket, give a folder and "
+            f"--upload {outdir}"
+        )
     try:
         from geocd.batch import run as batches
     except ModuleNotFoundError as error:
@@ -128,6 +135,7 @@ def batch(
     for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own
         logging.getLogger(name).setLevel(max(logging.getLogger().level, quiet))
     from geocd.batch.archive import merge_changes
+    from geocd.batch.upload import Bucket
     from geocd.config import Settings
 
     folder = Path(outdir)
@@ -145,11 +153,14 @@ def batch(
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         mem_limit=mem_limit,
+        upload=upload,
         progress=progress,
     )
     if progress is not None:
         progress.end()
     merged = merge_changes(folder, summary.done) if merge and summary.done else None
+    if merged is not None and upload is not None:
+        Bucket(upload).send(merged, merged.name)
     if not ctx.obj["quiet"]:
         left = f", {summary.left} left" if summary.left else ""
         click.echo(
