@@ -340,7 +340,14 @@ class Transaction:
         if not _LOCKS:
             self._lock.close()  # Windows deletes no open file
         if not self._keep:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            # Replaced results go first. One that cannot be deleted stays with the note of the commit, by
+            # which the next run knows it for rubbish and not for the only copy.
+            replaced = list(self._folder.glob(_OLD.format("*")))
+            for path in replaced:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            if not any(_exists(path) for path in replaced):
+                shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.close()
 
 

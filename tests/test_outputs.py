@@ -452,3 +452,23 @@ def test_older_results_that_could_not_be_put_back_are_left_alone(tmp_path: Path)
     with pytest.raises(OutputError, match=r"\.x\.geocd: holds older results"):
         Transaction(Outputs(tmp_path / "x"), overwrite=True)
     assert contents(tmp_path) == {".x.geocd/old-prob": "precious"}
+
+
+def test_replaced_results_that_cannot_be_deleted_do_not_stop_the_next_run(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = os.unlink
+
+    def refuse(path: Any, *args: Any, **how: Any) -> None:
+        if "old-" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        unlink(path, *args, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        run(old / "x", overwrite=True)
+    assert contents(old).items() >= NEW.items()
+    assert (old / ".x.geocd").is_dir()
+    run(old / "x", overwrite=True)
+    assert contents(old) == NEW
+    assert not (old / ".x.geocd").exists()
