@@ -7,15 +7,15 @@ import os
 from typing import Any
 
 import numpy as np
-import shapely
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from geocd.align import Warp, overlap
+from geocd.config import Align
 from geocd.errors import BandError, GridError, NoValidPixelError
 from geocd.normalize import sample_chips, valid_pixels
-from geocd.raster import Grid, Pair, check_same_grid, crs_name, grid_of, open_raster, read
-from geocd.registration import Shift, measure_shift
-from geocd.report import acquisition_date, footprint
+from geocd.raster import Grid, Pair, crs_name, grid_of, open_raster, read, same_grid
+from geocd.registration import Removed, Shift, measure_shift, remove_shift
+from geocd.report import acquisition_date
 
 #: From this shift on, in pixels, edges begin to look like change.
 WARN_SHIFT = 0.3
@@ -26,6 +26,8 @@ WARN_ZEROS = 0.01
 #: Bands whose values go together less than this (correlation, median over bands) show other ground, other
 #: bands, or a season that changed everything.
 WARN_CORRELATION = 0.2
+#: From so many times as wide pixels on, what only the finer image shows is a good part of what differs.
+WARN_COARSER = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ class PairReport:
     ----------
     before, after : DateReport
     usable : bool
-        Whether ``geocd detect`` takes the pair as it is.
+        Whether ``geocd detect`` takes the pair, aligned as it was asked for.
     problem : str or None
         Why not, and what to do.
     overlap : float or None
@@ -79,7 +81,16 @@ class PairReport:
     correlation : float or None
         Of the dates, median over bands.
     shift : Shift or None
-        None where there is nothing to measure on.
+        After alignment, if that was asked for. None where there is nothing to measure on.
+    align : str
+        What was asked for.
+    resampling : str or None
+        How the after image is (or, with ``--align grid``, would be) resampled onto the grid of the before
+        image; None where it is not.
+    pixel_ratio : float or None
+        Side of an after pixel over that of a before pixel, where that is so.
+    removed : Removed or None
+        What ``--align shift`` does.
     warnings : tuple of str
     """
 
@@ -93,13 +104,17 @@ class PairReport:
     offset: float | None = None
     correlation: float | None = None
     shift: Shift | None = None
+    align: Align = "none"
+    resampling: str | None = None
+    pixel_ratio: float | None = None
+    removed: Removed | None = None
     warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything in plain values that JSON can hold."""
         found = dataclasses.asdict(self)
-        if self.shift is not None:
-            found["shift"] |= {"measurable": self.shift.measurable, "length": self.shift.length}
+        found["shift"] = None if self.shift is None else self.shift.as_dict()
+        found["removed"] = None if self.removed is None else self.removed.as_dict()
         for which in ("before", "after"):
             nodata = found[which]["nodata"]
             if nodata is not None and not np.isfinite(nodata):
@@ -114,6 +129,7 @@ def check_pair(
     indexes: tuple[int, ...] | None = None,
     nodata: float | None = None,
     valid: str | os.PathLike[str] | None = None,
+    align: Align = "none",
 ) -> PairReport:
     """Look at a pair: grids, bands, valid area, light, and the shift that the grids do not show.
 
@@ -124,6 +140,8 @@ def check_pair(
     ----------
     before, after, indexes, nodata, valid
         As for :class:`~geocd.raster.Pair`.
+    align : str
+        As the setting: ``none``, ``grid`` or ``shift``. Everything is then measured on the aligned pair.
 
     Raises
     ------
@@ -133,18 +151,29 @@ def check_pair(
     paths = os.fspath(before), os.fspath(after)
     (first, grid), (second, other) = (_date(path) for path in paths)
     warnings: list[str] = []
-    overlap = None if grid is None or other is None else _overlap(grid, other)
+    known = {"align": align} | ({} if grid is None or other is None else _onto(grid, other))
+    ratio = known.get("pixel_ratio")
     if first.date and second.date and first.date > second.date:
         warnings.append(f"before ({first.date[:10]}) was taken later than after ({second.date[:10]})")
     if first.bands != second.bands:
         warnings.append(f"the bands have different names: {_some(first.bands)} and {_some(second.bands)}")
+    if ratio is not None and max(ratio, 1 / ratio) >= WARN_COARSER:
+        coarse, fine, times = ("after", "before", ratio) if ratio > 1 else ("before", "after", 1 / ratio)
+        warnings.append(
+            f"the pixels of {coarse} are {times:.2g} times as wide as those of {fine}, so it shows less"
+            + (": detail of before alone will look like change" if ratio > 1 else "")
+        )
     try:
-        with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid) as pair:
+        with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as pair:
+            if align == "shift":
+                known["removed"] = remove_shift(pair)
+            if pair.warp is not None:
+                known["resampling"] = pair.warp.resampling
             chips = sample_chips(pair)
     except (GridError, BandError, NoValidPixelError) as error:
-        if overlap == 0:
+        if known.get("overlap") == 0:
             warnings.append("the two rasters do not show the same place: their extents do not overlap")
-        return PairReport(first, second, False, str(error), overlap=overlap, warnings=tuple(warnings))
+        return PairReport(first, second, False, str(error), warnings=tuple(warnings), **known)
 
     share = sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips)
     one, two = valid_pixels(chips)
@@ -178,8 +207,8 @@ def check_pair(
         )
     if shift is not None and shift.measurable and shift.length >= WARN_SHIFT:
         warnings.append(
-            f"after lies {shift.length:.1f} px beside before: edges will look like change. Register the two "
-            "first"
+            f"after lies {shift.length:.1f} px beside before: edges will look like change. "
+            "--align shift removes it"
         )
     if shift is not None and not shift.measurable:
         warnings.append("no shift could be measured: the images share too little structure. The same place?")
@@ -187,13 +216,13 @@ def check_pair(
         first,
         second,
         True,
-        overlap=overlap,
         valid_share=share,
         gain=gain,
         offset=offset,
         correlation=correlation,
         shift=shift,
         warnings=tuple(warnings),
+        **known,
     )
 
 
@@ -217,22 +246,16 @@ def _date(path: str) -> tuple[DateReport, Grid | None]:
         )
 
 
-def _overlap(one: Grid, two: Grid) -> float | None:
-    """Share of the first extent that the second one covers, on the ground."""
-    try:
-        check_same_grid(one, two)
-    except GridError:
-        pass
-    else:
-        return 1.0
-    try:
-        shapes = [footprint(grid)[0] for grid in (one, two)]
-    except (RasterioError, ValueError):
-        return None
-    if None in shapes:
-        return None
-    a, b = (shapely.geometry.shape(shape) for shape in shapes)
-    return float(a.intersection(b).area / a.area) if a.area else None
+def _onto(grid: Grid, other: Grid) -> dict[str, Any]:
+    """Return what becomes of the other raster on a grid: the fields of the report."""
+    if same_grid(grid, other):
+        return {"overlap": 1.0}
+    found: dict[str, Any] = {"overlap": overlap(grid, other)}
+    if found["overlap"]:
+        warp = Warp.between(other, grid)
+        found["resampling"] = warp.resampling
+        found["pixel_ratio"] = (warp.scale[0] * warp.scale[1]) ** -0.5
+    return found
 
 
 def _some(names: tuple[str, ...] | list[str], most: int = 4) -> str:

@@ -16,6 +16,8 @@ from geocd.errors import ConfigError
 Method = Literal["deep", "cva", "irmad"]
 Preset = Literal["default", "reference"]
 Fit = Literal["scene", "tile"]
+#: none: both on one grid; grid: after is warped onto before's grid; shift: and a measured shift is removed.
+Align = Literal["none", "grid", "shift"]
 #: What ``--ignore`` knows; :mod:`geocd.ignore` has a rule for each.
 Ignorable = Literal["water", "cloud", "vegetation"]
 
@@ -79,6 +81,11 @@ class ReadSettings:
     nodata: float | None = setting(
         None, "Nodata value of both rasters, instead of what they declare.", metavar="NUMBER|nan"
     )
+    align: Align = setting(
+        "none",
+        "none: refuse two rasters that are not on one grid; grid: warp AFTER onto the grid of BEFORE while "
+        "reading; shift: also remove the shift between the two, one for the scene, if it can be measured.",
+    )
     valid: str | None = setting(
         None,
         "Raster on the same grid that is non-zero where the pair may be used (a cloud mask, say).",
@@ -93,6 +100,7 @@ class ReadSettings:
     )
 
     def __post_init__(self) -> None:
+        _require_choice("align", self.align, get_args(Align))
         kinds = get_args(Ignorable)
         _require(
             all(kind in kinds for kind in self.ignore) and len(set(self.ignore)) == len(self.ignore),

@@ -19,8 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window
 
+from geocd.align import Warp
 from geocd.bands import named_colours
-from geocd.raster import open_raster, output_errors, read
+from geocd.raster import open_raster, output_errors, read, read_date
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -71,6 +72,8 @@ class Thumbnails:
         Share of changed pixels in [0, 1], NaN where not valid.
     apart : bool
         Whether each date had to be stretched by itself.
+    warped : bool
+        Whether the after image has another grid.
     """
 
     grid_shape: tuple[int, int]
@@ -81,6 +84,7 @@ class Thumbnails:
     prob: FloatArray
     share: FloatArray
     apart: bool
+    warped: bool = False
 
     @property
     def scale(self) -> tuple[int, int]:
@@ -144,6 +148,7 @@ def read_thumbnails(
     threshold: float,
     max_size: int,
     nodata: float | None = None,
+    warp: Warp | None = None,
 ) -> Thumbnails:
     """Read a pair and its probability at the size of a picture.
 
@@ -162,6 +167,8 @@ def read_thumbnails(
         Longest side in pixels; larger rasters are decimated while reading.
     nodata : float, optional
         Overrides the nodata value of both dates.
+    warp : Warp, optional
+        How the after image comes onto the grid of the probability; default: it is on it.
 
     Raises
     ------
@@ -171,12 +178,17 @@ def read_thumbnails(
         shape = _decimated(three.shape, max_size)
         bands = _display_bands(one, two, indexes)
         pair = [
-            _thumbnail(dataset, path, bands, shape, nodata) for dataset, path in ((one, before), (two, after))
+            _thumbnail(one, before, bands, shape, nodata),
+            _thumbnail(two, after, bands, shape, nodata)
+            if warp is None
+            else _warped_thumbnail(two, after, bands, shape, nodata, warp),
         ]
         value, share = _prob_thumbnail(three, os.fspath(prob), shape, threshold)
         grid_shape = three.shape
     (first, second), apart = _stretch([values for values, _ in pair], [valid for _, valid in pair])
-    return Thumbnails(grid_shape, first, second, pair[0][1], pair[1][1], value, share, apart)
+    return Thumbnails(
+        grid_shape, first, second, pair[0][1], pair[1][1], value, share, apart, warp is not None
+    )
 
 
 def quicklook(
@@ -225,9 +237,10 @@ def quicklook(
         for date, path in zip(dates, names, strict=True)
     ]
     note = "stretched by itself" if thumbnails.apart else ""
+    warped = "warped" if thumbnails.warped else ""
     captions = (
         ("before", titles[0], note),
-        ("after", titles[1], note),
+        ("after", titles[1], ", ".join(part for part in (note, warped) if part)),
         ("change probability", "", "prob"),
         ("changes over after", f"prob >= {threshold:.3g}", percent(changed_share)),
     )
@@ -286,6 +299,21 @@ def _thumbnail(
         values = values.astype(np.float32)
     # As in the run: what is infinite, or a fill value near it, is not an observation.
     valid &= (np.abs(values) < 1e15).all(axis=0)
+    values[:, ~valid] = 0
+    return values, valid
+
+
+def _warped_thumbnail(
+    dataset: DatasetReader,
+    path: str,
+    bands: tuple[int, ...],
+    shape: tuple[int, int],
+    nodata: float | None,
+    warp: Warp,
+) -> tuple[FloatArray, BoolArray]:
+    """Decimated values ``(bands, height, width)`` on another grid and where they are valid."""
+    small = warp.decimated(*shape)
+    values, valid = read_date(dataset, path, small.target.window, list(bands), nodata=nodata, warp=small)
     values[:, ~valid] = 0
     return values, valid
 

@@ -33,7 +33,8 @@ from geocd.mosaic import Mosaic, SeamScore
 from geocd.normalize import sample_chips
 from geocd.outputs import Outputs, Transaction, default_stem
 from geocd.pictures import quicklook, read_thumbnails
-from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, bounded_cache, output_errors
+from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, bounded_cache, crs_name, output_errors
+from geocd.registration import remove_shift
 from geocd.report import RunRecord, acquisition_date, source_href, stac_item, versions, write_json
 from geocd.styles import style
 from geocd.tiling import Tile, Tiling
@@ -89,11 +90,38 @@ def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings, jobs: in
 def open_pair(before: str, after: str, settings: Settings) -> Pair:
     """Open a pair as the settings say."""
     read = settings.read
+    options: dict[str, Any] = {
+        "indexes": read.bidx,
+        "nodata": read.nodata,
+        "valid": read.valid,
+        "align": read.align != "none",
+    }
     if read.ignore:
-        return KeptPair(
-            before, after, indexes=read.bidx, nodata=read.nodata, valid=read.valid, ignore=read.ignore
-        )
-    return Pair(before, after, indexes=read.bidx, nodata=read.nodata, valid=read.valid)
+        return KeptPair(before, after, ignore=read.ignore, **options)
+    return Pair(before, after, **options)
+
+
+def align(pair: Pair, settings: Settings) -> dict[str, Any] | None:
+    """Remove the shift if the settings say so; return how the pair is aligned, in plain values.
+
+    None where nobody asked for it.
+    """
+    if settings.read.align == "none":
+        return None
+    removed = remove_shift(pair) if settings.read.align == "shift" else None
+    grid, warp = pair.after_grid, pair.warp
+    found: dict[str, Any] = {
+        "after_grid": {
+            "crs": crs_name(grid.crs),
+            "transform": list(grid.transform)[:6],
+            "shape": list(grid.shape),
+        },
+        "resampling": None if warp is None else warp.resampling,
+        "overlap": 1.0 if warp is None else round(warp.overlap, 4),
+    }
+    if removed is not None:
+        found["shift"] = removed.as_dict()
+    return found
 
 
 def sample(pair: Pair) -> list[Chip]:
@@ -188,6 +216,7 @@ def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
         **options,
         **{name: None if path is None else _identity(path) for name, path in files.items()},
         "grid": pair.grid.describe(),
+        "grid of after": pair.after_grid.describe(),
         "data types": pair.dtypes,
         "tags": [zlib.crc32(json.dumps(tags, sort_keys=True).encode()) for tags in pair.tags],
         "device": f"{device} on {platform.machine()}",
@@ -256,6 +285,7 @@ def forecast(
     ):
         plan = memory.plan(pair, given, _jobs(jobs), mem_limit, jobs_given=jobs is not None)
         settings = settings.with_tile_size(plan.tile_size)
+        align(pair, settings)
         detector = fit_detector(sample(pair), pair, settings, plan.jobs)
         memory.release()
         fitted = time.perf_counter()
@@ -289,7 +319,8 @@ def detect(
     Parameters
     ----------
     before, after : path
-        Two rasters on one grid: paths, URLs, anything GDAL opens.
+        Two rasters of one place, on one grid unless the settings say ``align``: paths, URLs, anything GDAL
+        opens.
     output : path, optional
         Stem of the outputs: folder and beginning of their names. Default: ``<before>_<after>`` in the
         current folder.
@@ -358,6 +389,8 @@ def _run(
     before, after, outputs = pair.before_path, pair.after_path, transaction.outputs
     timings: dict[str, float] = {}
     tell("fit", 0, 1)
+    with _timed(timings, "align"):
+        alignment = align(pair, settings)
     with _timed(timings, "sample"):
         chips = sample(pair)
     with _timed(timings, "fit"):
@@ -369,7 +402,7 @@ def _run(
     threshold = settings.method.threshold
     threshold = DECISION if threshold is None else threshold
     dates = (acquisition_date(pair.tags[0], before), acquisition_date(pair.tags[1], after))
-    tags = _tags(pair, settings, threshold, dates, outputs.stem.parent)
+    tags = _tags(pair, settings, threshold, dates, alignment, outputs.stem.parent)
     tally = Tally()
     with _timed(timings, "tiles"):
         counts, seam_score = _write_prob(
@@ -396,6 +429,7 @@ def _run(
             threshold=threshold,
             max_size=PICTURE,
             nodata=settings.read.nodata,
+            warp=pair.warp,
         )
         quicklook(
             thumbnails.reduced(QUICKLOOK),
@@ -413,6 +447,7 @@ def _run(
         before=before,
         after=after,
         grid=pair.grid,
+        alignment=alignment,
         band_names=pair.band_names,
         settings={**settings.as_dict(), "jobs": plan.jobs, "mem_limit": plan.limit},
         method=settings.method.method,
@@ -490,6 +525,7 @@ def _tags(
     settings: Settings,
     threshold: float,
     dates: tuple[str | None, str | None],
+    alignment: dict[str, Any] | None,
     folder: Path,
 ) -> dict[str, str]:
     """Return the tags of the probability raster.
@@ -502,6 +538,7 @@ def _tags(
         "dates": dates,
         "indexes": pair.indexes,
         "threshold": threshold,
+        **({} if alignment is None else {"alignment": alignment}),
         **{k: v for k, v in settings.as_dict().items() if k != "threshold"},
     }
     return {

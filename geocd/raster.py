@@ -25,11 +25,12 @@ import rasterio.shutil
 import rasterio.warp
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from geocd.align import Warp
 from geocd.errors import (
     BandError,
     GridError,
@@ -141,7 +142,14 @@ def same_crs(first: CRS, second: CRS) -> bool:
     )
 
 
-def check_same_grid(first: Grid, second: Grid, names: tuple[str, str] = ("before", "after")) -> None:
+def same_grid(first: Grid, second: Grid) -> bool:
+    """Tell whether two grids are one: no corner more than 0.01 px apart."""
+    return _difference(first, second) is None
+
+
+def check_same_grid(
+    first: Grid, second: Grid, names: tuple[str, str] = ("before", "after"), remedy: str | None = None
+) -> None:
     """Raise :class:`GridError` unless both grids are one.
 
     Parameters
@@ -149,6 +157,8 @@ def check_same_grid(first: Grid, second: Grid, names: tuple[str, str] = ("before
     first, second : Grid
     names : tuple of str
         What to call them in the message (paths).
+    remedy : str, optional
+        What the message says can be done; default: to warp one raster onto the other.
 
     Raises
     ------
@@ -156,31 +166,34 @@ def check_same_grid(first: Grid, second: Grid, names: tuple[str, str] = ("before
         CRS, transform (more than 0.01 px apart at any corner) or size differ. The message gives both
         values and the remedy.
     """
-    problem = None
-    if not same_crs(first.crs, second.crs):
-        problem = "coordinate reference systems", crs_name(first.crs), crs_name(second.crs)
-    elif first.shape != second.shape:
-        problem = (
-            "sizes",
-            f"{first.width} x {first.height} px",
-            f"{second.width} x {second.height} px",
-        )
-    else:
-        pixel = min(math.hypot(first.transform.a, first.transform.d), 1e300)
-        apart = max(math.dist(a, b) for a, b in zip(first.corners(), second.corners(), strict=True))
-        if not apart <= GRID_TOLERANCE_PX * pixel:
-            problem = "transforms", first.describe(), second.describe()
+    problem = _difference(first, second)
     if problem is None:
         return
     what, ours, theirs = problem
+    if remedy is None:
+        remedy = (
+            "Warp one onto the grid of the other first, for instance: "
+            f"rio warp {names[1]} aligned.tif --like {names[0]}"
+        )
     raise GridError(
-        f"the two rasters have different {what}: {ours} in {names[0]}, {theirs} in {names[1]}. "
-        f"Warp one onto the grid of the other first, for instance: "
-        f"rio warp {names[1]} aligned.tif --like {names[0]}",
+        f"the two rasters have different {what}: {ours} in {names[0]}, {theirs} in {names[1]}. {remedy}",
         first=first,
         second=second,
         files=names,
     )
+
+
+def _difference(first: Grid, second: Grid) -> tuple[str, str, str] | None:
+    """Return in what two grids differ, and the values of both."""
+    if not same_crs(first.crs, second.crs):
+        return "coordinate reference systems", crs_name(first.crs), crs_name(second.crs)
+    if first.shape != second.shape:
+        return "sizes", f"{first.width} x {first.height} px", f"{second.width} x {second.height} px"
+    pixel = min(math.hypot(first.transform.a, first.transform.d), 1e300)
+    apart = max(math.dist(a, b) for a, b in zip(first.corners(), second.corners(), strict=True))
+    if not apart <= GRID_TOLERANCE_PX * pixel:
+        return "transforms", first.describe(), second.describe()
+    return None
 
 
 def open_raster(path: str) -> DatasetReader:
@@ -275,7 +288,7 @@ class Chip:
 
 
 class Pair:
-    """A before and an after raster on one grid, read by window.
+    """A before and an after raster, read by window on one grid: that of the before raster.
 
     Opening checks everything that can be known without reading a pixel.
 
@@ -288,7 +301,22 @@ class Pair:
     nodata : float, optional
         Overrides the nodata value of both rasters.
     valid : str, optional
-        A raster on the same grid whose first band is non-zero where the pair is usable.
+        A raster whose first band is non-zero where the pair is usable, on the grid of the before raster
+        (with ``align``, on any).
+    align : bool
+        Whether the after raster may have another grid, and is warped while it is read. What it does not
+        cover is not valid.
+
+    Attributes
+    ----------
+    grid : Grid
+        Of the before raster.
+    after_grid : Grid
+        The after raster's own.
+    warp : Warp or None
+        How the after raster is warped; None where it is read as it is.
+    indexes : tuple of int
+    band_names : tuple of str
 
     Raises
     ------
@@ -310,10 +338,12 @@ class Pair:
         indexes: Sequence[int] | None = None,
         nodata: float | None = None,
         valid: str | os.PathLike[str] | None = None,
+        align: bool = False,
     ) -> None:
         self.before_path, self.after_path = os.fspath(before), os.fspath(after)
         self.valid_path = None if valid is None else os.fspath(valid)
         self._nodata = nodata
+        self._align = align
         self._local = threading.local()
         self._handles: list[DatasetReader] = []
         self._lock = threading.Lock()
@@ -326,10 +356,12 @@ class Pair:
     def _check(self, indexes: Sequence[int] | None) -> None:
         one, two, extra = self._datasets()
         self.grid = grid_of(one, self.before_path)
-        check_same_grid(self.grid, grid_of(two, self.after_path), (self.before_path, self.after_path))
+        self.after_grid = grid_of(two, self.after_path)
+        self.warp = self._onto_grid(self.after_grid, self.after_path)
+        self._valid_warp: Warp | None = None
         if extra is not None:
             assert self.valid_path is not None
-            check_same_grid(self.grid, grid_of(extra, self.valid_path), (self.before_path, self.valid_path))
+            self._valid_warp = self._onto_grid(grid_of(extra, self.valid_path), self.valid_path)
         self.indexes = self._choose_bands(one, two, indexes)
         self.band_names = tuple(_band_name(one, i) or _band_name(two, i) or f"band {i}" for i in self.indexes)
         self.dtypes = (one.dtypes[self.indexes[0] - 1], two.dtypes[self.indexes[0] - 1])
@@ -345,6 +377,30 @@ class Pair:
     def itemsize(self) -> int:
         """Bytes of a value of a chip."""
         return np.dtype(self._dtype).itemsize
+
+    def _onto_grid(self, grid: Grid, path: str) -> Warp | None:
+        """Return how a raster gets onto the grid of the pair; None where it is on it."""
+        names = self.before_path, path
+        if not self._align:
+            remedy = "--align grid warps the second onto the grid of the first while reading."
+            check_same_grid(self.grid, grid, names, remedy)
+        if same_grid(self.grid, grid):
+            return None
+        if same_crs(self.grid.crs, grid.crs):  # in one spelling nothing needs to be transformed
+            grid = dataclasses.replace(grid, crs=self.grid.crs)
+        return Warp.between(grid, self.grid, names)
+
+    def set_shift(self, row: float, col: float) -> None:
+        """Read the after raster as if its content lay so many pixels further up and to the left.
+
+        Parameters
+        ----------
+        row, col : float
+            Pixels of the pair's grid that the content of the after raster lies down and to the right of
+            that of the before raster. It is resampled once, also where it has another grid.
+        """
+        warp = self.warp or Warp.between(dataclasses.replace(self.after_grid, crs=self.grid.crs), self.grid)
+        self.warp = dataclasses.replace(warp, shift=(row, col))
 
     def _choose_bands(
         self, one: DatasetReader, two: DatasetReader, indexes: Sequence[int] | None
@@ -420,28 +476,20 @@ class Pair:
             The file is truncated or damaged there.
         """
         one, two, extra = self._datasets()
-        valid = np.ones((int(window.height), int(window.width)), dtype=bool)
+        indexes = list(self.indexes)
+        before, valid = read_date(one, self.before_path, window, indexes, self._dtype, nodata=self._nodata)
+        after, usable = read_date(
+            two, self.after_path, window, indexes, self._dtype, nodata=self._nodata, warp=self.warp
+        )
+        valid &= usable
         if extra is not None:
             assert self.valid_path is not None
-            usable = read(extra, self.valid_path, window, indexes=[1])
-            valid &= np.isfinite(usable[0]) & (usable[0] != 0)
-            valid &= _usable(extra, self.valid_path, window, [1], usable, extra.nodatavals[:1])
-        dates = []
-        for dataset, path in ((one, self.before_path), (two, self.after_path)):
-            indexes = list(self.indexes)
-            values = read(dataset, path, window, indexes=indexes)
-            declared = [dataset.nodatavals[i - 1] for i in indexes]
-            nodata = declared if self._nodata is None else [self._nodata] * len(indexes)
-            valid &= _usable(dataset, path, window, indexes, values, nodata)
-            with np.errstate(over="ignore", invalid="ignore"):
-                values = values.astype(self._dtype)
-            # The square of a value must still be finite, or a fill value such as 1e38 becomes
-            # infinite inside the statistics.
-            valid &= (np.abs(values) < 1e15).all(axis=0)
-            dates.append(values)
-        for values in dates:
+            valid &= read_date(
+                extra, self.valid_path, window, [1], np.float64, warp=self._valid_warp, zero_is_valid=False
+            )[1]
+        for values in (before, after):
             values[:, ~valid] = 0
-        return Chip(dates[0], dates[1], valid, window)
+        return Chip(before, after, valid, window)
 
     def no_valid_pixel(self) -> NoValidPixelError:
         """Return the error for a pair that has no jointly valid pixel."""
@@ -472,6 +520,157 @@ class Pair:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def read_date(
+    dataset: DatasetReader,
+    path: str,
+    window: Window,
+    indexes: list[int],
+    dtype: npt.DTypeLike = np.float32,
+    *,
+    nodata: float | None = None,
+    warp: Warp | None = None,
+    zero_is_valid: bool = True,
+) -> tuple[npt.NDArray[Any], BoolArray]:
+    """Read bands inside a window and where they are valid, warped if need be.
+
+    Parameters
+    ----------
+    dataset : rasterio dataset
+    path : str
+    window : rasterio.windows.Window
+        Of the raster, or of the target of ``warp``.
+    indexes : list of int
+    dtype : data type
+        float32 or float64.
+    nodata : float, optional
+        Overrides the nodata value.
+    warp : Warp, optional
+        Its source is the grid of the raster.
+    zero_is_valid : bool
+        Whether 0 in any band is a value.
+
+    Returns
+    -------
+    values : ndarray, (bands, height, width)
+        Anything where not valid.
+    valid : ndarray, (height, width), bool
+
+    Raises
+    ------
+    RasterReadError
+    """
+    if warp is None:
+        values = read(dataset, path, window, indexes=indexes)
+        declared = [dataset.nodatavals[i - 1] for i in indexes]
+        unknown = declared if nodata is None else [nodata] * len(indexes)
+        valid = _usable(dataset, path, window, indexes, values, unknown)
+        if not zero_is_valid:
+            valid &= (values != 0).all(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = values.astype(dtype)
+        # The square of a value must still be finite, or a fill value such as 1e38 becomes
+        # infinite inside the statistics.
+        valid &= (np.abs(values) < 1e15).all(axis=0)
+        return values, valid
+    top, left = int(window.row_off), int(window.col_off)
+    height, width = int(window.height), int(window.width)
+    values = np.zeros((len(indexes), height, width), dtype)
+    valid = np.zeros((height, width), dtype=bool)
+    for block in warp.blocks(window):
+        needed = warp.needed(block)
+        if needed is None:
+            continue
+        found = read_date(dataset, path, needed, indexes, dtype, nodata=nodata, zero_is_valid=zero_is_valid)
+        warped, known = resample(warp, *found, needed, block)
+        row, col = block.row_off - top, block.col_off - left
+        rows = slice(max(0, row), min(height, row + block.height))
+        cols = slice(max(0, col), min(width, col + block.width))
+        part = slice(rows.start - row, rows.stop - row), slice(cols.start - col, cols.stop - col)
+        values[:, rows, cols] = warped[(slice(None), *part)]
+        valid[rows, cols] = known[part]
+    return values, valid
+
+
+def resample(
+    warp: Warp, values: npt.NDArray[Any], valid: BoolArray, origin: Window, window: Window
+) -> tuple[npt.NDArray[Any], BoolArray]:
+    """Resample source pixels onto a window of the target of a warp.
+
+    Parameters
+    ----------
+    warp : Warp
+    values : ndarray, (bands, height, width), float32 or float64
+    valid : ndarray, (height, width), bool
+    origin : rasterio.windows.Window
+        Their place in the source: what ``warp.needed`` said.
+    window : rasterio.windows.Window
+        The place in the target: one of ``warp.blocks``.
+
+    Returns
+    -------
+    values : ndarray, (bands, height, width), same type
+        0 where not valid.
+    valid : ndarray, (height, width), bool
+        True where half the weight or more comes from valid source pixels. What is not valid has no weight
+        in the values, and what lies outside the source is not valid.
+    """
+    # around the source, nothing: else GDAL would stretch its border over the pixels that it cuts
+    rows, cols = (math.ceil(2 * max(1.0, scale)) + 1 for scale in warp.scale)
+    source = warp.source.crop(
+        Window(
+            origin.col_off - cols, origin.row_off - rows, origin.width + 2 * cols, origin.height + 2 * rows
+        )
+    )
+    target = warp.places(window)
+    bands = list(range(1, len(values) + 2))
+    # Of arrays rasterio would make datasets in memory too, but silence a warning in a way that is not safe
+    # between threads.
+    with (
+        _in_memory(source, len(bands), values.dtype) as given,
+        _in_memory(target, len(bands), values.dtype) as made,
+    ):
+        inner = np.full((len(bands), *source.shape), np.nan, values.dtype)
+        place = slice(rows, rows + int(origin.height)), slice(cols, cols + int(origin.width))
+        inner[(slice(0, -1), *place)] = np.where(valid, values, np.nan)
+        inner[-1] = 0
+        inner[(-1, *place)] = valid
+        given.write(inner)
+        rasterio.warp.reproject(
+            rasterio.band(given, bands),
+            rasterio.band(made, bands),
+            src_nodata=math.nan,
+            dst_nodata=math.nan,
+            resampling=Resampling[warp.resampling],
+            num_threads=1,
+            # coordinates are computed for every pixel and not interpolated along rows
+            tolerance=0,
+            # and the width of the kernel is that of the scene: GDAL's own differs between windows
+            XSCALE=1 / warp.scale[1],
+            YSCALE=1 / warp.scale[0],
+            UNIFIED_SRC_NODATA="NO",
+        )
+        found = made.read()
+    with np.errstate(invalid="ignore"):
+        known = (found[-1] >= 0.5) & np.isfinite(found).all(axis=0)
+    found[:, ~known] = 0
+    return found[:-1], known
+
+
+def _in_memory(grid: Grid, count: int, dtype: npt.DTypeLike) -> DatasetWriter:
+    return rasterio.open(
+        "",
+        "w+",
+        driver="MEM",
+        count=count,
+        height=grid.height,
+        width=grid.width,
+        dtype=dtype,
+        crs=grid.crs,
+        transform=grid.transform,
+        nodata=math.nan,
+    )
 
 
 def _band_name(dataset: DatasetReader, index: int) -> str | None:
@@ -679,5 +878,8 @@ __all__ = [
     "output_errors",
     "provenance",
     "read",
+    "read_date",
+    "resample",
     "same_crs",
+    "same_grid",
 ]

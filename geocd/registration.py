@@ -7,15 +7,20 @@ files say nothing about it: they tell where the pixels should be, not where the 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from geocd.raster import Chip
+from geocd.normalize import sample_chips
+from geocd.raster import Chip, Pair
 from geocd.tiling import Tiling
+
+LOG = logging.getLogger("geocd")
 
 ComplexArray = npt.NDArray[np.complex128]
 
@@ -27,6 +32,12 @@ REACH = 24
 #: windows agree to so many pixels. Real pairs had 8 to 52, and 0.01 to 0.37 px; pairs of images of
 #: different places, 2 to 5, and 10 to 42 px.
 LEAST_SHARPNESS, MOST_SPREAD = 6.0, 1.0
+#: A smaller shift, in pixels, is not worth the blur of resampling a pair that is on one grid already; it is
+#: also what measurements are good for.
+LEAST_SHIFT = 0.1
+#: Times that the shift is measured and removed: the first measurement of a shift is a little off, of what it
+#: leaves the next one finds the rest.
+ROUNDS = 2
 #: Deviation, in pixels, of the window before the gradient; and the step of the fine search.
 SMOOTH, STEP = 0.7, 0.05
 
@@ -63,6 +74,11 @@ class Shift:
     def length(self) -> float:
         """Pixels."""
         return math.hypot(self.row, self.col)
+
+    def as_dict(self) -> dict[str, float | bool]:
+        """Return everything in plain values, rounded to what means anything."""
+        values = {name: round(value, 4) for name, value in dataclasses.asdict(self).items()}
+        return {**values, "measurable": self.measurable, "length": round(self.length, 4)}
 
 
 def measure_shift(chips: Sequence[Chip]) -> Shift | None:
@@ -108,6 +124,69 @@ def measure_shift(chips: Sequence[Chip]) -> Shift | None:
     row, col, sharpness = _peak(sum(spectra[1:], spectra[0]))
     apart = [math.hypot(r - row, c - col) for r, c, _ in map(_peak, spectra)]
     return Shift(row, col, sharpness, float(np.median(apart)), len(spectra))
+
+
+@dataclasses.dataclass(frozen=True)
+class Removed:
+    """What :func:`remove_shift` did.
+
+    Attributes
+    ----------
+    row, col : float
+        Pixels that were removed: the content of the after image lay so far down and to the right. 0 where
+        nothing was removed.
+    measured : Shift or None
+        As the two were; None where there was nothing to measure on.
+    """
+
+    row: float
+    col: float
+    measured: Shift | None
+
+    @property
+    def note(self) -> str:
+        """In words."""
+        if self.measured is None or not self.measured.measurable:
+            return (
+                "no shift was removed, because none could be measured: the images share too little structure"
+            )
+        if not (self.row or self.col):
+            return f"no shift was removed: {self.measured.length:.2f} px is less than {LEAST_SHIFT} px"
+        down = f"{abs(self.row):.2f} px {'down' if self.row >= 0 else 'up'}"
+        right = f"{abs(self.col):.2f} px {'right' if self.col >= 0 else 'left'}"
+        return f"the shift of after was removed: {down}, {right}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything in plain values."""
+        measured = None if self.measured is None else self.measured.as_dict()
+        return {"row": self.row, "col": self.col, "note": self.note, "measured": measured}
+
+
+def remove_shift(pair: Pair) -> Removed:
+    """Measure the shift of a pair on a bounded sample, and let the pair be read without it.
+
+    Nothing is removed where the measurement is not reliable, or the pair is on one grid and the shift too
+    small to be worth resampling.
+
+    Raises
+    ------
+    NoValidPixelError, RasterReadError
+    """
+    first, row, col = None, 0.0, 0.0
+    for number in range(ROUNDS):
+        shift = measure_shift(sample_chips(pair))
+        first = first if number else shift
+        if shift is None or not shift.measurable:
+            break
+        if pair.warp is None and shift.length < LEAST_SHIFT:
+            break
+        # rounded, so that what is written down is what was done
+        row, col = round(row + shift.row, 4), round(col + shift.col, 4)
+        pair.set_shift(row, col)
+    removed = Removed(row, col, first)
+    known = first is not None and first.measurable
+    LOG.log(logging.DEBUG if known else logging.WARNING, "--align shift: %s", removed.note)
+    return removed
 
 
 def _cross_spectrum(
@@ -169,4 +248,4 @@ def _vertex(values: npt.NDArray[np.float64], place: int) -> float:
     return (left - right) / (2 * bend) if bend else 0.0
 
 
-__all__ = ["Shift", "measure_shift"]
+__all__ = ["Removed", "Shift", "measure_shift", "remove_shift"]

@@ -61,6 +61,9 @@ class RunRecord:
         Acquisition, RFC 3339 in UTC; None where unknown.
     versions : mapping
         Version by software, see :func:`versions`.
+    alignment : mapping or None
+        How the after image came onto the grid: its own grid, resampling, overlap, the shift that was removed;
+        None where it was not to be aligned.
     """
 
     before: str
@@ -77,6 +80,7 @@ class RunRecord:
     date_before: str | None
     date_after: str | None
     versions: Mapping[str, str]
+    alignment: Mapping[str, Any] | None = None
 
 
 def versions() -> dict[str, str]:
@@ -259,6 +263,8 @@ def stac_item(
         "geocd:timings": record.timings,
         "geocd:summary": record.summary,
     }
+    if record.alignment is not None:
+        properties["geocd:alignment"] = record.alignment
     item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": STAC_VERSION,

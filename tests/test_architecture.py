@@ -33,6 +33,7 @@ LAYERS: list[set[str]] = [
         "decision",
         "distances",
         "ignore",
+        "align",
         "registration",
         "memory",
     },

@@ -330,6 +330,18 @@ def test_a_worker_whose_client_was_killed_has_not_worked_in_vain(task: Task) -> 
     assert prob.stat().st_mtime_ns == made
 
 
+def test_a_pair_on_two_grids_is_aligned(task: Task) -> None:
+    (item,), settings = [task.item], Settings.from_flat({"method": "cva", "align": "grid"})
+    with rasterio.open(item.after, "r+") as after:
+        after.transform = Affine(10, 0, 500_035, 0, -10, 4_200_000)
+    assert work(task)["error"] == "GridError"
+    aligned = dataclasses.replace(task, settings=settings, config=configuration(settings)[0])
+    assert aligned.config != task.config
+    assert work(aligned)["state"] == "done"
+    text = (Path(task.folder) / "p0" / "p0.json").read_text()
+    assert json.loads(text)["properties"]["geocd:alignment"]["after_grid"]["transform"][2] == 500_035
+
+
 def test_finished_is_what_checksums_say(task: Task) -> None:
     record = json.loads(json.dumps(work(task)))
     assert set(record["outputs"]) == {f"p0{suffix}" for suffix in (*SUFFIXES, ".json")}

@@ -62,6 +62,51 @@ def test_a_shifted_pair_is_warned_of(make_pair: MakePair) -> None:
     assert "edges will look like change" in text
 
 
+@pytest.mark.parametrize("shift", [(0.5, -0.5), (1.3, 0.2)])
+@pytest.mark.parametrize("beside", [(0, 0), (3.4, -2.7)])
+def test_align_shift_leaves_no_shift(
+    shift: tuple[float, float], beside: tuple[float, float], make_pair: MakePair
+) -> None:
+    """Also on another grid, whose content lies elsewhere in the array for two reasons then."""
+    image = ground(0)
+    later = moved(image, shift[0] - beside[1], shift[1] - beside[0])
+    pair = make_pair(
+        image.astype(np.float32),
+        later.astype(np.float32),
+        after_transform=NORTH_UP @ Affine.translation(*beside),
+    )
+    report = check_pair(*pair, align="shift")
+    assert report.removed is not None
+    assert (report.removed.row, report.removed.col) == pytest.approx(shift, abs=0.1)
+    assert report.shift is not None
+    assert report.shift.length < 0.05
+    text = run(*pair, "--align", "shift")[1]
+    assert re.search(r"the shift of after was removed: [\d.]+ px down, [\d.]+ px (left|right)", text)
+    assert "after still lies 0.0" in text
+    found = json.loads(run(*pair, "--align", "shift", "--json")[1])
+    assert found["removed"]["row"] == report.removed.row
+    assert found["align"] == "shift"
+
+
+def test_a_small_shift_on_one_grid_is_not_worth_resampling(make_pair: MakePair) -> None:
+    image = ground(0)
+    code, text = run(
+        *make_pair(image.astype(np.float32), moved(image, 0, 0.05).astype(np.float32)), "--align", "shift"
+    )
+    assert code == 0
+    assert "no shift was removed: 0.0" in text
+    assert "warped" not in text
+
+
+def test_coarser_pixels_are_told(make_pair: MakePair) -> None:
+    image = ground(0).astype(np.float32)
+    pair = make_pair(image, image[:, ::3, ::3], after_transform=NORTH_UP @ Affine.scale(3))
+    code, text = run(*pair, "--align", "grid")
+    assert code == 0
+    assert "(cubic; its pixels are 3 times as wide)" in text
+    assert "the pixels of after are 3 times as wide as those of before, so it shows less" in text
+
+
 def test_images_of_different_places_have_no_measurable_shift(make_pair: MakePair, scene: Scene) -> None:
     rng = np.random.default_rng(0)
     one = ndimage.gaussian_filter(rng.normal(size=(1, 256, 256)), (0, 3, 3))
@@ -79,7 +124,12 @@ def test_different_grids_are_described_and_exit_with_1(make_pair: MakePair, scen
     code, text = run(*pair)
     assert code == 1
     assert "overlap      50.0%" in text
+    assert "--align grid would warp after onto the grid of before (cubic)" in text
     assert "usable       no: the two rasters have different transforms" in text
+    code, text = run(*pair, "--align", "grid")
+    assert code == 0
+    assert "after is warped onto the grid of before (cubic)" in text
+    assert "50.0% of the pixels, in both dates" in text
     far = Affine.translation(1e5, 0) @ NORTH_UP
     code, text = run(*make_pair(image, image, after_transform=far, folder="far"))
     assert code == 1

@@ -240,7 +240,7 @@ def bad(
     }
     if name in other:
         _, moved = make_pair(one, one, folder="other", **other[name])
-        return [before, moved], 1, "before.tif.*after.tif.*rio warp"
+        return [before, moved], 1, "before.tif.*after.tif.*--align grid"
     if name == "shape":
         _, cut = make_pair(one[:, :-1], one[:, :-1], folder="other")
         return [before, cut], 1, "100 x 90 px.*100 x 89 px"

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from conftest import write_raster
+from conftest import NORTH_UP, write_raster
 from PIL import Image
 from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
 
 from geocd import pictures
 from geocd.errors import OutputError, RasterOpenError
+from geocd.raster import Pair
 
 
 def write(path: Path, values: np.ndarray, **options: Any) -> str:
@@ -221,3 +223,19 @@ def test_thumbnails_are_reduced_without_what_is_not_valid(tmp_path):
     np.testing.assert_allclose(small.prob[50:], 0.25)
     np.testing.assert_allclose(small.share[:50, :38], 1)
     np.testing.assert_allclose(small.share[50:], 0)
+
+
+def test_another_grid_is_warped_into_the_picture(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (1, 60, 60)).astype(np.uint8)
+    before = write(tmp_path / "before.tif", image)
+    wide = np.pad(image, ((0, 0), (0, 0), (70, 0)))[:, :, :120]  # 10 columns of the scene are missing
+    after = write(tmp_path / "after.tif", wide, transform=NORTH_UP @ Affine.translation(-70, 0))
+    write(tmp_path / "prob.tif", np.zeros((1, 60, 60), np.float32))
+    with Pair(before, after, align=True) as opened:
+        found = pictures.read_thumbnails(
+            before, after, tmp_path / "prob.tif", indexes=[1], threshold=0.5, max_size=60, warp=opened.warp
+        )
+    assert found.warped
+    np.testing.assert_array_equal(found.valid_after, np.arange(60)[None] < np.full((60, 1), 50))
+    apart = found.before.astype(int) - found.after
+    assert abs(apart[:, :50]).max() <= 1

@@ -14,15 +14,20 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+from rasterio.crs import CRS
+from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
+from scipy import ndimage
+from test_registration import ground
 
+from geocd.align import Warp
 from geocd.config import Settings
 from geocd.distances import ClassicalDetector
 from geocd.errors import ConfigError, Interrupted, RasterReadError, ResumeError
 from geocd.metrics import evaluate
 from geocd.normalize import sample_chips
-from geocd.pipeline import detect, fit_detector, probabilities
-from geocd.raster import Chip, Pair
+from geocd.pipeline import detect, fit_detector, forecast, probabilities
+from geocd.raster import Chip, Grid, Pair, resample
 from geocd.tiling import Tiling
 
 MakePair = Callable[..., tuple[Path, Path]]
@@ -140,8 +145,9 @@ def test_killed_again_and_again_the_result_is_the_same(
     [
         {"tile_size": 90, "overlap": 30, "iterations": 2, "uncertainty": True},
         {"tile_size": 90, "overlap": 30, "method": "cva", "ignore": ("vegetation", "water")},
+        {"tile_size": 90, "overlap": 30, "method": "cva", "align": "shift"},
     ],
-    ids=["deep", "ignore"],
+    ids=["deep", "ignore", "align"],
 )
 def test_an_interrupted_run_keeps_its_tiles(
     values: dict[str, object], make_pair: MakePair, scene: Callable[..., np.ndarray], tmp_path: Path
@@ -150,7 +156,8 @@ def test_an_interrupted_run_keeps_its_tiles(
     before[3, 100:] += 5000
     after = (before * 1.1).astype(np.uint16)
     after[:, 40:80, 50:100] = scene(4, 40, 50, seed=9) + 3000
-    files = make_pair(before, after, names=("blue", "green", "red", "nir"))
+    beside = {"after_transform": Affine(9.9, 0, 500_013, 0, -9.9, 4_199_982)} if "align" in values else {}
+    files = make_pair(before, after, names=("blue", "green", "red", "nir"), **beside)
     settings = Settings.from_flat(values)
 
     def interrupt(stage: str, done: int, total: int) -> None:
@@ -173,6 +180,82 @@ def test_an_interrupted_run_keeps_its_tiles(
         for path in resumed.values():
             path.unlink()
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture
+def shifted(make_pair: MakePair) -> tuple[Path, Path]:
+    """Write a pair on two grids of two zones, with a hall that is new; after lies 1.4 px too low besides."""
+    image = ground(3)
+    grid = Grid(CRS.from_epsg(32633), Affine(10, 0, 500_000, 0, -10, 4_200_000), 300, 300)
+    other = Grid(CRS.from_epsg(32634), Affine(10, 0, -27_400, 0, -10, 4_217_016), 300, 300)
+    later = image * 1.2 + 10
+    later[:, 150:180, 100:140] = 260
+    found, known = resample(
+        Warp.between(grid, other), later, np.ones((300, 300), bool), grid.window, other.window
+    )
+    after = ndimage.shift(found, (0, 1.4, 0), order=3, mode="nearest")
+    after[:, ~known] = 0
+    return make_pair(
+        image.astype(np.float32),
+        after.astype(np.float32),
+        transform=grid.transform,
+        nodata=0,
+        after_transform=other.transform,
+        after_crs="EPSG:32634",
+    )
+
+
+@pytest.mark.parametrize("how", ["grid", "shift"])
+def test_two_grids_are_brought_onto_the_first(how: str, shifted: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = Settings.from_flat({**SMALL_TILES, "tile_size": 110, "align": how})
+    for name in "12":
+        (tmp_path / name).mkdir()
+    files, record = detect(*shifted, tmp_path / "1" / "run", settings=settings, jobs=1)
+    again, _ = detect(*shifted, tmp_path / "2" / "run", settings=settings, jobs=3)
+    assert same_bytes(files, again)
+    assert forecast(*shifted, settings=settings).tiles > 4
+
+    with rasterio.open(shifted[0]) as before, rasterio.open(files["prob"]) as result:
+        assert (result.crs, result.transform, result.shape) == (before.crs, before.transform, before.shape)
+        prob, tags = result.read(1), result.tags()
+    assert np.isnan(prob[0]).any()  # the other zone is turned by some degrees: a corner is not covered
+    assert prob[155:175, 105:135].min() > 0.5
+    assert np.nanmax(np.where(prob_of(prob, 20), np.nan, prob)) < 0.5 or how == "grid"
+
+    told = json.loads(files["item"].read_text())["properties"]["geocd:alignment"]
+    assert told == json.loads(json.dumps(record.alignment))
+    assert told == json.loads(tags["GEOCD_PROVENANCE"])["alignment"]
+    assert told["after_grid"]["crs"] == "EPSG:32634"
+    assert told["after_grid"]["transform"] == [10, 0, -27_400, 0, -10, 4_217_016]
+    assert told["resampling"] == "cubic"
+    assert 0.8 < told["overlap"] < 1
+    if how == "shift":
+        assert (told["shift"]["row"], told["shift"]["col"]) == pytest.approx((1.4, 0), abs=0.12)
+        assert told["shift"]["measured"]["measurable"] is True
+    else:
+        assert "shift" not in told
+
+
+def prob_of(prob: np.ndarray, around: int) -> np.ndarray:
+    """Where the hall is, and so many pixels around it and along the border."""
+    near = np.ones(prob.shape, bool)
+    near[around:-around, around:-around] = False
+    near[150 - around : 180 + around, 100 - around : 140 + around] = True
+    return near
+
+
+def test_a_shift_that_cannot_be_measured_is_not_removed(
+    make_pair: MakePair, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    one, two = random.normal(100, 10, (2, 3, 120, 120)).astype(np.float32)
+    files, _ = detect(
+        *make_pair(one, two), tmp_path / "run", settings=Settings.from_flat({**SMALL_TILES, "align": "shift"})
+    )
+    assert "none could be measured" in caplog.text
+    told = json.loads(files["item"].read_text())["properties"]["geocd:alignment"]
+    assert "none could be measured" in told["shift"]["note"]
+    assert (told["shift"]["row"], told["shift"]["col"], told["resampling"]) == (0, 0, None)
 
 
 @pytest.mark.parametrize("changed", ["--tile-size", "--method", "--threshold", "before", "--valid"])

@@ -170,7 +170,7 @@ def shifted(pixels: float, base: Affine = NORTH_UP) -> Affine:
     ("after", "match"),
     [
         pytest.param(
-            {"crs": "EPSG:32634"}, r"systems: EPSG:32633 in .*, EPSG:32634 in .*Warp one", id="zone"
+            {"crs": "EPSG:32634"}, r"systems: EPSG:32633 in .*, EPSG:32634 in .*--align grid warps", id="zone"
         ),
         pytest.param({"crs": "EPSG:4326"}, "EPSG:32633 .*EPSG:4326", id="degrees"),
         pytest.param(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from geocd.cli.options import BandsType, NumberOrWord
+from geocd.config import Align
 
 if TYPE_CHECKING:
     from geocd.check import PairReport
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     help="Nodata value of both rasters, instead of what they declare.",
 )
 @click.option("--valid", metavar="RASTER", help="Raster that is non-zero where the pair may be used.")
+@click.option(
+    "--align",
+    type=click.Choice(get_args(Align)),
+    default="none",
+    show_default=True,
+    help="As for detect; the pair is then looked at as detect would see it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def check(
@@ -34,16 +42,17 @@ def check(
     bidx: tuple[int, ...] | None,
     nodata: float | None,
     valid: str | None,
+    align: Align,
     as_json: bool,
 ) -> None:
     """Say whether BEFORE and AFTER are a usable pair, and what to expect of it.
 
     Compares grids, bands, data types, dates, valid area and light, and measures how far the after image lies
-    beside the before image. Exits with 1 when 'geocd detect' would refuse the pair.
+    beside the before image. Exits with 1 when 'geocd detect' with the same --align would refuse the pair.
     """
     from geocd.check import check_pair
 
-    report = check_pair(before, after, indexes=bidx, nodata=nodata, valid=valid)
+    report = check_pair(before, after, indexes=bidx, nodata=nodata, valid=valid, align=align)
     if as_json:
         click.echo(json.dumps(report.as_dict(), allow_nan=False))
     else:
@@ -73,6 +82,14 @@ def _rows(report: PairReport) -> list[tuple[str, str]]:
         ]
     if report.overlap is not None:
         rows.append(("overlap", f"{report.overlap:.1%} of the before image"))
+    if report.resampling is not None:
+        how = "after is warped" if report.align != "none" else "--align grid would warp after"
+        ratio = report.pixel_ratio
+        alike = ratio is None or abs(ratio - 1) < 0.02
+        wide = "" if alike else f"; its pixels are {ratio:.3g} times as wide"
+        rows.append(("align", f"{how} onto the grid of before ({report.resampling}{wide})"))
+    if report.removed is not None:
+        rows.append(("" if report.resampling else "align", report.removed.note))
     if report.valid_share is not None:
         rows.append(("valid", f"{report.valid_share:.1%} of the pixels, in both dates"))
     if report.gain is not None and report.offset is not None:
@@ -88,10 +105,11 @@ def _rows(report: PairReport) -> list[tuple[str, str]]:
         if shift is None or not shift.measurable:
             rows.append(("shift", "not measurable"))
         else:
+            lies = "still lies" if report.removed is not None else "lies"
             rows.append(
                 (
                     "shift",
-                    f"after lies {_way(shift.row, 'down', 'up')} and {_way(shift.col, 'right', 'left')} "
+                    f"after {lies} {_way(shift.row, 'down', 'up')} and {_way(shift.col, 'right', 'left')} "
                     f"(windows agree to {shift.spread:.2f} px)",
                 )
             )

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -57,7 +57,7 @@ def detect(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Find what changed between BEFORE and AFTER, two rasters on one grid.
+    """Find what changed between BEFORE and AFTER, two rasters of one place, on one grid or with --align.
 
     Writes, beside each other: STEM_prob.tif (change probability, 0 to 1, nodata NaN),
     STEM_changes.gpkg (the polygons), a QGIS style for each, STEM_quicklook.png, and STEM.json (a
@@ -94,6 +94,8 @@ def detect(
         click.echo(files["item"].read_text(encoding="utf-8").rstrip())
     if not ctx.obj["quiet"]:
         summary = record.summary
+        if record.alignment is not None:
+            click.echo(_aligned(record.alignment), err=True)
         if summary["ignored_share"]:
             told = (
                 f"{share:.2%} as {kind} ({ignore.WORDS[kind]})"
@@ -106,6 +108,19 @@ def detect(
             f"{files['prob']}\n{files['changes']}",
             err=True,
         )
+
+
+def _aligned(alignment: Mapping[str, Any]) -> str:
+    """Return in words what ``--align`` did."""
+    if alignment["resampling"] is None:
+        words = "Before and after are on one grid."
+    else:
+        words = (
+            f"After was warped onto the grid of before ({alignment['resampling']}), "
+            f"of which it covers {alignment['overlap']:.1%}."
+        )
+    note = alignment.get("shift", {}).get("note", "")
+    return f"{words} {note[:1].upper()}{note[1:]}{'.' * bool(note)}".rstrip()
 
 
 def _duration(seconds: float) -> str:
