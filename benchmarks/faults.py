@@ -27,6 +27,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,8 @@ class Runner:
                 self._main(self.arguments)
             except SystemExit as ended:
                 code = ended.code if isinstance(ended.code, int) else 0
+            except BaseException:
+                traceback.print_exc()
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
@@ -254,7 +257,8 @@ def main() -> int:
                 if code != 0:
                     wrong.append(f"{label}: the same command again: exit {code}: {said[-400:]}")
                 elif not same(results(out), good) or any(p.name.startswith(".") for p in out.iterdir()):
-                    wrong.append(f"{label}: after the same command again: {sorted(p.name for p in out.iterdir())}")
+                    left = sorted(path.name for path in out.iterdir())
+                    wrong.append(f"{label}: after the same command again: {left}")
                 for line in wrong[told:]:
                     print(line, flush=True)
                 told = len(wrong)

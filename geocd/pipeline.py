@@ -469,7 +469,8 @@ def _run(
     )
     files = {key: transaction.path(key) for key in outputs.paths() if key != "item"}
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    item = stac_item(record, files, created=created, folder=outputs.stem.parent)
+    with output_errors(transaction.path("item")):  # reads all that was written
+        item = stac_item(record, files, created=created, folder=outputs.stem.parent)
     write_json(transaction.path("item"), item)
     return record
 

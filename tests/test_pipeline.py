@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -20,10 +21,11 @@ from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 from test_registration import ground
 
+from geocd import report
 from geocd.align import Warp
 from geocd.config import Settings
 from geocd.distances import ClassicalDetector
-from geocd.errors import ConfigError, Interrupted, RasterReadError, ResumeError
+from geocd.errors import ConfigError, Interrupted, OutputError, RasterReadError, ResumeError
 from geocd.metrics import evaluate
 from geocd.normalize import sample_chips
 from geocd.pipeline import detect, fit_detector, forecast, probabilities
@@ -53,6 +55,19 @@ def test_progress_tells_every_stage_to_its_end(pair: tuple[Path, Path], tmp_path
     for stage, total in stages.items():
         assert (stage, total, total) in told
     assert stages["tiles"] == 4
+
+
+def test_outputs_that_cannot_be_read_back_are_an_error_and_leave_nothing(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(report, "sha256", refuse)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError, match=r"run\.json: cannot be written \(.*Input/output error"):
+        detect(*pair, tmp_path / "out" / "run", settings=Settings.from_flat({"method": "cva"}))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_jobs_must_be_positive(pair: tuple[Path, Path], tmp_path: Path) -> None:
