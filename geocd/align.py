@@ -127,6 +127,13 @@ class Warp:
                     col, row, min(side, self.target.width - col), min(side, self.target.height - row)
                 )
 
+    @property
+    def most_pixels(self) -> int:
+        """Source pixels that a block needs at most, with those around it."""
+        side = max(1, min(BLOCK, int(math.sqrt(BLOCK_PIXELS / (self.scale[0] * self.scale[1])))))
+        rows, cols = (side * scale + 2 * REACH * max(1.0, scale) for scale in self.scale)
+        return math.ceil(rows * cols)
+
     def places(self, window: Window) -> Grid:
         """Return where the content lies that belongs into a window of the target: moved by the shift."""
         row, col = window.row_off + self.shift[0], window.col_off + self.shift[1]

@@ -36,6 +36,8 @@ REFERENCE_BYTES = (16_000, 100)
 FURTHER = 0.8
 #: A tile with an adaptation of its own takes so many times as much.
 FITTED_TILE = 1.5
+#: Copies of the pixels of a block, and of where they are valid, that are held while it is warped.
+WARP_COPIES = 6
 #: Bytes that the fit takes beside the sample, for each of its pixels: whatever the bands (the statistics are
 #: taken of two or three at a time), and for each band.
 FIT_BYTES = {"deep": (85, 13), "cva": (60, 20), "irmad": (0, 80)}
@@ -99,6 +101,8 @@ def predict(pair: Pair, settings: Settings, tile_size: int, jobs: int, limit: in
     one: float = pixels * (each + bands * (banded + 4 * (item - 4)))
     if method.fit == "tile":
         one *= FITTED_TILE
+    if pair.warp is not None:
+        one += pair.warp.most_pixels * (bands + 1) * item * WARP_COPIES
     rows = width * (BLOCK_SIZE + min(tile_size, height)) * BLEND_BYTES * (1 + method.uncertainty)
     tiles = (one * (1 + FURTHER * (jobs - 1)) + rows) / 2**20
     polygons = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS)) * POLYGON_BYTES / 2**20

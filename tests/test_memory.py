@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rasterio._env import get_gdal_config
+from rasterio.transform import Affine
 
 from geocd import memory
 from geocd.config import Settings
@@ -68,6 +69,15 @@ def test_without_a_limit_only_a_number_of_jobs_that_nobody_asked_for_is_lowered(
     small = memory.plan(pair, Settings(), 64, None, jobs_given=False)
     assert small.peak <= memory.DEFAULT_LIMIT
     assert small.jobs > 2
+
+
+def test_a_much_finer_image_needs_memory_while_it_is_warped(make_pair: MakePair) -> None:
+    small, fine = np.ones((3, 40, 40), np.uint8), np.ones((3, 200, 200), np.uint8)
+    paths = make_pair(small, fine, after_transform=Affine(2, 0, 500_000, 0, -2, 4_200_000))
+    settings = Settings().resolved()
+    with Pair(*paths, align=True) as aligned, Pair(paths[0], paths[0]) as plain:
+        grown = [memory.predict(pair, settings, 512, 1, 2000) for pair in (plain, aligned)]
+    assert 20 < grown[1] - grown[0] < 80
 
 
 def test_no_more_jobs_than_tiles(make_pair: MakePair) -> None:
