@@ -364,6 +364,21 @@ def test_vv_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in result.stderr
 
 
+def test_progress_for_programs(pair: tuple[Path, Path], out: Path) -> None:
+    result = run("detect", *pair, "-o", out / "run", "--method", "cva", "--tile-size", 40, "--overlap", 10,
+                 "--progress", "json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    steps = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    assert [set(step) for step in steps] == [{"stage", "done", "total"}] * len(steps)
+    tiles = [step["done"] for step in steps if step["stage"] == "tiles"]
+    assert tiles == list(range(10))
+    assert list(dict.fromkeys(step["stage"] for step in steps)) == ["fit", "tiles", "polygons"]
+    assert all(step["done"] <= step["total"] for step in steps)
+    rest = [line for line in result.stderr.splitlines() if not line.startswith("{")]
+    assert rest[1:] == [str(out / "run_prob.tif"), str(out / "run_changes.gpkg")]
+
+
 # --- interrupted -----------------------------------------------------------------------------------
 
 STOPPED = """

@@ -42,6 +42,15 @@ from geocd.cli.options import settings_options
     help="Only say how many tiles, how much memory and how much time it would take, from some tiles.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the STAC item to stdout.")
+@click.option(
+    "--progress",
+    "progress_as",
+    type=click.Choice(["bar", "json"]),
+    default="bar",
+    show_default=True,
+    help="bar: for people, in a terminal only; json: for programs, a line on stderr for every step, such as "
+    '{"stage": "tiles", "done": 3, "total": 16}.',
+)
 @click.pass_context
 def detect(
     ctx: click.Context,
@@ -55,6 +64,7 @@ def detect(
     resume: bool,
     dry_run: bool,
     as_json: bool,
+    progress_as: str,
     **settings: Any,
 ) -> None:
     """Find what changed between BEFORE and AFTER, two rasters of one place, on one grid or with --align.
@@ -78,7 +88,7 @@ def detect(
                 f"about {expected.peak} MB at most, about {_duration(expected.seconds)}."
             )
         return
-    with _progress(ctx.obj["progress"]) as progress:
+    with _progress("json" if progress_as == "json" else "bar" if ctx.obj["progress"] else None) as progress:
         files, record = pipeline.detect(
             before,
             after,
@@ -132,10 +142,15 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _progress(wanted: bool) -> Iterator[Callable[[str, int, int], None] | None]:
-    """Show one bar for each stage that has more than one step; only where somebody is looking."""
-    if not wanted:
+def _progress(kind: str | None) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Show one bar for each stage, write a line of JSON for each step, or neither."""
+    if kind is None:
         yield None
+        return
+    if kind == "json":
+        yield lambda stage, done, total: click.echo(
+            json.dumps({"stage": stage, "done": done, "total": total}), err=True
+        )
         return
     with contextlib.ExitStack() as stack:
         bars: dict[str, Any] = {}
