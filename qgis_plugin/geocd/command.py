@@ -1,0 +1,172 @@
+"""From layers and values to a command line, and from geocd's files to those asked for.
+
+Knows nothing of QGIS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .options import Option
+from .process import PluginError
+
+
+def gdal_name(name: str, provider: str, source: str) -> str:
+    """Return what geocd can open of a layer.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer, for the message.
+    provider : str
+        QGIS's data provider of the layer; only ``gdal`` will do.
+    source : str
+        As the layer has it: a file, a URL, ``/vsizip/...``, a subdataset such as ``NETCDF:"file.nc":B04``,
+        and what QGIS appends with ``|``.
+
+    Raises
+    ------
+    PluginError
+        Another program cannot open the layer.
+    """
+    remedy = "Save it as a GeoTIFF first (Layer > Save As), and use that."
+    if provider != "gdal":
+        raise PluginError(f"{name}: comes from the provider '{provider}', not from a file. {remedy}")
+    path, *rest = source.split("|")
+    for part in rest:
+        if part.startswith("option:"):
+            raise PluginError(
+                f"{name}: is opened with the option {part[len('option:') :]}, which would be lost. {remedy}"
+            )
+        if part.startswith("authcfg="):
+            raise PluginError(f"{name}: needs a login that only QGIS knows ({part}). {remedy}")
+    if "/vsimem/" in path:
+        raise PluginError(f"{name}: is in the memory of QGIS only ({path}). {remedy}")
+    return path
+
+
+def arguments(options: Sequence[Option], values: Mapping[str, Any]) -> list[str]:
+    """Return the options of the command line, without those that have their defaults.
+
+    Parameters
+    ----------
+    options : sequence of Option
+    values : mapping
+        By the options' names; what is missing or None is not said.
+    """
+    said = []
+    for option in options:
+        value = values.get(option.name)
+        if value in (None, "", (), []) or value == option.default:
+            continue
+        if option.kind == "flag":
+            said.append(option.flag)
+        elif option.kind == "choices":
+            said.append(f"{option.flag}={','.join(value)}")
+        elif option.kind == "number":
+            said.append(f"{option.flag}={value:.15g}")
+        else:
+            said.append(f"{option.flag}={value}")
+    return said
+
+
+def extra(text: str) -> list[str]:
+    """Split further options as a shell would.
+
+    Raises
+    ------
+    PluginError
+        A quotation is not closed.
+    """
+    try:
+        return shlex.split(text, posix=os.name != "nt")
+    except ValueError as error:
+        raise PluginError(f"Further options {text}: {error}. Close what is quoted.") from error
+
+
+def work_stem(output: Path) -> Path:
+    """Return the stem that ``geocd detect`` works under: beside the output, and nobody else's.
+
+    Fixed for an output, so that a cancelled run is found again.
+    """
+    return output.with_name(output.name + ".qgis")
+
+
+def refuse_names(raster: Path, vector: Path | None) -> None:
+    """Raise PluginError where outputs have names that geocd cannot give them."""
+    if raster.suffix.lower() not in (".tif", ".tiff"):
+        raise PluginError(f"{raster}: the change probability is written as .tif only. Choose such a name.")
+    if vector is None:
+        return
+    refuse_vector(vector)
+    if raster.with_suffix("") == vector.with_suffix(""):
+        raise PluginError(
+            f"{raster} and {vector} would share one style file, {raster.with_suffix('.qml').name}. Give them "
+            f"different names, such as {raster.stem}_prob.tif and {vector.stem}_changes.gpkg."
+        )
+
+
+def refuse_vector(vector: Path) -> None:
+    """Raise PluginError where it is no GeoPackage, or one in use: replaced, it would be damaged."""
+    if vector.suffix.lower() != ".gpkg":
+        raise PluginError(f"{vector}: polygons are written as .gpkg only. Choose such a name.")
+    for log in (vector.with_name(vector.name + "-wal"), vector.with_name(vector.name + "-journal")):
+        if log.exists():
+            raise PluginError(
+                f"{vector}: is open ({log.name} lies beside it). Remove its layer from the project, or "
+                "choose another name."
+            )
+
+
+def place(source: Path, target: Path) -> None:
+    """Move a file to its name, replacing what is there; whole or not at all, on any file system.
+
+    Raises
+    ------
+    PluginError
+        The file system refuses.
+    """
+    part = target.with_name(f".{target.name}.part")
+    try:
+        try:
+            source.replace(target)
+        except OSError:  # another file system
+            shutil.copyfile(source, part)
+            part.replace(target)
+            source.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise PluginError(
+            f"{target}: cannot be written ({error.strerror}). If it is open, remove its layer from the "
+            "project; or choose another name."
+        ) from error
+
+
+def place_outputs(stem: Path, raster: Path, vector: Path | None) -> None:
+    """Move the layers of a run to where they were asked for, with their styles, and clear away the rest.
+
+    Raises
+    ------
+    PluginError
+        One of them cannot be put there; it says where the results are.
+    """
+    try:
+        for name, suffix, target in (("_changes", ".gpkg", vector), ("_prob", ".tif", raster)):
+            if target is not None:
+                place(stem.with_name(stem.name + name + suffix), target)
+                place(stem.with_name(stem.name + name + ".qml"), target.with_suffix(".qml"))
+    except PluginError as problem:
+        raise PluginError(f"{problem} The results are kept as {stem}_*.") from problem
+    with contextlib.suppress(OSError):  # statistics of a raster that was replaced
+        raster.with_name(raster.name + ".aux.xml").unlink()
+    for path in stem.parent.iterdir():
+        if path.name.startswith((stem.name + "_", stem.name + ".")) and path.is_file():
+            with contextlib.suppress(OSError):
+                path.unlink()
