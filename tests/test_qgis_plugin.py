@@ -127,6 +127,7 @@ VALUES = {
         "preset": "reference",
         "threshold": 0.7,
         "min_area": 1234.5,
+        "align": "shift",
         "bidx": "1..3",
         "ignore": ["water", "cloud"],
         "nodata": "-9999",
@@ -140,7 +141,7 @@ VALUES = {
         "device": "cpu",
         "resume": True,
     },
-    "check": {"bidx": "2", "nodata": "nan", "valid": "v.tif"},
+    "check": {"align": "grid", "bidx": "2", "nodata": "nan", "valid": "v.tif"},
     "polygonize": {"threshold": 0.0, "min_area": 20.0},
 }  # fmt: skip
 

@@ -281,7 +281,8 @@ class Detect(GeocdAlgorithm):
     title = "Detect change"
     about = (
         "Finds what changed between two rasters of one place: a change probability, 0 to 1, and polygons of "
-        "what changed. No labels and no training are needed. Both rasters must be on one grid."
+        "what changed. No labels and no training are needed. Both rasters must be on one grid, or be aligned "
+        "by the option."
     )
     options = options.DETECT
     rasters = (("BEFORE", "Before"), ("AFTER", "After"))

@@ -66,6 +66,15 @@ VALID = Option(
     "Non-zero where the pair may be used (a cloud mask, say); on the same grid.",
     advanced=True,
 )
+ALIGN = Option(
+    "align",
+    "choice",
+    "Align",
+    "none: refuse two rasters that are not on one grid; grid: warp the after image onto the grid of the "
+    "before image while reading; shift: also remove the shift between the two, if it can be measured.",
+    default="none",
+    choices=("none", "grid", "shift"),
+)
 MIN_AREA = Option(
     "min_area",
     "number",
@@ -101,6 +110,7 @@ DETECT = (
         most=1.0,
     ),
     MIN_AREA,
+    ALIGN,
     BIDX,
     Option(
         "ignore",
@@ -164,7 +174,7 @@ DETECT = (
     ),
 )
 
-CHECK = (BIDX, NODATA, VALID)
+CHECK = (ALIGN, BIDX, NODATA, VALID)
 
 POLYGONIZE = (
     Option(
