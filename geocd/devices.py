@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -67,14 +68,32 @@ def one_thread() -> Iterator[None]:
     """Keep torch's operators to one thread each, in this thread and in those begun inside.
 
     Sums over threads are rounded differently for other numbers of threads; the tiles run in parallel
-    instead. The setting is the process's: it is put back afterwards.
+    instead. The setting is the process's: it is put back by the last of those threads to leave.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _one.lock:
+        if not _one.inside:
+            _one.before = torch.get_num_threads()
+        _one.inside += 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _one.lock:
+            _one.inside -= 1
+            if not _one.inside:
+                torch.set_num_threads(_one.before)
+
+
+class _One:
+    """Who is inside :func:`one_thread`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.before = 1
+
+
+_one = _One()
 
 
 def release(device: torch.device) -> None:

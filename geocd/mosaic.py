@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from rasterio.windows import Window
 
 from geocd.tiling import Tile, Tiling, borders
 
@@ -94,13 +95,55 @@ class Mosaic:
         count = end - self._first
         if count <= 0:
             return
-        done, weight = self._sum[:, :count], self._weight[:count]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values = np.where(weight > 0, done / weight, np.float32(np.nan)).astype(np.float32)
+        values = _mean(self._sum[:, :count], self._weight[:count])
         for begin in range(0, count, self._block):
             self._flush(self._first + begin, values[:, begin : begin + self._block])
         self._sum, self._weight = self._sum[:, count:], self._weight[count:]
         self._first = end
+
+
+def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, FloatArray]]) -> FloatArray:
+    """Return what :class:`Mosaic` has inside a window, bit for bit.
+
+    Parameters
+    ----------
+    tiling : Tiling
+    window : rasterio.windows.Window
+        Whole pixels, inside the grid.
+    tiles : sequence of tuple
+        All that touch the window, in the order of the tiling, with their values, ``(bands, height, width)``.
+
+    Returns
+    -------
+    ndarray, (bands, height, width), float32
+        NaN where no tile had a value.
+    """
+    height, width = int(window.height), int(window.width)
+    total = np.zeros((tiles[0][1].shape[0], height, width), dtype=np.float32)
+    weights = np.zeros((height, width), dtype=np.float32)
+    for tile, values in tiles:
+        inner = window.intersection(tile.window)
+        there = Window(
+            inner.col_off - window.col_off, inner.row_off - window.row_off, inner.width, inner.height
+        )
+        here = Window(
+            inner.col_off - tile.window.col_off,
+            inner.row_off - tile.window.row_off,
+            inner.width,
+            inner.height,
+        )
+        (rows, cols), part = there.toslices(), here.toslices()
+        values = values[(slice(None), *part)]
+        valid = np.isfinite(values[0])
+        weight = np.where(valid, tiling.weight(tile)[part], np.float32(0))
+        total[:, rows, cols] += np.where(valid, values, np.float32(0)) * weight
+        weights[rows, cols] += weight
+    return _mean(total, weights)
+
+
+def _mean(total: FloatArray, weight: FloatArray) -> FloatArray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)
 
 
 #: A jump at a border is compared with those on so many lines on either side of it.

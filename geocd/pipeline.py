@@ -33,7 +33,7 @@ from geocd.mosaic import Mosaic, SeamScore
 from geocd.normalize import sample_chips
 from geocd.outputs import Outputs, Transaction, default_stem
 from geocd.pictures import quicklook, read_thumbnails
-from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, bounded_cache, crs_name, output_errors
+from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, Source, bounded_cache, crs_name, output_errors
 from geocd.registration import remove_shift
 from geocd.report import RunRecord, acquisition_date, source_href, stac_item, versions, write_json
 from geocd.styles import style
@@ -87,13 +87,13 @@ def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings, jobs: in
     return optimize.fit(chips, pair, settings.method, jobs)
 
 
-def open_pair(before: str, after: str, settings: Settings) -> Pair:
-    """Open a pair as the settings say."""
+def open_pair(before: Source, after: Source, settings: Settings, valid: Source | None = None) -> Pair:
+    """Open a pair as the settings say; ``valid`` may be another source than the path that stands there."""
     read = settings.read
     options: dict[str, Any] = {
         "indexes": read.bidx,
         "nodata": read.nodata,
-        "valid": read.valid,
+        "valid": read.valid if valid is None else valid,
         "align": read.align != "none",
     }
     if read.ignore:
@@ -129,6 +129,47 @@ def sample(pair: Pair) -> list[Chip]:
     if isinstance(pair, KeptPair):
         pair.fit()
     return sample_chips(pair)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A method that is ready for the tiles of a scene.
+
+    Attributes
+    ----------
+    detector : Detector
+    tiling : Tiling
+    settings : Settings
+        Resolved, with the size that the tiles have.
+    plan : Plan
+    alignment : dict, optional
+        What :func:`align` says.
+    """
+
+    detector: Detector
+    tiling: Tiling
+    settings: Settings
+    plan: memory.Plan
+    alignment: dict[str, Any] | None
+
+
+def fit_scene(pair: Pair, given: Settings, jobs: int | None, mem_limit: int | None) -> Fitted:
+    """Choose the tiles of a pair and fit the method to it; call it inside :func:`computing`.
+
+    Parameters
+    ----------
+    pair : Pair
+    given : Settings
+        As the user gave them.
+    jobs, mem_limit : int, optional
+        As for :func:`detect`.
+    """
+    plan = memory.plan(pair, given, _jobs(jobs), mem_limit, jobs_given=jobs is not None)
+    settings = given.resolved().with_tile_size(plan.tile_size)
+    alignment = align(pair, settings)
+    detector = fit_detector(sample(pair), pair, settings, plan.jobs)
+    memory.release()
+    return Fitted(detector, _tiling(pair, settings, detector.margin), settings, plan, alignment)
 
 
 def first_seen(tiling: Tiling, tile: Tile) -> tuple[slice, slice]:
@@ -283,13 +324,9 @@ def forecast(
         open_pair(os.fspath(before), os.fspath(after), settings) as pair,
         computing(settings),
     ):
-        plan = memory.plan(pair, given, _jobs(jobs), mem_limit, jobs_given=jobs is not None)
-        settings = settings.with_tile_size(plan.tile_size)
-        align(pair, settings)
-        detector = fit_detector(sample(pair), pair, settings, plan.jobs)
-        memory.release()
+        scene = fit_scene(pair, given, jobs, mem_limit)
+        detector, tiling, plan = scene.detector, scene.tiling, scene.plan
         fitted = time.perf_counter()
-        tiling = _tiling(pair, settings, detector.margin)
         # spread over the scene, because what is not valid takes no time
         count = min(2 * plan.jobs, len(tiling))
         places = [(2 * i + 1) * len(tiling) // (2 * count) for i in range(count)]
@@ -563,4 +600,13 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     timings[name] = time.perf_counter() - start
 
 
-__all__ = ["Detector", "detect", "fit_detector", "probabilities"]
+__all__ = [
+    "Detector",
+    "Fitted",
+    "computing",
+    "detect",
+    "fit_detector",
+    "fit_scene",
+    "open_pair",
+    "probabilities",
+]

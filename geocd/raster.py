@@ -7,6 +7,7 @@ of the raster; the valid area of both dates is joined at the moment of reading.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import json
 import math
@@ -16,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,28 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 BLOCK_SIZE = 512
+
+
+class Openable(Protocol):
+    """A raster that is no file: it has a name for messages, and opens as what reads like a dataset."""
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+
+    def open(self) -> Any:
+        """Return what is read."""
+
+
+#: Where a raster comes from.
+Source = str | os.PathLike[str] | Openable
+
+
+def source_name(source: Source) -> str:
+    """Return what to call a source: its path or URL, or its own name."""
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else source.name
+
+
 #: Two grids are one when no corner is further apart than this, in pixels. Tools that write the same grid
 #: differ in the last digits of the transform; a real misregistration is a hundred times larger.
 GRID_TOLERANCE_PX = 0.01
@@ -294,13 +317,13 @@ class Pair:
 
     Parameters
     ----------
-    before, after : str
-        Paths or URLs.
+    before, after : str or Openable
+        Paths or URLs, or what else can be read like a raster.
     indexes : sequence of int, optional
         Band numbers, from 1, taken from both dates. Default: all bands but alpha.
     nodata : float, optional
         Overrides the nodata value of both rasters.
-    valid : str, optional
+    valid : str or Openable, optional
         A raster whose first band is non-zero where the pair is usable, on the grid of the before raster
         (with ``align``, on any).
     align : bool
@@ -313,8 +336,8 @@ class Pair:
         Of the before raster.
     after_grid : Grid
         The after raster's own.
-    warp : Warp or None
-        How the after raster is warped; None where it is read as it is.
+    warp, valid_warp : Warp or None
+        How the after raster and ``valid`` are warped; None where they are read as they are.
     indexes : tuple of int
     band_names : tuple of str
 
@@ -332,21 +355,20 @@ class Pair:
 
     def __init__(
         self,
-        before: str | os.PathLike[str],
-        after: str | os.PathLike[str],
+        before: Source,
+        after: Source,
         *,
         indexes: Sequence[int] | None = None,
         nodata: float | None = None,
-        valid: str | os.PathLike[str] | None = None,
+        valid: Source | None = None,
         align: bool = False,
     ) -> None:
-        self.before_path, self.after_path = os.fspath(before), os.fspath(after)
-        self.valid_path = None if valid is None else os.fspath(valid)
+        self.sources: tuple[Source, Source, Source | None] = before, after, valid
+        self.before_path, self.after_path = source_name(before), source_name(after)
+        self.valid_path = None if valid is None else source_name(valid)
         self._nodata = nodata
         self._align = align
-        self._local = threading.local()
-        self._handles: list[DatasetReader] = []
-        self._lock = threading.Lock()
+        self._no_handles()
         try:
             self._check(indexes)
         except BaseException:
@@ -358,10 +380,10 @@ class Pair:
         self.grid = grid_of(one, self.before_path)
         self.after_grid = grid_of(two, self.after_path)
         self.warp = self._onto_grid(self.after_grid, self.after_path)
-        self._valid_warp: Warp | None = None
+        self.valid_warp: Warp | None = None
         if extra is not None:
             assert self.valid_path is not None
-            self._valid_warp = self._onto_grid(grid_of(extra, self.valid_path), self.valid_path)
+            self.valid_warp = self._onto_grid(grid_of(extra, self.valid_path), self.valid_path)
         self.indexes = self._choose_bands(one, two, indexes)
         self.band_names = tuple(_band_name(one, i) or _band_name(two, i) or f"band {i}" for i in self.indexes)
         self.dtypes = (one.dtypes[self.indexes[0] - 1], two.dtypes[self.indexes[0] - 1])
@@ -447,15 +469,37 @@ class Pair:
                     )
         return chosen
 
+    def _no_handles(self) -> None:
+        self._local = threading.local()
+        self._handles: list[DatasetReader] = []
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything but open files: a pair may travel to another process."""
+        return {key: value for key, value in vars(self).items() if key not in ("_local", "_handles", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._no_handles()
+
+    def reading(self, before: Source, after: Source, valid: Source | None = None) -> Pair:
+        """Return this pair, with all that is known of it, reading its pixels from other sources."""
+        other = copy.copy(self)
+        other.sources = before, after, valid
+        return other
+
     def _datasets(self) -> tuple[DatasetReader, DatasetReader, DatasetReader | None]:
         """This thread's own handles."""
         if not hasattr(self._local, "datasets"):
             opened: list[DatasetReader | None] = []
-            for path in (self.before_path, self.after_path, self.valid_path):
-                if path is None:
+            for source in self.sources:
+                if source is None:
                     opened.append(None)
                     continue
-                dataset = open_raster(path)
+                if isinstance(source, str | os.PathLike):
+                    dataset = open_raster(os.fspath(source))
+                else:
+                    dataset = source.open()
                 with self._lock:
                     self._handles.append(dataset)
                 opened.append(dataset)
@@ -485,7 +529,7 @@ class Pair:
         if extra is not None:
             assert self.valid_path is not None
             valid &= read_date(
-                extra, self.valid_path, window, [1], np.float64, warp=self._valid_warp, zero_is_valid=False
+                extra, self.valid_path, window, [1], np.float64, warp=self.valid_warp, zero_is_valid=False
             )[1]
         for values in (before, after):
             values[:, ~valid] = 0
@@ -868,8 +912,10 @@ __all__ = [
     "BLOCK_SIZE",
     "Chip",
     "Grid",
+    "Openable",
     "Pair",
     "ProbWriter",
+    "Source",
     "bounded_cache",
     "check_same_grid",
     "crs_name",
@@ -882,4 +928,5 @@ __all__ = [
     "resample",
     "same_crs",
     "same_grid",
+    "source_name",
 ]

@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
     {"errors", "config", "bands", "checkpoint"},
     {
         "raster",
+        "arrays",
         "outputs",
         "tiling",
         "normalize",
@@ -39,6 +40,7 @@ LAYERS: list[set[str]] = [
     },
     {"styles", "optimize", "mosaic", "vectorize", "pictures", "report"},
     {"pipeline", "check"},
+    {"xarray"},
     {"batch"},
     # beside the way of the data: agreement with a reference, of which detection must know nothing
     {"metrics"},
@@ -51,8 +53,10 @@ ONLY = {
     "torch": {"devices", "networks", "losses", "optimize"},
     "safetensors": {"networks"},
     "click": {"cli"},
-    "dask": {"batch"},
+    "dask": {"batch", "xarray"},
     "distributed": {"batch"},
+    "rioxarray": {"arrays"},
+    "xarray": {"arrays", "xarray"},
     "pystac": {"batch"},
     "pystac_client": {"batch"},
     "boto3": {"batch"},
@@ -222,7 +226,7 @@ def test_help_imports_nothing_slow(command: list[str]) -> None:
         "import sys\nfrom geocd.cli import main\n"
         "main(sys.argv[1:], standalone_mode=False)\n"
         "slow = {'torch', 'rasterio', 'geopandas', 'pandas', 'scipy', 'shapely', 'pyproj', 'PIL',\n"
-        "        'dask', 'distributed'}\n"
+        "        'dask', 'distributed', 'xarray'}\n"
         "print('SLOW', sorted(slow & set(sys.modules)))\n"
     )
     done = subprocess.run(
@@ -232,7 +236,10 @@ def test_help_imports_nothing_slow(command: list[str]) -> None:
 
 
 def test_importing_geocd_is_instant() -> None:
-    code = "import sys, geocd; print(sorted({'torch', 'rasterio', 'numpy'} & set(sys.modules)))"
+    code = (
+        "import sys, geocd; assert 'detect' in dir(geocd); "
+        "print(sorted({'torch', 'rasterio', 'numpy', 'xarray'} & set(sys.modules)))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

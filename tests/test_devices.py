@@ -39,6 +39,21 @@ def test_threads_are_put_back() -> None:
     assert torch.get_num_threads() == before
 
 
+def test_threads_are_put_back_by_the_last_to_leave() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        first, second = devices.one_thread(), devices.one_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.get_num_threads() == 1, "the second is still at work"
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 class Scarce(CompactPair):
     """Networks on a device with room for so many pixels."""
 

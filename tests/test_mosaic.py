@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.windows import Window
 from scipy import ndimage
 
-from geocd.mosaic import Mosaic, SeamScore
+from geocd.mosaic import Mosaic, SeamScore, blend
 from geocd.tiling import Tiling
 
 
@@ -97,6 +98,32 @@ def test_blend_is_smooth_and_between_its_tiles() -> None:
     assert (line[64:] == np.float32(0.8)).all()
     assert (np.diff(line[47:65]) > 0).all()
     assert np.diff(line).max() < 0.6 / 16 * 1.01, "no step larger than the ramp's"
+
+
+@settings(max_examples=40)
+@given(overlap=st.integers(0, 39), margin=st.integers(0, 20), top=st.integers(0, 89), left=st.integers(0, 69))
+def test_a_window_alone_has_the_same_bits(overlap: int, margin: int, top: int, left: int) -> None:
+    tiling = Tiling(90, 70, 40, overlap, margin)
+    random = np.random.default_rng(0)
+    values = [random.random((2, *tiling.tile_shape), np.float32) for _ in tiling]
+    for prob in values[::3]:
+        prob[:, 5:35, 10:40] = np.nan
+    sink = Sink(90, 70, 2)
+    mosaic = Mosaic(tiling, sink, bands=2)
+    for tile, prob in zip(tiling, values, strict=True):
+        mosaic.add(tile, prob)
+    mosaic.finish()
+    window = Window(left, top, 70 - left, min(31, 90 - top))
+    touching = [
+        (tile, prob)
+        for tile, prob in zip(tiling, values, strict=True)
+        if tile.window.row_off < top + window.height
+        and tile.window.row_off + 40 > top
+        and tile.window.col_off + 40 > left
+    ]
+    np.testing.assert_array_equal(
+        blend(tiling, window, touching), sink.values[(slice(None), *window.toslices())]
+    )
 
 
 def test_what_is_not_valid_stays_nan_and_spreads_nowhere() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -599,6 +600,14 @@ def test_threads_have_their_own_handles(make_pair: MakePair, scene: Any) -> None
     assert not wrong
     assert len(handles) == 2 * 5
     assert all(handle.closed for handle in handles)
+
+
+def test_a_pair_travels_without_its_handles(make_pair: MakePair, scene: Any) -> None:
+    with Pair(*make_pair(scene(), scene(seed=1))) as pair:
+        expected = pair.read(pair.grid.window)
+        sent = pickle.dumps(pair)
+    with pickle.loads(sent) as other:
+        np.testing.assert_array_equal(other.read(other.grid.window).after, expected.after)
 
 
 def test_a_refused_pair_leaves_no_file_open(make_pair: MakePair, monkeypatch: pytest.MonkeyPatch) -> None:
