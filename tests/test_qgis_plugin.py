@@ -736,6 +736,21 @@ def test_cancelled_in_qgis(around: dict[str, str], pair: tuple[Path, Path], tmp_
 
 
 @qgis
+def test_cancelled_with_a_temporary_output(around: dict[str, str], pair: tuple[Path, Path]) -> None:
+    told = drive(
+        around,
+        """
+        feedback.progressChanged.connect(lambda percent: percent > 20 and feedback.cancel())
+        run(BEFORE=before, AFTER=after, METHOD="cva", EXTRA="--tile-size 60 --overlap 40 -j 1",
+            OUTPUT="TEMPORARY_OUTPUT")
+        """,
+        *pair,
+        "",
+    )
+    assert "choose a file for the output, not a temporary one" in told["error"]
+
+
+@qgis
 def test_layers_that_are_no_files_are_refused(
     around: dict[str, str], pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
     QgsProcessingParameterVectorDestination,
+    QgsProcessingUtils,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QIcon
@@ -310,10 +311,10 @@ class Detect(GeocdAlgorithm):
         except CancelledError as problem:
             if not stem.with_name(f".{stem.name}.geocd").exists():
                 raise
-            raise PluginError(
-                f"{problem} Finished tiles are kept: run it again with "
-                "'Go on with a cancelled run of the same outputs'."
-            ) from problem
+            remedy = "run it again with 'Go on with a cancelled run of the same outputs'."
+            if Path(QgsProcessingUtils.tempFolder()) in raster.parents:  # another one each time
+                remedy = "to go on with a cancelled run, choose a file for the output, not a temporary one."
+            raise PluginError(f"{problem} Finished tiles are kept: {remedy}") from problem
         _require_success(finished, feedback, but=str(stem))  # names that are gone in a moment
         place_outputs(stem, raster, vector)
         results = {"OUTPUT": str(raster)}
