@@ -65,6 +65,10 @@ class ResumeError(GeocdError, ValueError):
     """The interrupted run that is to be gone on with was another one: nothing of it can be used."""
 
 
+class ItemError(GeocdError, ValueError):
+    """A file is no STAC item of a geocd run, or lacks what is needed to repeat the run."""
+
+
 class WeightsError(GeocdError, ValueError):
     """A weights file is missing, damaged, or does not fit the network."""
 

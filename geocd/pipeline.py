@@ -31,8 +31,9 @@ from geocd.errors import ConfigError
 from geocd.ignore import KeptPair, Tally, ignored_counts
 from geocd.mosaic import Mosaic, SeamScore
 from geocd.normalize import sample_chips
-from geocd.outputs import Outputs, Transaction, default_stem
+from geocd.outputs import Outputs, Transaction, default_stem, sha256
 from geocd.pictures import quicklook, read_thumbnails
+from geocd.provenance import fingerprint
 from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, Source, bounded_cache, crs_name, output_errors
 from geocd.registration import remove_shift
 from geocd.report import RunRecord, acquisition_date, source_href, stac_item, versions, write_json
@@ -243,16 +244,11 @@ def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
     An interrupted run can be gone on with where all of it is equal. Not where the inputs are, so that they
     may be moved with their times.
     """
-    device = "cpu"
-    if settings.method.method == "deep":
-        from geocd.devices import choose_device
-
-        device = str(choose_device(settings.method.device))
     options = {"--" + name.replace("_", "-"): value for name, value in settings.as_dict().items()}
     del options["--valid"]  # a path
     files = {"before": pair.before_path, "after": pair.after_path, "--valid": pair.valid_path}
-    if settings.method.weights is not None and Path(settings.method.weights).is_file():
-        files["the file of --weights"] = settings.method.weights
+    if (weights := weights_file(settings)) is not None:
+        files["the file of --weights"] = str(weights)
     return {
         **options,
         **{name: None if path is None else _identity(path) for name, path in files.items()},
@@ -260,9 +256,25 @@ def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
         "grid of after": pair.after_grid.describe(),
         "data types": pair.dtypes,
         "tags": [zlib.crc32(json.dumps(tags, sort_keys=True).encode()) for tags in pair.tags],
-        "device": f"{device} on {platform.machine()}",
+        "device": _device(settings),
         **{f"{name} version": version for name, version in versions().items()},
     }
+
+
+def weights_file(settings: Settings) -> Path | None:
+    """Return the file that ``--weights`` names, where it is no word of its own."""
+    weights = settings.method.weights
+    return None if weights is None or not Path(weights).is_file() else Path(weights)
+
+
+def _device(settings: Settings) -> str:
+    """Return the kind of device that computes: bytes are only promised to be the same on one kind."""
+    device = "cpu"
+    if settings.method.method == "deep":
+        from geocd.devices import choose_device
+
+        device = str(choose_device(settings.method.device))
+    return f"{device} on {platform.machine()}"
 
 
 def _identity(path: str) -> str:
@@ -426,6 +438,11 @@ def _run(
     before, after, outputs = pair.before_path, pair.after_path, transaction.outputs
     timings: dict[str, float] = {}
     tell("fit", 0, 1)
+    with _timed(timings, "inputs"):
+        paths = {"before": before, "after": after, "valid": pair.valid_path}
+        inputs = {name: fingerprint(path) for name, path in paths.items() if path is not None}
+        if (weights := weights_file(settings)) is not None:
+            inputs["weights"] = [{"file": weights.name, "sha256": sha256(weights)}]
     with _timed(timings, "align"):
         alignment = align(pair, settings)
     with _timed(timings, "sample"):
@@ -503,6 +520,8 @@ def _run(
         date_before=dates[0],
         date_after=dates[1],
         versions=versions(),
+        inputs=inputs,
+        device=_device(settings),
     )
     files = {key: transaction.path(key) for key in outputs.paths() if key != "item"}
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

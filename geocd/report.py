@@ -64,6 +64,11 @@ class RunRecord:
     alignment : mapping or None
         How the after image came onto the grid: its own grid, resampling, overlap, the shift that was removed;
         None where it was not to be aligned.
+    inputs : mapping
+        What tells whether ``before``, ``after``, ``valid`` and the file of ``weights`` are still the same, by
+        these names: see :func:`geocd.provenance.fingerprint`.
+    device : str
+        Kind of device and of processor that computed it.
     """
 
     before: str
@@ -81,6 +86,8 @@ class RunRecord:
     date_after: str | None
     versions: Mapping[str, str]
     alignment: Mapping[str, Any] | None = None
+    inputs: Mapping[str, Sequence[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
+    device: str = ""
 
 
 def versions() -> dict[str, str]:
@@ -259,6 +266,11 @@ def stac_item(
         "geocd:preset": record.preset,
         "geocd:seed": record.seed,
         "geocd:bands": list(record.band_names),
+        "geocd:device": record.device,
+        "geocd:inputs": {  # without times: a copy is the same input
+            name: [{key: value for key, value in file.items() if key != "mtime_ns"} for file in files]
+            for name, files in record.inputs.items()
+        },
         "geocd:settings": record.settings,
         "geocd:timings": record.timings,
         "geocd:summary": record.summary,
@@ -278,7 +290,12 @@ def stac_item(
         "properties": properties,
         "links": [
             _derived_from(path, which, folder)
-            for which, path in (("before", record.before), ("after", record.after))
+            for which, path in (
+                ("before", record.before),
+                ("after", record.after),
+                ("valid", record.settings.get("valid")),
+            )
+            if path is not None
         ],
         "assets": {key: _asset(key, files[key]) for key in ASSETS if key in files},
     }
@@ -392,14 +409,14 @@ def _asset(key: str, path: Path) -> dict[str, Any]:
         "title": title,
         "roles": list(roles),
         "file:size": path.stat().st_size,
-        "file:checksum": _checksum(path),
+        "file:checksum": item_checksum(path),
     }
     if key == "prob":
         asset["bands"] = _bands(path)
     return asset
 
 
-def _checksum(path: Path) -> str:
+def item_checksum(path: Path) -> str:
     """SHA-256 as multihash: 0x12 for the function, 0x20 for its length, then the digest."""
     return "1220" + sha256(path)
 

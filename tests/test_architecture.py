@@ -38,9 +38,9 @@ LAYERS: list[set[str]] = [
         "registration",
         "memory",
     },
-    {"styles", "optimize", "mosaic", "vectorize", "pictures", "report"},
+    {"styles", "optimize", "mosaic", "vectorize", "pictures", "report", "provenance"},
     {"pipeline", "check"},
-    {"xarray"},
+    {"xarray", "rerun"},
     {"batch"},
     # beside the way of the data: agreement with a reference, of which detection must know nothing
     {"metrics"},

@@ -40,10 +40,11 @@ from geocd.batch.run import Cluster
 from geocd.batch.run import run as run_batch
 from geocd.batch.stac import Rule, is_stac, stac_pairs
 from geocd.batch.stack import Stack
-from geocd.batch.work import Task, configuration, fingerprint, why_not_finished, work
+from geocd.batch.work import Task, configuration, why_not_finished, work
 from geocd.cli import main
 from geocd.config import Settings
 from geocd.errors import ClusterError, ConfigError, GridError, OutputError, PairsError
+from geocd.provenance import fingerprint
 
 CVA = Settings.from_flat({"method": "cva"})
 SUFFIXES = ("_prob.tif", "_prob.qml", "_changes.gpkg", "_changes.qml", "_quicklook.png")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import rasterio
-from rasterio.windows import Window
 
 import geocd
 from geocd.batch.manifest import Record
@@ -26,8 +25,9 @@ from geocd.batch.upload import Bucket
 from geocd.config import Settings
 from geocd.errors import ConfigError, GeocdError, OutputError, ResumeError
 from geocd.outputs import Outputs, lock, sha256
-from geocd.pipeline import detect
-from geocd.raster import open_raster, output_errors, read
+from geocd.pipeline import detect, weights_file
+from geocd.provenance import fingerprint, same_content
+from geocd.raster import output_errors
 from geocd.report import source_href, write_json
 
 #: Reads over the network are tried again, each time after a longer wait; what the user set is kept.
@@ -120,9 +120,8 @@ def configuration(settings: Settings, mem_limit: int | None = None) -> tuple[str
     if mem_limit is not None and settings.tiling.tile_size is None:  # tiles may be made smaller for it
         values["mem_limit"] = mem_limit
     values["geocd version"] = geocd.__version__
-    weights = settings.method.weights
-    if weights is not None and Path(weights).is_file():
-        values["file of weights"] = sha256(Path(weights))
+    if (weights := weights_file(settings)) is not None:
+        values["file of weights"] = sha256(weights)
     text = json.dumps(values, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16], values
 
@@ -149,7 +148,7 @@ def why_not_finished(record: Mapping[str, Any], task: Task) -> str | None:
         return "the inputs are others"
     for name, path in inputs.items():
         try:
-            if not _same(fingerprint(path, record["inputs"][name]), record["inputs"][name]):
+            if not same_content(fingerprint(path, record["inputs"][name]), record["inputs"][name]):
                 return f"{name} is another"
         except GeocdError:  # gone or out of reach: nothing better could be made now
             continue
@@ -172,57 +171,6 @@ def why_not_uploaded(record: Mapping[str, Any], task: Task) -> str | None:
     return None if name is None else f"only the upload, {name} is not in {task.upload}"
 
 
-def fingerprint(path: str, known: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Return what tells whether a raster is still the same, for every file it consists of.
-
-    Parameters
-    ----------
-    path : str
-    known : list of dict, optional
-        An older fingerprint: where size and time of a file are as there, it is not read again.
-
-    Returns
-    -------
-    list of dict
-        Of local files (a VRT's sources, overviews and masks too) name, size, time and SHA-256. Of anything
-        else the grid and a SHA-256 of three blocks: what has changed elsewhere goes unseen.
-
-    Raises
-    ------
-    RasterOpenError, RasterReadError
-    """
-    with open_raster(path) as dataset:
-        files = [Path(name) for name in dataset.files]
-        if not files or not all(file.is_file() for file in files):
-            block = dataset.block_shapes[0]
-            digest = hashlib.sha256(repr((dataset.profile, dataset.tags())).encode())
-            for row, col in ((0, 0), (dataset.height // 2, dataset.width // 2), dataset.shape):
-                # the block around the place, at the end the last one
-                top = min(row, dataset.height - 1) // block[0] * block[0]
-                left = min(col, dataset.width - 1) // block[1] * block[1]
-                window = Window(left, top, min(block[1], 512), min(block[0], 512))
-                window = window.intersection(Window(0, 0, dataset.width, dataset.height))
-                digest.update(read(dataset, path, window, indexes=1).tobytes())
-            return [{"file": source_href(path, Path()), "blocks": digest.hexdigest()}]
-    old = {entry["file"]: entry for entry in known or ()}
-    found = []
-    for file in sorted(files):
-        status = file.stat()
-        entry: dict[str, Any] = {"file": file.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-        before = old.get(file.name, {})
-        if all(before.get(key) == entry[key] for key in ("size", "mtime_ns")):
-            entry["sha256"] = before["sha256"]
-        else:
-            entry["sha256"] = sha256(file)
-        found.append(entry)
-    return found
-
-
-def _same(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> bool:
-    """Compare content: a file may have been copied or touched."""
-    return [{**entry, "mtime_ns": 0} for entry in one] == [{**entry, "mtime_ns": 0} for entry in two]
-
-
 def _do(task: Task) -> Record:
     """Find the changes of one pair and return its record."""
     item = task.item
@@ -235,7 +183,6 @@ def _do(task: Task) -> Record:
     with rasterio.Env(**network):
         for stack in item.stacks:
             stack.write()
-        inputs = {name: fingerprint(path) for name, path in item.inputs.items()}
         find = functools.partial(
             detect,
             item.before,
@@ -260,7 +207,7 @@ def _do(task: Task) -> Record:
         "id": item.id,
         "state": "done",
         "config": task.config,
-        "inputs": inputs,
+        "inputs": {name: list(record.inputs[name]) for name in item.inputs},
         "outputs": outputs,
         "pixels": record.grid.height * record.grid.width,
         "timings": dict(record.timings),
@@ -314,4 +261,4 @@ def _save(file: IO[Any], record: Record) -> None:
         os.fsync(file.fileno())
 
 
-__all__ = ["Task", "configuration", "failure", "fingerprint", "why_not_finished", "why_not_uploaded", "work"]
+__all__ = ["Task", "configuration", "failure", "why_not_finished", "why_not_uploaded", "work"]

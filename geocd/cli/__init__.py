@@ -107,12 +107,14 @@ def _register() -> None:
     from geocd.cli.detect import detect
     from geocd.cli.evaluate import evaluate
     from geocd.cli.polygonize import polygonize
+    from geocd.cli.rerun import rerun
 
     main.add_command(batch)
     main.add_command(check)
     main.add_command(detect)
     main.add_command(evaluate)
     main.add_command(polygonize)
+    main.add_command(rerun)
 
 
 _register()

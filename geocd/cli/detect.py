@@ -88,7 +88,9 @@ def detect(
                 f"about {expected.peak} MB at most, about {_duration(expected.seconds)}."
             )
         return
-    with _progress("json" if progress_as == "json" else "bar" if ctx.obj["progress"] else None) as progress:
+    with shown_progress(
+        "json" if progress_as == "json" else "bar" if ctx.obj["progress"] else None
+    ) as progress:
         files, record = pipeline.detect(
             before,
             after,
@@ -142,7 +144,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _progress(kind: str | None) -> Iterator[Callable[[str, int, int], None] | None]:
+def shown_progress(kind: str | None) -> Iterator[Callable[[str, int, int], None] | None]:
     """Show one bar for each stage, write a line of JSON for each step, or neither."""
     if kind is None:
         yield None

@@ -1,0 +1,133 @@
+"""A run made again from its item: the same bytes, or what is another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+
+from geocd.cli import main
+from geocd.config import Settings
+from geocd.errors import ConfigError, ItemError
+from geocd.pipeline import detect
+from geocd.rerun import recipe, rerun
+
+FLAT = {"method": "cva", "bidx": (1, 3), "nodata": 0.0, "tile_size": 120, "min_area": 300.0, "seed": 3}
+
+
+@pytest.fixture
+def done(
+    make_pair: Callable[..., tuple[Path, Path]], scene: Callable[..., np.ndarray], tmp_path: Path
+) -> Path:
+    """The item of a run whose inputs and outputs stand in different folders."""
+    before = scene(3, 120, 130)
+    after = (before * 1.1).astype(np.uint16)
+    after[:, 40:80, 50:100] = scene(3, 40, 50, seed=9) + 3000
+    (tmp_path / "out").mkdir()
+    files, _ = detect(*make_pair(before, after), tmp_path / "out" / "x", settings=Settings.from_flat(FLAT))
+    return files["item"]
+
+
+def edited(item: Path, change: Callable[[Any], object]) -> Path:
+    content = json.loads(item.read_text())
+    change(content)
+    item.write_text(json.dumps(content))
+    return item
+
+
+def test_the_same_bytes_and_nothing_left(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(path.name for path in done.parent.iterdir())
+    monkeypatch.chdir("/")
+    found = rerun(done)
+    assert found.identical
+    assert set(found.same) == {"prob", "prob_style", "changes", "changes_style", "quicklook"}
+    assert found.inputs == {"before": True, "after": True}
+    assert found.then == found.now == {}
+    assert sorted(path.name for path in done.parent.iterdir()) == before
+
+
+def test_it_takes_every_setting_from_the_item(done: Path) -> None:
+    made = recipe(json.loads(done.read_text()), done)
+    assert made.settings == Settings.from_flat(FLAT).resolved()
+
+
+def test_a_changed_input_is_told_and_gives_other_bytes(done: Path, tmp_path: Path) -> None:
+    after = Path(recipe(json.loads(done.read_text()), done).after)
+    with rasterio.open(after, "r+") as dataset:
+        values = dataset.read()
+        values[:, :20, :20] += 900
+        dataset.write(values)
+    found = rerun(done)
+    assert not found.identical
+    assert found.inputs == {"before": True, "after": False}
+    assert not found.same["prob"]
+    assert found.same["prob_style"]
+
+
+def test_a_folder_that_was_moved_with_its_inputs(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path, tmp_path.with_name("elsewhere"))
+    shutil.rmtree(done.parent)
+    assert rerun(tmp_path.with_name("elsewhere") / "out" / "x.json").identical
+
+
+def test_new_outputs_can_be_kept(done: Path) -> None:
+    found = rerun(done, done.with_name("again"))
+    assert found.identical
+    assert found.files["prob"].read_bytes() == done.with_name("x_prob.tif").read_bytes()
+
+
+def test_valid_is_an_input_too(
+    make_pair: Callable[..., tuple[Path, Path]], scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    pair = make_pair(scene(3, 60, 60), scene(3, 60, 60, seed=1))
+    with rasterio.open(pair[0]) as dataset:
+        profile = dataset.profile | {"count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "usable.tif", "w", **profile) as dataset:
+        dataset.write(np.tri(60, dtype=np.uint8)[None])
+    settings = Settings.from_flat({"method": "cva", "valid": str(tmp_path / "usable.tif")})
+    files, _ = detect(*pair, tmp_path / "x", settings=settings)
+    found = rerun(files["item"])
+    assert found.identical
+    assert found.inputs == {"before": True, "after": True, "valid": True}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda item: item["properties"].pop("geocd:settings"),
+        lambda item: item.update(links=[]),
+        lambda item: item.update(links=3),
+        lambda item: item["properties"].update({"geocd:settings": 7}),
+        lambda item: item["properties"]["geocd:settings"].update(tile_size="large"),
+    ],
+)
+def test_an_item_that_is_none_is_refused(done: Path, change: Callable[[Any], object]) -> None:
+    with pytest.raises((ItemError, ConfigError), match=r"x\.json|tile"):
+        rerun(edited(done, change))
+
+
+def test_a_setting_of_another_version_is_named(done: Path) -> None:
+    with pytest.raises(ConfigError, match="sharpness: no such setting"):
+        rerun(edited(done, lambda item: item["properties"]["geocd:settings"].update(sharpness=3)))
+
+
+def test_on_the_command_line(done: Path) -> None:
+    result = CliRunner().invoke(main, ["rerun", str(done)])
+    assert result.exit_code == 0
+    assert "prob: identical" in result.output
+    edited(done, lambda item: item["properties"]["processing:software"].update(geocd="0.0.1"))
+    edited(done, lambda item: item["properties"]["geocd:settings"].update(threshold=0.99))
+    result = CliRunner().invoke(main, ["rerun", str(done)])
+    assert result.exit_code == 1
+    assert "geocd: 0.0.1 then, " in result.output
+    assert "prob: different bytes" in result.output
+    result = CliRunner().invoke(main, ["rerun", str(done.with_name("x_prob.tif"))])
+    assert result.exit_code == 1
+    assert "cannot be read as JSON" in result.output
