@@ -1,10 +1,12 @@
 """Polygonise a large probability raster with very many blobs, and check every polygon.
 
-    python benchmarks/polygons.py [--megapixels 64] [--blobs 100000] [--json polygons.json] [--markdown]
+    python benchmarks/polygons.py [--megapixels 64] [--blobs 100000] [--bands 4] [--simplify 10 --smooth 2]
+                                  [--suffix .gpkg] [--json polygons.json] [--markdown]
 
 The raster is made in strips: discs, rings and crosses of random size in a grid of cells that does not fit the
 blocks, so thousands lie across their borders. `polygonize` runs in a process of its own, whose peak resident
-memory the kernel tells. Then, in this process: are all polygons valid; are there as many as
+memory the kernel tells. With ``--bands``, two images of as many bands (of noise) are read for the means
+before and after. Then, in this process: are all polygons valid; are there as many as
 scipy.ndimage.label finds regions in the whole raster, so that none was split or joined; do they hold as many
 pixels?
 """
@@ -12,6 +14,7 @@ pixels?
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -84,6 +87,28 @@ def make(path: Path, side: int, blobs: int) -> None:
                 pending = pending[BLOCK:]
 
 
+def make_image(path: Path, side: int, bands: int, seed: int) -> None:
+    """Write an image of noise a row of blocks at a time."""
+    random = np.random.default_rng(seed)
+    profile = {
+        "driver": "GTiff",
+        "height": side,
+        "width": side,
+        "count": bands,
+        "dtype": "uint16",
+        "crs": "EPSG:32633",
+        "transform": Affine(10, 0, 500_000, 0, -10, 4_200_000),
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+    }
+    with rasterio.open(path, "w", **profile) as sink:
+        for row in range(0, side, BLOCK):
+            rows = min(BLOCK, side - row)
+            values = random.integers(200, 4000, (bands, rows, side), dtype=np.uint16)
+            sink.write(values, window=Window(0, row, side, rows))
+
+
 def crossing(polygons: geopandas.GeoDataFrame) -> int:
     """Return how many polygons lie on both sides of a border of blocks."""
     bounds = polygons.bounds
@@ -100,28 +125,50 @@ def crossing(polygons: geopandas.GeoDataFrame) -> int:
 def main() -> None:
     """Run the benchmark; exit 1 when a check fails."""
     if sys.argv[1:2] == ["--polygonize"]:  # as a process of its own, to be measured
+        from geocd.config import PolygonSettings
+        from geocd.raster import Pair, bounded_cache
         from geocd.vectorize import polygonize
 
-        polygonize(sys.argv[2], sys.argv[3], threshold=0.5)
+        prob, changes, quieter, *images = sys.argv[2:]
+        settings = PolygonSettings(**json.loads(quieter))
+        with bounded_cache(), Pair(*images) if images else contextlib.nullcontext() as pair:
+            polygonize(prob, changes, threshold=0.5, settings=settings, pair=pair)
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--megapixels", type=float, default=64)
     parser.add_argument("--blobs", type=int, default=100_000)
+    parser.add_argument("--bands", type=int, default=0)
+    parser.add_argument("--fill-holes", type=float, default=0)
+    parser.add_argument("--simplify", type=float, default=0)
+    parser.add_argument("--smooth", type=int, default=0)
+    parser.add_argument("--suffix", default=".gpkg")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
     side = round(math.sqrt(options.megapixels * 1e6))
     with tempfile.TemporaryDirectory() as scratch:
-        prob, changes = Path(scratch) / "prob.tif", Path(scratch) / "changes.gpkg"
+        prob, changes = Path(scratch) / "prob.tif", Path(scratch) / f"changes{options.suffix}"
         make(prob, side, options.blobs)
+        images = [Path(scratch) / name for name in ("before.tif", "after.tif") if options.bands]
+        for seed, image in enumerate(images):
+            make_image(image, side, options.bands, seed)
+        quieter = {name: getattr(options, name) for name in ("fill_holes", "simplify", "smooth")}
         begin = time.perf_counter()
-        process = subprocess.Popen([sys.executable, __file__, "--polygonize", str(prob), str(changes)])
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                __file__,
+                "--polygonize",
+                *map(str, [prob, changes, json.dumps(quieter), *images]),
+            ]
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - begin
         if process.returncode != 0:
             raise SystemExit(f"polygonize: exit {process.returncode}")
-        polygons = geopandas.read_file(changes)
+        parquet = options.suffix == ".parquet"
+        polygons = geopandas.read_parquet(changes) if parquet else geopandas.read_file(changes)
         with rasterio.open(prob) as dataset:
             changed = dataset.read(1) >= 0.5
         regions = ndimage.label(changed)[1]
@@ -133,6 +180,7 @@ def main() -> None:
             "regions (scipy)": regions,
             "across blocks": crossing(polygons),
             "invalid": invalid,
+            "shared m2": round(float(polygons.area.sum() - polygons.union_all().area), 6),
             "wall s": round(wall, 1),
             "CPU s": round(usage.ru_utime + usage.ru_stime, 1),
             "peak MB": round(usage.ru_maxrss / 1024),
@@ -140,6 +188,7 @@ def main() -> None:
         good = (
             len(polygons) == regions == options.blobs
             and invalid == 0
+            and abs(found["shared m2"]) < 1e-3
             and int(polygons.n_pixels.sum()) == pixels
         )
     found["all right"] = "yes" if good else "no"

@@ -216,9 +216,26 @@ class PolygonSettings:
     """How the polygons are made."""
 
     min_area: float = setting(0.0, "Leave out polygons smaller than this, in square metres.", metavar="M2")
+    fill_holes: float = setting(
+        0.0,
+        "Fill holes smaller than this, in square metres, unless another polygon lies in them.",
+        metavar="M2",
+    )
+    simplify: float = setting(
+        0.0,
+        "Leave out corners that stand out by less than about so many metres (Visvalingam-Whyatt on triangles "
+        "of METRES squared); polygons stay valid and apart.",
+        metavar="METRES",
+    )
+    smooth: int = setting(
+        0, "Round the outlines, cutting corners so many times, 5 at most (Chaikin).", metavar="ROUNDS"
+    )
 
     def __post_init__(self) -> None:
         _require(0 <= self.min_area < math.inf, "min_area", self.min_area, "must be 0 or more (m2).")
+        _require(0 <= self.fill_holes < math.inf, "fill_holes", self.fill_holes, "must be 0 or more (m2).")
+        _require(0 <= self.simplify < math.inf, "simplify", self.simplify, "must be 0 or more (metres).")
+        _require(0 <= self.smooth <= 5, "smooth", self.smooth, "must be 0 to 5 rounds.")
 
 
 STAGES: Mapping[str, type[Any]] = {

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import math
 import os
 import platform
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy.typing as npt
 import geocd
 from geocd import memory
 from geocd.checkpoint import Checkpoint
-from geocd.config import Settings
+from geocd.config import ReadSettings, Settings
 from geocd.distances import ClassicalDetector
 from geocd.errors import ConfigError
 from geocd.ignore import KeptPair, Tally, ignored_counts
@@ -36,7 +37,15 @@ from geocd.pictures import quicklook, read_thumbnails
 from geocd.provenance import fingerprint
 from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, Source, bounded_cache, crs_name, output_errors
 from geocd.registration import remove_shift
-from geocd.report import RunRecord, acquisition_date, source_href, stac_item, versions, write_json
+from geocd.report import (
+    RunRecord,
+    acquisition_date,
+    source_href,
+    source_path,
+    stac_item,
+    versions,
+    write_json,
+)
 from geocd.styles import style
 from geocd.tiling import Tile, Tiling
 from geocd.vectorize import polygonize
@@ -123,6 +132,46 @@ def align(pair: Pair, settings: Settings) -> dict[str, Any] | None:
     if removed is not None:
         found["shift"] = removed.as_dict()
     return found
+
+
+def open_sources(prob: str, made: Mapping[str, Any], files: tuple[str, str] | None = None) -> Pair:
+    """Open the images that a probability raster was made of, to look at what changed.
+
+    Parameters
+    ----------
+    prob : str
+        The raster.
+    made : mapping
+        What it says about its run, see :func:`geocd.raster.provenance`.
+    files : tuple of str, optional
+        Where before and after are now; default: where the run found them.
+
+    Raises
+    ------
+    ConfigError
+        The raster does not say.
+    GeocdError
+        They cannot be opened as the run did.
+    """
+    if files is None:
+        hrefs = made.get("before"), made.get("after")
+        if not all(isinstance(href, str) for href in hrefs):
+            raise ConfigError(f"{prob}: does not say which images it was made of.", path=prob)
+        before, after = (source_path(str(href), Path(prob).parent) for href in hrefs)
+    else:
+        before, after = files
+    # Not valid and ignored is what has no probability, so that need not be found again.
+    names = {field.name for field in dataclasses.fields(ReadSettings)} - {"valid", "ignore"}
+    given = {name: value for name, value in made.items() if name in names}
+    if given.get("bidx") is not None:
+        given["bidx"] = tuple(given["bidx"])
+    if given.get("nodata") == "nan":
+        given["nodata"] = math.nan
+    pair = open_pair(before, after, Settings(read=ReadSettings(**given)))
+    shift = (made.get("alignment") or {}).get("shift")
+    if shift and (shift["row"] or shift["col"]):
+        pair.set_shift(shift["row"], shift["col"])
+    return pair
 
 
 def sample(pair: Pair) -> list[Chip]:
@@ -469,7 +518,8 @@ def _run(
             transaction.path("prob"),
             transaction.path("changes"),
             threshold=threshold,
-            min_area=settings.polygons.min_area,
+            settings=settings.polygons,
+            pair=pair,
             date_before=dates[0],
             date_after=dates[1],
         )

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import urllib.parse
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -477,6 +478,15 @@ def source_href(path: str, folder: Path) -> str:
     return _href(relative if relative.startswith("../") else f"./{relative}")
 
 
+def source_path(href: str, folder: Path) -> str:
+    """Return the path or URL that :func:`source_href` wrote as ``href`` for an item in ``folder``."""
+    if href.startswith(("./", "../")):
+        return os.path.normpath(folder / urllib.parse.unquote(href))
+    if href.startswith("file:"):
+        return urllib.request.url2pathname(urllib.parse.urlsplit(href).path)
+    return href
+
+
 def _href(path: str) -> str:
     """A path as IRI reference: only what may not stand in one is escaped, so it stays readable."""
     return re.sub(r"[\x00-\x20\"<>\\^`{|}%?#]", lambda match: urllib.parse.quote(match[0]), path)
@@ -509,6 +519,7 @@ __all__ = [
     "acquisition_date",
     "footprint",
     "source_href",
+    "source_path",
     "stac_item",
     "versions",
     "write_json",

@@ -1,4 +1,4 @@
-"""Probability raster to polygons: threshold, join, measure, write a GeoPackage.
+"""Probability raster to polygons: threshold, join, measure.
 
 The raster is read in strips of whole rows and every number is summed per pixel, so memory depends on the
 polygons and not on the raster, and the result does not depend on the height of a strip.
@@ -11,15 +11,11 @@ needs only the corners of the outlines, which are the same whichever strip they 
 from __future__ import annotations
 
 import array
-import contextlib
 import dataclasses
-import datetime
+import itertools
 import math
 import os
-import shutil
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,22 +23,26 @@ import geopandas
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyogrio
 import pyproj
 import shapely
+from rasterio.transform import Affine
 from rasterio.windows import Window
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
+from geocd.config import PolygonSettings
+from geocd.direction import BandMeans
 from geocd.errors import BandError, ConfigError
-from geocd.raster import BLOCK_SIZE, Grid, grid_of, open_raster, output_errors, read
+from geocd.generalize import fill_holes, simplify, smooth
+from geocd.layers import check_format, timestamp, write
+from geocd.raster import BLOCK_SIZE, Grid, Pair, check_same_grid, grid_of, open_raster, read
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
-LAYER = "changes"
-#: Columns of the layer, in their order; the geometry comes last.
+#: Columns of every layer, in their order. Those of :mod:`geocd.direction` follow where the images are known;
+#: the geometry comes last.
 COLUMNS = (
     "id",
     "area_m2",
@@ -91,28 +91,36 @@ def polygonize(
     destination: str | os.PathLike[str],
     *,
     threshold: float,
-    min_area: float = 0.0,
+    settings: PolygonSettings | None = None,
+    pair: Pair | None = None,
     date_before: str | None = None,
     date_after: str | None = None,
+    style: bytes | None = None,
 ) -> PolygonSummary:
     """Write the polygons of everything at or above a threshold.
 
     Two changed pixels belong to one polygon when they are joined by shared sides (not by corners alone).
-    The polygons are valid, do not overlap, follow the pixels' sides exactly, and come in the order of
-    their first pixel, by row and then by column. The same input gives the same bytes.
+    The polygons are valid, do not overlap, follow the pixels' sides exactly unless the settings say
+    otherwise, and come in the order of their first pixel, by row and then by column. The same input gives the
+    same bytes.
 
     Parameters
     ----------
     prob : path
         Raster whose band 1 is the change probability, in [0, 1]; NaN or nodata where not valid.
     destination : path
-        The GeoPackage, replaced where it exists. It appears under this name when it is complete.
+        A file of ``layers.FORMATS``, replaced where it exists. It appears under this name when it is
+        complete.
     threshold : float
         A pixel is changed when ``prob >= threshold``, in (0, 1].
-    min_area : float
-        Polygons smaller than this many square metres are left out.
+    settings : PolygonSettings, optional
+        Smallest area, and how outlines are made quieter.
+    pair : Pair, optional
+        The images on the grid of ``prob``; with them the layer has the columns of :mod:`geocd.direction`.
     date_before, date_after : str, optional
         ISO 8601; written with every polygon, null where unknown.
+    style : bytes, optional
+        QML for QGIS, written beside the destination.
 
     Returns
     -------
@@ -121,10 +129,10 @@ def polygonize(
     Raises
     ------
     ConfigError
-        Threshold or smallest area out of range.
+        Threshold out of range, or a format that cannot be written.
     RasterOpenError, RasterReadError
     GridError
-        The raster has no CRS.
+        The raster has no CRS, or the pair lies on another grid.
     BandError
         Band 1 has valid values outside [0, 1].
     OutputError
@@ -135,22 +143,27 @@ def polygonize(
     Areas and lengths are measured on the ellipsoid of the raster's CRS, in every CRS, along the sides of
     the pixels; the perimeter includes that of holes. Where a CRS has no ellipsoid (a local engineering
     grid), they are those of the plane.
+
+    Where an outline was altered, area, perimeter and centroid are of the polygon as it is written. The number
+    of pixels, the probabilities and the bands are always of the changed pixels, and so is the area that
+    the smallest area is compared with.
     """
+    settings = settings or PolygonSettings()
+    destination = Path(destination)
+    check_format(destination)
     if not 0 < threshold <= 1:
         raise ConfigError(
             f"threshold {threshold:g} is not a probability above 0 and up to 1. Choose one in between, "
             "for instance 0.5.",
             threshold=threshold,
         )
-    if not 0 <= min_area < math.inf:
-        raise ConfigError(
-            f"the smallest area ({min_area:g} m²) must be 0 or more. Pass 0 to keep every polygon.",
-            min_area=min_area,
-        )
     path = os.fspath(prob)
     with open_raster(path) as dataset:
         grid = grid_of(dataset, path)
-        regions = Regions(grid)
+        if pair is not None:
+            check_same_grid(grid, pair.grid, (path, pair.before_path))
+        means = None if pair is None else BandMeans(pair)
+        regions = Regions(grid, means)
         valid = 0
         for window in strips(grid):
             # masked: nodata, alpha and NaN alike come back as "not valid"
@@ -160,15 +173,17 @@ def polygonize(
             _check_probability(values, path)
             with np.errstate(invalid="ignore"):
                 regions.add(values, values >= np.float32(threshold))
-    table = regions.finish(min_area=min_area)
+    table = regions.finish(settings)
     table["date_before"] = pd.Series(date_before, index=table.index, dtype="object")
     table["date_after"] = pd.Series(date_after, index=table.index, dtype="object")
+    bands = [column for column in table.columns if column not in (*COLUMNS, "geometry")]
     frame = geopandas.GeoDataFrame(
-        table[[*COLUMNS, "geometry"]],
+        table[[*COLUMNS, *bands, "geometry"]],
         geometry="geometry",
         crs=pyproj.CRS.from_wkt(grid.crs.to_wkt()),
     )
-    write(frame, Path(destination), timestamp(date_after or date_before))
+    pixel = math.sqrt(math.prod(regions.size.sides))
+    write(frame, destination, timestamp(date_after or date_before), style=style, pixel=pixel)
     n_pixels = int(frame["n_pixels"].sum())
     return PolygonSummary(
         count=len(frame),
@@ -229,8 +244,13 @@ class PixelSize:
                 {"proj": "longlat", "a": self._a, "b": ellipsoid.semi_minor_metre, "no_defs": True}
             )
             self._to_lonlat = pyproj.Transformer.from_crs(crs, lonlat, always_xy=True)
+            self._geod = pyproj.Geod(a=self._a, b=ellipsoid.semi_minor_metre)
         middle = self._measure(np.array([self._height / 2]), np.array([self._width / 2]))
         size = float(np.nanmax(middle[1:])) if np.isfinite(middle[1:]).any() else 1.0
+        #: Width and height of the middle pixel, in metres.
+        self.sides = cast(
+            tuple[float, float], tuple(np.nan_to_num(middle[1:, 0], nan=1.0, posinf=1.0).tolist())
+        )
         step = min(512.0, max(1.0, 20_000 / size))
         rows = np.linspace(0, self._height - 1, 1 + math.ceil((self._height - 1) / step))
         cols = np.linspace(0, self._width - 1, 1 + math.ceil((self._width - 1) / step))
@@ -279,6 +299,40 @@ class PixelSize:
         # One of the two is zero; both are computed because that is cheaper than choosing.
         lengths: FloatArray = across * self._at(1, *middle) + down * self._at(2, *middle)
         return lengths
+
+    def measure(self, polygons: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+        """Return areas and perimeters (with those of holes) of any polygons in the CRS of the grid.
+
+        They are measured as geodesic polygons whose sides are first cut into pieces so short that a geodesic
+        leaves the straight line by no more than a ten-thousandth of a pixel.
+
+        Returns
+        -------
+        area, perimeter : ndarray, (n,)
+            In square metres and metres; NaN outside the domain of the projection.
+        """
+        if self._to_lonlat is None:
+            return shapely.area(polygons) * self._unit**2, shapely.length(polygons) * self._unit
+        t = self._transform
+        pixel = math.sqrt(math.prod(self.sides))
+        piece = math.sqrt(1000 * pixel) * math.sqrt(abs(t.determinant)) / pixel
+        areas, perimeters = np.zeros(len(polygons)), np.zeros(len(polygons))
+        for start in range(0, len(polygons), 1000):  # the pieces of a thousand at a time
+            rings, owner = shapely.get_rings(
+                shapely.segmentize(polygons[start : start + 1000], piece), return_index=True
+            )
+            sign = np.where(np.diff(owner, prepend=-1) > 0, 1, -1)  # the outer ring comes first
+            points, ring = shapely.get_coordinates(rings, return_index=True)
+            lon, lat = self._to_lonlat.transform(points[:, 0], points[:, 1])
+            ends = np.append(np.flatnonzero(np.diff(ring, prepend=-1)), ring.size)
+            for number, (first, last) in enumerate(itertools.pairwise(ends)):
+                if np.isfinite(lon[first:last]).all():
+                    area, length = self._geod.polygon_area_perimeter(lon[first:last], lat[first:last])
+                else:
+                    area = length = math.nan
+                areas[start + owner[number]] += sign[number] * abs(area)
+                perimeters[start + owner[number]] += length
+        return areas, perimeters
 
 
 #: Directions of an outline, clockwise.
@@ -358,11 +412,18 @@ class Regions:
     ----------
     grid : Grid
         The whole raster.
+    means : BandMeans, optional
+        Told which pixels are whose.
+
+    Attributes
+    ----------
+    size : PixelSize
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, means: BandMeans | None = None) -> None:
         self._grid = grid
-        self._size = PixelSize(grid)
+        self._means = means
+        self.size = PixelSize(grid)
         self._row = 0
         self._above = np.zeros(grid.width, dtype=np.int64)  # labels in the last row so far
         self._parents: list[tuple[IntArray, IntArray]] = []  # label that was merged, label it went into
@@ -395,6 +456,8 @@ class Regions:
                 col.astype(np.int32),
                 prob[row, col].astype(np.float32),
             )
+            if self._means is not None:
+                self._means.add(pixels.label, pixels.row, pixels.col)
             self._open.label = merged[self._open.label] if self._open.label.size else self._open.label
             self._find_corners(stacked, local, names)
             self._above = names[local[-1, 1:-1]]
@@ -477,7 +540,7 @@ class Regions:
             {
                 "label": label[first],
                 "first": np.minimum.reduceat(row * self._grid.width + col, first),
-                "area_m2": np.add.reduceat(self._size.area(row, col), first),
+                "area_m2": np.add.reduceat(self.size.area(row, col), first),
                 "n_pixels": n,
                 "p_mean": mean,
                 "p_max": prob[last],
@@ -490,19 +553,21 @@ class Regions:
             }
         )
 
-    def finish(self, *, min_area: float = 0.0) -> pd.DataFrame:
+    def finish(self, settings: PolygonSettings | None = None) -> pd.DataFrame:
         """Return the regions, all rows having come.
 
         Parameters
         ----------
-        min_area : float
-            Regions smaller than this many square metres are left out.
+        settings : PolygonSettings, optional
+            Smallest area, and how outlines are made quieter.
 
         Returns
         -------
         pandas.DataFrame
-            The measured columns of ``COLUMNS`` and ``geometry``, in the order of the first pixel.
+            The measured columns of ``COLUMNS``, those of the means, and ``geometry``, in the order of the
+            first pixel.
         """
+        settings = settings or PolygonSettings()
         if self._row != self._grid.height:
             raise ValueError(f"{self._row} of {self._grid.height} rows came")
         nothing = np.zeros((1, self._grid.width), dtype=bool)
@@ -510,14 +575,48 @@ class Regions:
         # By now no region is open; measured, these no pixels are a table with all columns and no row.
         table = pd.concat(self._tables or [self._measure(self._open)], ignore_index=True)
         # A region outside the domain of its projection has no area (NaN) and is kept.
-        table = table[~(table["area_m2"] < min_area)].sort_values("first", ignore_index=True)
+        table = table[~(table["area_m2"] < settings.min_area)].sort_values("first", ignore_index=True)
         table.insert(0, "id", np.arange(1, len(table) + 1))
         place = np.full(self._next, -1)
         place[table["label"]] = np.arange(len(table))
-        geometry, perimeter = self._trace(place[self._roots()])
+        place = place[self._roots()]
+        if self._means is not None:
+            table = pd.concat([table, self._means.table(place, len(table))], axis=1)
+        quieter = bool(settings.fill_holes or settings.simplify or settings.smooth) and len(table) > 0
+        geometry, perimeter = self._trace(place, Affine.identity() if quieter else self._grid.transform)
         table.insert(2, "perimeter_m", perimeter)
-        table["geometry"] = geometry
+        table["geometry"] = self._generalize(table, geometry, settings) if quieter else geometry
         return table.drop(columns=["label", "first"])
+
+    def _generalize(
+        self, table: pd.DataFrame, outlines: npt.NDArray[Any], settings: PolygonSettings
+    ) -> npt.NDArray[Any]:
+        """Return quieter polygons in the CRS, and write the measures of those that were altered."""
+        quiet = outlines  # in pixels, until all is done
+        if settings.fill_holes:
+            quiet = fill_holes(quiet, settings.fill_holes, self.size.area)
+        if settings.simplify:
+            quiet = simplify(quiet, settings.simplify, self.size.sides)
+        if settings.smooth:
+            quiet = smooth(quiet, settings.smooth)
+        altered = ~shapely.equals_exact(quiet, outlines, normalize=True)
+        t = self._grid.transform
+
+        def place(points: FloatArray) -> FloatArray:
+            x, y = points.T
+            return np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
+
+        polygons: npt.NDArray[Any] = shapely.orient_polygons(shapely.transform(quiet, place))
+        area, perimeter = self.size.measure(polygons[altered])
+        centre = shapely.get_coordinates(shapely.centroid(polygons[altered]))
+        for column, values in (
+            ("area_m2", area),
+            ("perimeter_m", perimeter),
+            ("centroid_x", centre[:, 0]),
+            ("centroid_y", centre[:, 1]),
+        ):
+            table.loc[altered, column] = values
+        return polygons
 
     def _roots(self) -> IntArray:
         """Label that lives on, for every label ever used."""
@@ -526,13 +625,15 @@ class Regions:
             roots[old] = roots[new]
         return roots
 
-    def _trace(self, place: IntArray) -> tuple[npt.NDArray[Any], FloatArray]:
+    def _trace(self, place: IntArray, transform: Affine) -> tuple[npt.NDArray[Any], FloatArray]:
         """Link the corners to rings and the rings to polygons.
 
         Parameters
         ----------
         place : ndarray, int64
             Position of each label's region in the result, -1 where it is left out.
+        transform : affine.Affine
+            From corners of pixels to the coordinates of the polygons.
 
         Returns
         -------
@@ -569,11 +670,11 @@ class Regions:
         ):
             before[order[come[order] == direction]] = order[go[order] == direction]
 
-        size = self._size.length(row[before], col[before], row, col)
+        size = self.size.length(row[before], col[before], row, col)
         perimeter = np.bincount(region, weights=size, minlength=count).astype(np.float64)
 
         order, ring = _cycles(before)  # backwards: outer rings counter-clockwise on a north-up map
-        t = self._grid.transform
+        t = transform
         x, y = col[order].astype(np.float64), row[order].astype(np.float64)
         points = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
         rings = shapely.linearrings(points, indices=ring)
@@ -612,145 +713,11 @@ def _cycles(following: IntArray) -> tuple[IntArray, IntArray]:
     return np.frombuffer(order, dtype=np.int64), np.repeat(np.arange(each.size), each)
 
 
-def timestamp(date: str | None) -> str:
-    """Return the time to write into the GeoPackage: never that of the run, or no two runs are equal.
-
-    ``SOURCE_DATE_EPOCH`` where it is set, else the date given, else 1970.
-    """
-    at = datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch is not None and epoch.strip().isdigit():
-        at = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
-    elif date is not None:
-        with contextlib.suppress(ValueError):  # only a time stamp: an odd date must not cost the result
-            at = datetime.datetime.fromisoformat(date.replace("Z", "+00:00"))
-            if at.tzinfo is not None:
-                at = at.astimezone(datetime.timezone.utc)
-    return at.strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
-_CONFIG_LOCK = threading.Lock()
-
-
-@contextlib.contextmanager
-def _current_date(stamp: str) -> Iterator[None]:
-    """Let GDAL take ``stamp`` for the present; its options are global, hence the lock."""
-    with _CONFIG_LOCK:
-        old = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": stamp})
-        try:
-            yield
-        finally:
-            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": old})
-
-
-def write(frame: geopandas.GeoDataFrame, destination: Path, stamp: str) -> None:
-    """Write the layer into a GeoPackage that appears when it is complete.
-
-    Parameters
-    ----------
-    frame : geopandas.GeoDataFrame
-        May be empty: the layer then has all its columns and no row.
-    destination : pathlib.Path
-    stamp : str
-        Time of the last change, as the file is to record it.
-
-    Raises
-    ------
-    OutputError
-        Folder missing or read-only, disk full. No file is left, an older one stays.
-    """
-    with output_errors(destination), _folder_beside(destination) as folder:
-        temporary = folder / destination.with_suffix(".gpkg").name
-        try:
-            with _current_date(stamp):
-                frame.to_file(
-                    temporary,
-                    layer=LAYER,
-                    driver="GPKG",
-                    engine="pyogrio",
-                    geometry_type="Polygon",
-                    dataset_options={"VERSION": "1.2"},  # what GIS programs of the last years read
-                )
-            written = pyogrio.read_info(temporary, layer=LAYER, force_feature_count=True)["features"]
-        except RuntimeError as error:  # pyogrio's errors share no other root
-            raise OSError(str(error)) from error
-        if written != len(frame):
-            raise OSError(f"{written} of {len(frame)} polygons arrived")
-        temporary.replace(destination)
-
-
-def merge(sources: Mapping[str, Path], destination: Path) -> int:
-    """Write the layers of many runs into one GeoPackage that appears when it is complete.
-
-    One source is in memory at a time. The column ``item`` says where a polygon is from; ``id`` counts
-    within it. The CRS is that of the sources, or longitude and latitude (WGS 84) where they differ.
-
-    Parameters
-    ----------
-    sources : mapping of pathlib.Path
-        GeoPackages that :func:`polygonize` wrote, by the name of their item; one at least.
-    destination : pathlib.Path
-
-    Returns
-    -------
-    int
-        Number of polygons.
-
-    Raises
-    ------
-    OutputError
-        A source cannot be read or the destination not be written; an older one stays.
-    """
-    count = 0
-    with output_errors(destination), _folder_beside(destination) as folder, _current_date(timestamp(None)):
-        temporary = folder / destination.with_suffix(".gpkg").name
-        try:
-            systems = {pyogrio.read_info(path, layer=LAYER)["crs"] for path in sources.values()}
-            crs = systems.pop() if len(systems) == 1 else "EPSG:4326"
-            for name, path in sources.items():
-                table = geopandas.read_file(path, layer=LAYER, engine="pyogrio")
-                if table.empty and temporary.exists():
-                    continue
-                if table.crs != crs:
-                    centres = geopandas.GeoSeries.from_xy(table.centroid_x, table.centroid_y, crs=table.crs)
-                    centres = centres.to_crs(crs)
-                    table = table.to_crs(crs).assign(centroid_x=centres.x, centroid_y=centres.y)
-                table.insert(0, "item", pd.Series(name, index=table.index, dtype="object"))
-                table.to_file(
-                    temporary,
-                    layer=LAYER,
-                    driver="GPKG",
-                    engine="pyogrio",
-                    geometry_type="Polygon",
-                    mode="a" if temporary.exists() else "w",
-                    **({} if temporary.exists() else {"dataset_options": {"VERSION": "1.2"}}),
-                )
-                count += len(table)
-        except RuntimeError as error:  # pyogrio's errors share no other root
-            raise OSError(str(error)) from error
-        temporary.replace(destination)
-    return count
-
-
-@contextlib.contextmanager
-def _folder_beside(destination: Path) -> Iterator[Path]:
-    """A folder for the unfinished file and SQLite's journals, gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{destination.stem}-", dir=destination.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 __all__ = [
     "COLUMNS",
-    "LAYER",
     "PixelSize",
     "PolygonSummary",
     "Regions",
-    "merge",
     "polygonize",
     "strips",
-    "write",
 ]

@@ -27,9 +27,11 @@ from rasterio.transform import Affine
 from shapely.geometry import shape
 
 from geocd import vectorize
+from geocd.config import PolygonSettings
 from geocd.errors import BandError, ConfigError, GridError, OutputError, RasterOpenError
+from geocd.layers import LAYER
 from geocd.raster import Grid
-from geocd.vectorize import COLUMNS, LAYER, Regions, merge, polygonize
+from geocd.vectorize import COLUMNS, Regions, polygonize
 
 UTM = CRS.from_epsg(32633)
 NORTH_UP = Affine(10, 0, 500_000, 0, -10, 4_200_000)
@@ -309,36 +311,6 @@ def test_layer(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
-def test_layers_of_many_runs_are_merged(tmp_path: Path) -> None:
-    paths = {}
-    for name, options in (
-        ("none", {}),
-        ("utm", {}),
-        ("other", {"crs": CRS.from_epsg(32634)}),
-    ):
-        polygonize(picture(tmp_path, **options), tmp_path / f"{name}.gpkg", threshold=0.5)
-        paths[name] = tmp_path / f"{name}.gpkg"
-    polygonize(picture(tmp_path), paths["none"], threshold=0.5, min_area=1e9)
-
-    same = tmp_path / "same.gpkg"
-    assert merge({name: paths[name] for name in ("none", "utm")}, same) == 2
-    table = geopandas.read_file(same)
-    assert table.crs == geopandas.read_file(paths["utm"]).crs
-    assert list(table.columns) == ["item", *COLUMNS, "geometry"]
-    assert list(table.item) == ["utm", "utm"]
-    before = same.read_bytes()
-    assert merge({name: paths[name] for name in ("none", "utm")}, same) == 2
-    assert same.read_bytes() == before
-
-    assert merge(paths, tmp_path / "mixed.gpkg") == 4
-    table = geopandas.read_file(tmp_path / "mixed.gpkg")
-    assert table.crs == "EPSG:4326"
-    for polygon, x, y in zip(table.geometry, table.centroid_x, table.centroid_y, strict=True):
-        assert polygon.centroid.distance(shapely.Point(x, y)) < 1e-6
-    assert abs(table.centroid_x[2] - table.centroid_x[0]) == pytest.approx(6, abs=0.01), "another zone"
-    assert not list(tmp_path.glob(".*"))
-
-
 def test_unknown_dates_are_null(tmp_path: Path) -> None:
     polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=0.5)
     assert geopandas.read_file(tmp_path / "o.gpkg")[["date_before", "date_after"]].isna().all(axis=None)
@@ -350,7 +322,9 @@ def test_at_the_threshold_is_changed(tmp_path: Path) -> None:
 
 
 def test_small_polygons_are_dropped(tmp_path: Path) -> None:
-    summary = polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=0.5, min_area=150)
+    summary = polygonize(
+        picture(tmp_path), tmp_path / "o.gpkg", threshold=0.5, settings=PolygonSettings(min_area=150)
+    )
     assert (summary.count, summary.n_pixels) == (1, 6)
     assert geopandas.read_file(tmp_path / "o.gpkg")["id"].tolist() == [1]
 
@@ -360,7 +334,7 @@ def test_no_polygon_is_a_layer_with_all_columns(tmp_path: Path, case: str) -> No
     value = np.nan if case == "nothing valid" else 0.9 if case == "all too small" else 0.1
     prob = save(tmp_path / "p.tif", np.full((20, 20), value, "f4"))
     out = tmp_path / "o.gpkg"
-    summary = polygonize(prob, out, threshold=0.5, min_area=1e9)
+    summary = polygonize(prob, out, threshold=0.5, settings=PolygonSettings(min_area=1e9))
     assert summary == vectorize.PolygonSummary(0, 0.0, 0, 0.0)
     frame = geopandas.read_file(out)
     assert tuple(frame.columns) == (*COLUMNS, "geometry")
@@ -454,12 +428,6 @@ def test_an_older_file_is_replaced(tmp_path: Path) -> None:
 def test_threshold_out_of_range(tmp_path: Path, threshold: float) -> None:
     with pytest.raises(ConfigError, match=r"threshold .* is not a probability"):
         polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=threshold)
-
-
-@pytest.mark.parametrize("min_area", [-1, float("nan"), float("inf")])
-def test_smallest_area_out_of_range(tmp_path: Path, min_area: float) -> None:
-    with pytest.raises(ConfigError, match="smallest area"):
-        polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=0.5, min_area=min_area)
 
 
 def test_a_raster_that_is_no_probability(tmp_path: Path) -> None:

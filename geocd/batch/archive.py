@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from geocd.batch.upload import Bucket
+from geocd.layers import merge
 from geocd.outputs import SUFFIXES
 from geocd.raster import output_errors
 from geocd.report import STAC_VERSION, write_json
-from geocd.vectorize import merge
 
 CATALOG = "catalog.json"
 CHANGES = "changes.gpkg"
@@ -63,7 +63,7 @@ def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
 
 
 def merge_changes(folder: Path, ids: Iterable[str]) -> Path:
-    """Write the changes of these pairs into one GeoPackage, see :func:`geocd.vectorize.merge`."""
+    """Write the changes of these pairs into one GeoPackage, see :func:`geocd.layers.merge`."""
     path = folder / CHANGES
     merge({name: folder / name / f"{name}{SUFFIXES['changes']}" for name in sorted(ids)}, path)
     return path

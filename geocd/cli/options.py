@@ -100,7 +100,16 @@ def _click_type(name: str, annotation: Any) -> Any:
 
 def settings_options(command: F) -> F:
     """Add one option for every setting, with its default and help."""
-    for kind in reversed(list(STAGES.values())):
+    for stage in reversed(list(STAGES)):
+        command = stage_options(stage)(command)
+    return command
+
+
+def stage_options(stage: str) -> Callable[[F], F]:
+    """Return the decorator that adds one option for every setting of a stage."""
+    kind = STAGES[stage]
+
+    def add(command: F) -> F:
         hints = typing.get_type_hints(kind)
         for field in reversed(dataclasses.fields(kind)):
             names = ["--" + field.name.replace("_", "-")]
@@ -117,4 +126,6 @@ def settings_options(command: F) -> F:
                 metavar=field.metadata["metavar"],
                 help=field.metadata["help"],
             )(command)
-    return command
+        return command
+
+    return add

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import click
 
-from geocd.cli.options import NumberOrWord
-from geocd.errors import ConfigError, OutputExistsError
+from geocd.cli.options import NumberOrWord, stage_options
+from geocd.errors import ConfigError, GeocdError, OutputExistsError
 
 
 @click.command()
 @click.argument("prob")
 @click.option(
-    "-o", "--output", metavar="FILE.gpkg", help="GeoPackage to write. Default: STEM_changes.gpkg beside PROB."
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="File to write: .gpkg, .geojson, .fgb, .parquet or .shp. Default: STEM_changes.gpkg beside PROB.",
 )
 @click.option(
     "--threshold",
@@ -23,31 +27,38 @@ from geocd.errors import ConfigError, OutputExistsError
     metavar="FLOAT|auto",
     help="Probability from which a pixel is changed; auto: that of the run.",
 )
+@stage_options("polygons")
 @click.option(
-    "--min-area",
-    type=float,
-    default=0.0,
-    show_default=True,
-    metavar="M2",
-    help="Leave out polygons smaller than this, in square metres.",
+    "--pair",
+    nargs=2,
+    metavar="BEFORE AFTER",
+    help="The two images, for the columns that say what became what. Default: where the run found them.",
 )
+@click.option("--no-bands", is_flag=True, help="Leave these columns out; the images are not read.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 @click.pass_context
 def polygonize(
     ctx: click.Context,
+    /,
     prob: str,
     output: str | None,
     threshold: float | None,
-    min_area: float,
+    pair: tuple[str, str] | None,
+    no_bands: bool,
     overwrite: bool,
+    **settings: Any,
 ) -> None:
-    """Make the polygons of the probability raster PROB again, with another threshold or smallest area.
+    """Make the polygons of the probability raster PROB again: another threshold, fewer and quieter polygons.
 
-    Nothing is computed anew. The style for QGIS is written beside the polygons.
+    Nothing is computed anew. The format follows the name of the output. The style for QGIS is written beside
+    the polygons.
     """
-    from geocd import raster, vectorize
+    from geocd import layers, pipeline, raster, vectorize
+    from geocd.config import PolygonSettings
     from geocd.styles import style
 
+    if pair and no_bands:
+        raise ConfigError("--pair and --no-bands: the images are read, or they are not. Leave one out.")
     made: dict[str, Any] = raster.provenance(prob)
     if threshold is None:
         threshold = made.get("threshold")
@@ -58,20 +69,36 @@ def polygonize(
             path=prob,
         )
     target = Path(output) if output is not None else _beside(prob)
-    if target.suffix.lower() != ".gpkg":
-        raise ConfigError(f"--output {target}: polygons are written as .gpkg only.", path=str(target))
+    layers.check_format(target)
     if target.exists() and not overwrite:
         raise OutputExistsError(
             f"{target}: exists already. Pass --overwrite to replace it, or choose another --output.",
             paths=[str(target)],
         )
     dates = made.get("dates") or (None, None)
-    with raster.bounded_cache():
+    with raster.bounded_cache(), contextlib.ExitStack() as stack:
+        images = None
+        if not no_bands:
+            try:
+                images = stack.enter_context(pipeline.open_sources(prob, made, pair or None))
+            except GeocdError as error:
+                if pair:
+                    raise
+                if not ctx.obj["quiet"]:
+                    click.echo(
+                        f"note: no columns of bands and indices: {error} Or name the images with --pair.",
+                        err=True,
+                    )
         summary = vectorize.polygonize(
-            prob, target, threshold=threshold, min_area=min_area, date_before=dates[0], date_after=dates[1]
+            prob,
+            target,
+            threshold=threshold,
+            settings=PolygonSettings(**settings),
+            pair=images,
+            date_before=dates[0],
+            date_after=dates[1],
+            style=style("changes"),
         )
-    with raster.output_errors(target):
-        target.with_suffix(".qml").write_bytes(style("changes"))
     if not ctx.obj["quiet"]:
         click.echo(
             f"{summary.changed_share:.2%} of the valid area: {summary.count} polygons, "
