@@ -7,9 +7,15 @@ options from them, and the resolved :class:`Settings` go into the outputs.
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import functools
 import math
+import numbers
+import os
+import types
+import typing
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from geocd.errors import ConfigError
 
@@ -50,7 +56,7 @@ def setting(default: Any, help: str, *, metavar: str | None = None, short: str |
 def _require(condition: bool, name: str, value: object, remedy: str) -> None:
     if not condition:
         option = "--" + name.replace("_", "-")
-        raise ConfigError(f"{option} {value}: {remedy}", name=name, value=value)
+        raise ConfigError(f"{option} {value}: {remedy}", name=name, value=value, remedy=remedy)
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -127,7 +133,9 @@ class TilingSettings:
     overlap: int = setting(96, "Pixels that neighbouring tiles share at least; blended.", metavar="PX")
 
     def __post_init__(self) -> None:
+        _require(self.overlap >= 0, "overlap", self.overlap, "must be 0 or more (pixels).")
         if self.tile_size is not None:
+            _require(self.tile_size >= 1, "tile_size", self.tile_size, "must be 1 or more (pixels).")
             check_tile_size(self.tile_size, self.overlap)
 
 
@@ -262,17 +270,12 @@ class Settings:
         Raises
         ------
         ConfigError
-            A name is unknown or a value cannot work.
+            A name is unknown, or a value is of the wrong type or cannot work.
         """
         stages: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
-        where = {field.name: stage for stage, kind in STAGES.items() for field in dataclasses.fields(kind)}
         for name, value in values.items():
-            if name not in where:
-                raise ConfigError(
-                    f"{name}: no such setting. The settings are: {', '.join(sorted(where))}.",
-                    name=name,
-                )
-            stages[where[name]][name] = value
+            stage = stage_of(name)
+            stages[stage][name] = typed(name, value)
         return cls(**{stage: STAGES[stage](**given) for stage, given in stages.items()})
 
     def resolved(self) -> Settings:
@@ -309,3 +312,70 @@ class Settings:
             flat["bidx"] = list(flat["bidx"])
         flat["ignore"] = list(flat["ignore"])
         return flat
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    """The type of every setting, by name."""
+    return {name: hint for kind in STAGES.values() for name, hint in typing.get_type_hints(kind).items()}
+
+
+def stage_of(name: str) -> str:
+    """Return the stage that a setting belongs to.
+
+    Raises
+    ------
+    ConfigError
+        There is no such setting.
+    """
+    for stage, kind in STAGES.items():
+        if name in {field.name for field in dataclasses.fields(kind)}:
+            return stage
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), _hints(), 1)
+    meant = f" Did you mean {close[0]}?" if close else ""
+    raise ConfigError(
+        f"{name}: no such setting.{meant} The settings are: {', '.join(sorted(_hints()))}.", name=name
+    )
+
+
+def typed(name: str, value: Any) -> Any:
+    """Return the value of a setting in its own type: a list as a tuple, a whole number as a float.
+
+    Raises
+    ------
+    ConfigError
+        It is of another type.
+    """
+    hint = _hints()[name]
+    if get_origin(hint) in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+    if get_origin(hint) is tuple:
+        each = get_args(hint)[0]
+        known = isinstance(value, list | tuple | range) and all(_is(each, part) for part in value)
+        _require(known, name, repr(value), f"must be a list, and each in it {_WORDS[_plain(each)]}.")
+        return tuple(map(_plain(each), value))
+    if hint is float and isinstance(value, str) and value.lower() == "nan":  # as as_dict has it
+        return math.nan
+    _require(_is(hint, value), name, repr(value), f"must be {_WORDS[_plain(hint)]}.")
+    if hint is str:
+        return os.fspath(value)
+    return _plain(hint)(value)
+
+
+#: What a type is called in a message.
+_WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def _plain(hint: Any) -> type[Any]:
+    plain: type[Any] = str if get_origin(hint) is Literal else hint
+    return plain
+
+
+def _is(hint: Any, value: Any) -> bool:
+    if _plain(hint) is str:
+        return isinstance(value, str) or (hint is str and isinstance(value, os.PathLike))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, {int: numbers.Integral, float: numbers.Real, bool: bool}[hint])

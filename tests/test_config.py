@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from geocd.config import MethodSettings, Settings
@@ -32,7 +34,13 @@ from geocd.errors import ConfigError
         ({"smooth": 6}, "smooth 6.*0 to 5"),
         ({"bidx": (0, 1)}, "counted from 1"),
         ({"bidx": ()}, "counted from 1"),
+        ({"overlap": -1}, "overlap -1: must be 0 or more"),
         ({"colour": 1}, "no such setting"),
+        ({"bidx": "1,2"}, "bidx '1,2': must be a list"),
+        ({"bidx": [1, 2.5]}, "must be a list, and each in it a whole number"),
+        ({"seed": 1.5}, "seed 1.5: must be a whole number"),
+        ({"min_area": "400"}, "min-area '400': must be a number"),
+        ({"uncertainty": "yes"}, "uncertainty 'yes': must be true or false"),
     ],
 )
 def test_what_cannot_work_is_refused(values: dict[str, object], message: str) -> None:
@@ -54,6 +62,19 @@ def test_settings_survive_json() -> None:
     assert again["nodata"] == "nan"
     assert again["bidx"] == [1, 3]
     assert again["tile_size"] == 512
+
+
+def test_values_come_in_their_own_types() -> None:
+    settings = Settings.from_flat(
+        {"bidx": [1, 3], "min_area": 4, "seed": np.int64(7), "valid": Path("v.tif")}
+    )
+    assert settings.read.bidx == (1, 3)
+    assert settings.read.valid == "v.tif"
+    assert type(settings.polygons.min_area) is float
+    assert type(settings.method.seed) is int
+    again = Settings.from_flat(Settings.from_flat({"nodata": math.nan}).as_dict())
+    assert again.read.nodata is not None
+    assert math.isnan(again.read.nodata)
 
 
 def test_settings_are_frozen() -> None:

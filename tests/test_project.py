@@ -27,10 +27,10 @@ def setup_cfg() -> configparser.ConfigParser:
 
 
 def requirements(text: str) -> dict[str, str]:
-    """Split lines of ``name>=version`` into a dict."""
+    """Split lines of ``name>=version`` into a dict; conda knows no ``; python_version < ...``."""
     found = {}
     for line in filter(None, map(str.strip, text.splitlines())):
-        name, version = re.fullmatch(r"([a-z0-9-]+)(>=[\d.]+)", line).groups()  # type: ignore[union-attr]
+        name, version = re.fullmatch(r"([a-z0-9-]+)(>=[\d.]+)(?:; .*)?", line).groups()  # type: ignore[union-attr]
         found[name] = version
     return found
 

@@ -104,6 +104,7 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
 def _register() -> None:
     from geocd.cli.batch import batch
     from geocd.cli.check import check
+    from geocd.cli.config import config
     from geocd.cli.detect import detect
     from geocd.cli.evaluate import evaluate
     from geocd.cli.polygonize import polygonize
@@ -111,6 +112,7 @@ def _register() -> None:
 
     main.add_command(batch)
     main.add_command(check)
+    main.add_command(config)
     main.add_command(detect)
     main.add_command(evaluate)
     main.add_command(polygonize)

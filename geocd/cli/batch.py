@@ -78,7 +78,7 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 @click.option("--merge", is_flag=True, help="Write all changes into OUTDIR/changes.gpkg too.")
 @click.option("--upload", metavar="s3://BUCKET/FOLDER", help="Put every finished pair into a bucket too.")
 @click.option("--status", metavar="OUTDIR", help="Print what has become of the pairs of a folder, and end.")
-@settings_options
+@settings_options()
 @click.pass_context
 def batch(
     ctx: click.Context,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
-from geocd.cli.options import BandsType, NumberOrWord
+from geocd.cli.options import settings_options
 from geocd.config import Align
 
 if TYPE_CHECKING:
@@ -18,21 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("before")
 @click.argument("after")
-@click.option("-b", "--bidx", type=BandsType(), metavar="BANDS", help="Band numbers, as for detect.")
-@click.option(
-    "--nodata",
-    type=NumberOrWord("nan", math.nan),
-    metavar="NUMBER|nan",
-    help="Nodata value of both rasters, instead of what they declare.",
-)
-@click.option("--valid", metavar="RASTER", help="Raster that is non-zero where the pair may be used.")
-@click.option(
-    "--align",
-    type=click.Choice(get_args(Align)),
-    default="none",
-    show_default=True,
-    help="As for detect; the pair is then looked at as detect would see it.",
-)
+@settings_options("bidx", "nodata", "align", "valid")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def check(

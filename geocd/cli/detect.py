@@ -23,7 +23,7 @@ from geocd.cli.options import settings_options
     metavar="STEM",
     help="Folder and beginning of the outputs' names. Default: <before>_<after> here.",
 )
-@settings_options
+@settings_options()
 @click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Tiles computed at a time.")
 @click.option(
     "--mem-limit",

@@ -73,9 +73,7 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the words as a tuple, in their own order, so that the order they came in is no matter."""
-        if isinstance(value, tuple):
-            return value
-        given = [part.strip().lower() for part in value.split(",")]
+        given = value if isinstance(value, tuple) else [part.strip().lower() for part in value.split(",")]
         if unknown := [part for part in given if part not in self.kinds]:
             known = ", ".join(self.kinds)
             self.fail(f"{unknown[0]!r} is not one of {known}; write some of them with commas.", param, ctx)
@@ -98,34 +96,52 @@ def _click_type(name: str, annotation: Any) -> Any:
     return annotation
 
 
-def settings_options(command: F) -> F:
-    """Add one option for every setting, with its default and help."""
-    for stage in reversed(list(STAGES)):
-        command = stage_options(stage)(command)
-    return command
+def settings_options(*only: str) -> Callable[[F], F]:
+    """Add one option for every setting, or only for some, with its default and help; and ``--config``."""
+
+    def add(command: F) -> F:
+        for kind in reversed(list(STAGES.values())):
+            hints = typing.get_type_hints(kind)
+            for field in reversed(dataclasses.fields(kind)):
+                if only and field.name not in only:
+                    continue
+                name = "--" + field.name.replace("_", "-")
+                short = ["-" + field.metadata["short"]] if field.metadata["short"] else []
+                flag = hints[field.name] is bool
+                command = click.option(
+                    *short,
+                    f"{name}/--no-{name[2:]}" if flag else name,  # a file may have said yes
+                    field.name,
+                    type=_click_type(field.name, hints[field.name]),
+                    is_flag=flag,
+                    default=field.default,
+                    show_default=not flag and field.default not in (None, ()),
+                    metavar=field.metadata["metavar"],
+                    help=field.metadata["help"],
+                )(command)
+        return click.option(
+            "--config",
+            metavar="FILE",
+            is_eager=True,
+            expose_value=False,
+            callback=_use_config,
+            help="TOML file with settings ('geocd config --show' prints one). Options beside it win.",
+        )(command)
+
+    return add
 
 
 def stage_options(stage: str) -> Callable[[F], F]:
-    """Return the decorator that adds one option for every setting of a stage."""
-    kind = STAGES[stage]
+    """Add one option for every setting of a stage, and ``--config``."""
+    return settings_options(*(field.name for field in dataclasses.fields(STAGES[stage])))
 
-    def add(command: F) -> F:
-        hints = typing.get_type_hints(kind)
-        for field in reversed(dataclasses.fields(kind)):
-            names = ["--" + field.name.replace("_", "-")]
-            if field.metadata["short"]:
-                names.insert(0, "-" + field.metadata["short"])
-            flag = hints[field.name] is bool
-            command = click.option(
-                *names,
-                field.name,
-                type=_click_type(field.name, hints[field.name]),
-                is_flag=flag,
-                default=field.default,
-                show_default=not flag and field.default not in (None, ()),
-                metavar=field.metadata["metavar"],
-                help=field.metadata["help"],
-            )(command)
-        return command
 
-    return add
+def _use_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Make the settings of a file the defaults of the command."""
+    if value is None or ctx.resilient_parsing:
+        return
+    from geocd.configfile import read_config
+
+    known = {option.name for option in ctx.command.params}
+    given = {name: setting for name, setting in read_config(value).items() if name in known}
+    ctx.default_map = {**(ctx.default_map or {}), **given}
