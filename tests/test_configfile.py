@@ -72,7 +72,7 @@ def test_nan_and_every_help_survive(write: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tile-size = 9", r"toml: tile-size: no such setting. Did you mean tile_size\? The settings are: align,"),
+        ("tile-size = 9", r"toml: tile-size: no such setting. Did you mean tile_size\? The settings are: al"),
         ("colour = 9", r"geocd.toml: colour: no such setting. The settings are"),
         ("tile_size = 'big'", r"geocd.toml: tile_size = \"big\": must be a whole number\."),
         ("tile_size = 1.5", r"tile_size = 1.5: must be a whole number"),
