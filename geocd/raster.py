@@ -116,7 +116,7 @@ class Grid:
             lon, lat = rasterio.warp.transform(
                 self.crs, CRS.from_epsg(4326), [x0, x0 + t.a, x0 + t.b], [y0, y0 + t.d, y0 + t.e]
             )
-        except RasterioError:
+        except (RasterioError, CPLE_BaseError):  # rasterio lets GDAL's own errors through
             return None
         east = [111_320 * math.cos(math.radians(lat[0])) * (value - lon[0]) for value in lon]
         north = [110_574 * (value - lat[0]) for value in lat]

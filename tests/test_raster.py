@@ -299,6 +299,12 @@ def test_crs_name() -> None:
     assert same_crs(local, local)
 
 
+def test_pixels_without_a_place_on_earth_have_no_size() -> None:
+    grid = Grid(CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]'), NORTH_UP, 10, 10)
+    assert grid.pixel_size is None
+    assert Grid(UTM33, NORTH_UP, 10, 10).pixel_size == pytest.approx(10, rel=0.01)
+
+
 # ---------------------------------------------------------------------------------------------------
 # Bands
 # ---------------------------------------------------------------------------------------------------
