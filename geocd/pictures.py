@@ -99,8 +99,8 @@ class Thumbnails:
         """Return a picture of this shape, large enough to be seen, with a checker where it is not valid."""
         scale = self.scale
         large, there = (np.repeat(np.repeat(a, scale[0], 0), scale[1], 1) for a in (picture, valid))
-        rows, cols = np.indices(there.shape)
-        dark = ((rows // 8 + cols // 8) % 2 == 0)[..., None]
+        rows, cols = (np.arange(side) // 8 for side in there.shape)
+        dark = ((rows[:, None] + cols) % 2 == 0)[..., None]
         checker = np.where(dark, *np.array(_CHECKER, np.uint8))
         return Image.fromarray(np.where(there[..., None], large, checker))
 
@@ -358,13 +358,12 @@ def _stretch(dates: list[FloatArray], valid: list[BoolArray]) -> tuple[list[Pict
         limits = own
     pictures = []
     for values, (low, high) in zip(dates, limits, strict=True):
-        span = high - low
-        with np.errstate(invalid="ignore", divide="ignore"):
-            unit = np.where(span > 0, (values - low) / span, 0.5)  # a constant image is mid-grey
-        # A gentle gamma: linear reflectance looks too dark on a screen.
-        level = np.clip(unit, 0, 1) ** 0.8
-        rgb = np.repeat(level, 3, axis=0) if len(level) == 1 else level
-        pictures.append(np.moveaxis(np.round(rgb * 255), 0, -1).astype(np.uint8))
+        levels = []  # band by band, for the sake of memory
+        for value, least, most in zip(values, low, high, strict=True):
+            # A constant image is mid-grey. A gentle gamma: linear reflectance looks too dark on a screen.
+            unit = (value - least) / (most - least) if most > least else np.full(value.shape, 0.5)
+            levels.append(np.round(np.clip(unit, 0, 1) ** 0.8 * 255).astype(np.uint8))
+        pictures.append(np.stack(levels * (3 // len(levels)), axis=-1))
     return pictures, apart
 
 
@@ -373,7 +372,7 @@ def _limits(values: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np
     if values.shape[1] == 0:
         zero = np.zeros((len(values), 1, 1))
         return zero, zero
-    low, high = np.percentile(values.astype(np.float64), [2, 98], axis=1)
+    low, high = np.percentile(values.astype(np.float64), [2, 98], axis=1, overwrite_input=True)
     flat = low == high
     low, high = np.where(flat, values.min(axis=1), low), np.where(flat, values.max(axis=1), high)
     return low[:, None, None], high[:, None, None]
