@@ -52,7 +52,7 @@ demo: $(VENV)/ready-run
 	$(BIN)/geocd detect demo/before.tif demo/after.tif -o demo/demo --overwrite
 	@echo
 	@echo "Done. Drag demo/demo_prob.tif and demo/demo_changes.gpkg into QGIS, or look at"
-	@echo "demo/demo_quicklook.png. How well did it find what was planted?"
+	@echo "demo/demo_report.html in a browser. How well did it find what was planted?"
 	@echo "    $(BIN)/geocd evaluate demo/demo_prob.tif demo/truth.tif"
 
 test: $(VENV)/ready-test

@@ -24,7 +24,7 @@ import rasterio
 from pystac.validation import JsonSchemaSTACValidator, RegisteredValidator
 from rio_cogeo.cogeo import cog_validate
 
-KEYS = ("_prob.tif", "_prob.qml", "_changes.gpkg", "_changes.qml", "_quicklook.png", ".json")
+KEYS = ("_prob.tif", "_prob.qml", "_changes.gpkg", "_changes.qml", "_quicklook.png", "_report.html", ".json")
 
 
 def measured(command: list[str]) -> tuple[int, float, float, float, str]:

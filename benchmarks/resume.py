@@ -5,7 +5,7 @@
 Runs the pair once undisturbed, then again and again: each round starts from nothing, is ended by `kill -9` a
 moment after a random number of tiles is finished (none: while it reads or fits; all: while it makes the
 outputs from them), and goes on to its end. The moment is up to a second long.
-Exits 1 when any output differs (the STAC item holds times and checksums of itself, and is left out).
+Exits 1 when any output differs (STAC item and report hold times, and are left out).
 """
 
 from __future__ import annotations

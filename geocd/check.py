@@ -14,11 +14,9 @@ from geocd.config import Align
 from geocd.errors import BandError, GridError, NoValidPixelError
 from geocd.normalize import sample_chips, valid_pixels
 from geocd.raster import Grid, Pair, crs_name, grid_of, open_raster, read, same_grid
-from geocd.registration import Removed, Shift, measure_shift, remove_shift
+from geocd.registration import WARN_SHIFT, Removed, Shift, measure_shift, remove_shift
 from geocd.report import acquisition_date
 
-#: From this shift on, in pixels, edges begin to look like change.
-WARN_SHIFT = 0.3
 #: A pair of which less than this share is valid in both dates deserves a look.
 WARN_VALID = 0.5
 #: Undeclared nodata: this share of exact zeros (in all bands) is no accident.

@@ -229,6 +229,8 @@ class ClassicalDetector:
 
     distance: Cva | IrMadDistance
     threshold: float
+    #: A closed form has none.
+    losses: tuple[float, ...] = ()
 
     @classmethod
     def fit(cls, method: str, chips: Sequence[Chip]) -> ClassicalDetector:

@@ -273,6 +273,28 @@ def _put_in_place(written: Path, destination: Path) -> None:
         raise
 
 
+def largest(changes: Path, count: int) -> geopandas.GeoDataFrame:
+    """Return the largest polygons of a GeoPackage with the columns of a run, the largest first.
+
+    Parameters
+    ----------
+    changes : pathlib.Path
+    count : int
+        How many at most; no more than these are in memory.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be read.
+    """
+    query = f"SELECT * FROM {LAYER} ORDER BY area_m2 DESC, id LIMIT {count:d}"
+    with output_errors(changes):
+        try:
+            return geopandas.read_file(changes, sql=query, engine="pyogrio")
+        except RuntimeError as error:  # pyogrio's errors share no other root
+            raise OSError(str(error)) from error
+
+
 def merge(sources: Mapping[str, Path], destination: Path) -> int:
     """Write the layers of many runs into one GeoPackage that appears when it is complete.
 
@@ -343,4 +365,4 @@ def _folder_beside(destination: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-__all__ = ["FORMATS", "LAYER", "check_format", "merge", "short_names", "timestamp", "write"]
+__all__ = ["FORMATS", "LAYER", "check_format", "largest", "merge", "short_names", "timestamp", "write"]

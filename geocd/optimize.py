@@ -40,6 +40,12 @@ from geocd.raster import Chip, Pair
 
 FloatArray = npt.NDArray[np.float32]
 T = TypeVar("T")
+#: Called as ``told(iteration, loss)`` after every step.
+Told = Callable[[int, float], None]
+
+
+def _untold(iteration: int, value: float) -> None:
+    """Nobody asked."""
 
 
 def seeded(seed: int, row: int, col: int) -> torch.Generator:
@@ -111,6 +117,8 @@ class ReferenceDetector:
     device: torch.device
     #: With ``--fit scene``: the generator on each device, and the logit at which it decides.
     fitted: tuple[list[tuple[torch.device, ResidualGenerator]], float] | None = None
+    #: With ``--fit scene``: the loss of every step.
+    losses: tuple[float, ...] = ()
 
     @property
     def margin(self) -> int:
@@ -139,10 +147,12 @@ class ReferenceDetector:
         if settings.fit != "scene":
             return detector
         known = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
-        generator, logits = detector._optimise(known, (0, 0))
+        curve: dict[int, float] = {}
+        generator, logits = detector._optimise(known, (0, 0), curve.__setitem__)
         values = [logit[chip.valid] for logit, chip in zip(logits, known, strict=True)]
         everywhere = replicas(generator, device)
-        return dataclasses.replace(detector, fitted=(everywhere, decision(np.concatenate(values))))
+        fitted = everywhere, decision(np.concatenate(values))
+        return dataclasses.replace(detector, fitted=fitted, losses=tuple(curve.values()))
 
     def prob(self, chip: Chip) -> FloatArray:
         """Return the change probability of a chip, ``(1, height, width)``; optimises, unless that is done."""
@@ -166,7 +176,7 @@ class ReferenceDetector:
         return result
 
     def _optimise(
-        self, chips: Sequence[Chip], place: tuple[int, int]
+        self, chips: Sequence[Chip], place: tuple[int, int], told: Told = _untold
     ) -> tuple[ResidualGenerator, list[FloatArray]]:
         """Optimise both networks on chips, one of them in each step; return D-CPG and its logits.
 
@@ -174,7 +184,7 @@ class ReferenceDetector:
         """
         device = share(spread(self.device), chips[0])
         try:
-            generator = self._optimised(chips, place, device)
+            generator = self._optimised(chips, place, device, told)
         except torch.OutOfMemoryError:
             release(device)
             log.warning(
@@ -182,11 +192,11 @@ class ReferenceDetector:
                 device,
                 *chips[0].valid.shape[::-1],
             )
-            generator = self._optimised(chips, place, torch.device("cpu")).to(device)
+            generator = self._optimised(chips, place, torch.device("cpu"), told).to(device)
         return generator, [self._logit(generator, chip, device) for chip in chips]
 
     def _optimised(
-        self, chips: Sequence[Chip], place: tuple[int, int], device: torch.device
+        self, chips: Sequence[Chip], place: tuple[int, int], device: torch.device, told: Told
     ) -> ResidualGenerator:
         assert self.settings.iterations is not None  # resolved by the preset
         assert self.settings.learning_rate is not None
@@ -225,6 +235,7 @@ class ReferenceDetector:
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+            told(step, float(loss.detach()))
         return generator.requires_grad_(False)
 
 
@@ -338,7 +349,7 @@ def learn(
     seed: int,
     device: torch.device,
     batch: int = BATCH,
-    told: Callable[[int, float], None] = lambda iteration, value: None,
+    told: Told = _untold,
 ) -> None:
     """Optimise both networks on lessons: the adaptation to a pair, and the pretraining on many.
 
@@ -383,10 +394,12 @@ def adapt(
     learning_rate: float,
     seed: int,
     device: torch.device,
+    told: Told = _untold,
 ) -> CompactPair:
     """Return a copy of networks that :func:`learn` optimised, on ``device``.
 
-    Where the device has no room for a batch, it is halved, and at last the CPU does it.
+    Where the device has no room for a batch, it is halved, and at last the CPU does it; ``told`` then hears
+    of the same steps again.
     """
     cpu = torch.device("cpu")
     tries = [(device, BATCH >> halvings) for halvings in range(BATCH.bit_length())] + [(cpu, BATCH)]
@@ -401,6 +414,7 @@ def adapt(
                 seed=seed,
                 device=where,
                 batch=batch,
+                told=told,
             )
             break
         except torch.OutOfMemoryError:
@@ -452,6 +466,8 @@ class DefaultDetector:
     networks: CompactPair
     device: torch.device
     settings: MethodSettings
+    #: Of every step on the scene.
+    losses: tuple[float, ...] = ()
 
     @classmethod
     def fit(cls, chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int) -> DefaultDetector:
@@ -468,6 +484,7 @@ class DefaultDetector:
             jobs=jobs,
         )
         lessons = [lesson(features, chip, distance) for chip, distance in sample if chip.valid.any()]
+        curve: dict[int, float] = {}  # by step, because steps may be taken again
         networks = adapt(
             networks,
             lessons,
@@ -475,8 +492,9 @@ class DefaultDetector:
             learning_rate=settings.learning_rate,
             seed=settings.seed,
             device=device,
+            told=curve.__setitem__,
         )
-        return cls(features, networks, device, settings)
+        return cls(features, networks, device, settings, tuple(curve.values()))
 
     @staticmethod
     def _start(settings: MethodSettings) -> CompactPair:

@@ -40,6 +40,7 @@ SUFFIXES = {
     "changes": "_changes.gpkg",
     "changes_style": "_changes.qml",
     "quicklook": "_quicklook.png",
+    "report": "_report.html",
     "item": ".json",
 }
 

@@ -33,10 +33,11 @@ from geocd.ignore import KeptPair, Tally, ignored_counts
 from geocd.mosaic import Mosaic, SeamScore
 from geocd.normalize import sample_chips
 from geocd.outputs import Outputs, Transaction, default_stem, sha256
+from geocd.page import write_page
 from geocd.pictures import quicklook, read_thumbnails
 from geocd.provenance import fingerprint
 from geocd.raster import BLOCK_SIZE, Chip, Pair, ProbWriter, Source, bounded_cache, crs_name, output_errors
-from geocd.registration import remove_shift
+from geocd.registration import measure_shift, remove_shift
 from geocd.report import (
     RunRecord,
     acquisition_date,
@@ -60,6 +61,8 @@ DECISION = 0.5
 REST_SECONDS = 0.6
 #: Longest side, in pixels, of a picture in the report and of one in the quick-look.
 PICTURE, QUICKLOOK = 1000, 640
+#: Bins of the probability's histogram.
+BINS = 50
 #: Bands of the probability raster; the second on request.
 BANDS = ("change_probability", "uncertainty")
 
@@ -70,6 +73,10 @@ class Detector(Protocol):
     @property
     def margin(self) -> int:
         """Pixels around a pixel that its probability depends on."""
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Loss of every optimisation step on the scene."""
 
     def prob(self, chip: Chip) -> FloatArray:
         """Return the ``BANDS`` of a chip, ``(1 or 2, height, width)``, NaN where not valid.
@@ -443,7 +450,7 @@ def detect(
     -------
     files : dict
         Paths of the outputs: ``prob``, ``changes``, ``prob_style``, ``changes_style``,
-        ``quicklook``, ``item``.
+        ``quicklook``, ``report``, ``item``.
     record : RunRecord
         What was done, as in the STAC item.
 
@@ -496,6 +503,8 @@ def _run(
         alignment = align(pair, settings)
     with _timed(timings, "sample"):
         chips = sample(pair)
+    with _timed(timings, "shift"):
+        shift = measure_shift(chips)
     with _timed(timings, "fit"):
         detector = fit_detector(chips, pair, settings, plan.jobs)
     del chips
@@ -508,10 +517,11 @@ def _run(
     tags = _tags(pair, settings, threshold, dates, alignment, outputs.stem.parent)
     tally = Tally()
     with _timed(timings, "tiles"):
-        counts, seam_score = _write_prob(
+        counts, histogram, seam_score = _write_prob(
             transaction, detector, pair, settings, plan.jobs, tags, threshold, tally, tell
         )
 
+    memory.release()
     tell("polygons", 0, 1)
     with _timed(timings, "polygons"):
         polygons = polygonize(
@@ -558,7 +568,7 @@ def _run(
         preset=settings.method.preset if settings.method.method == "deep" else None,
         threshold=threshold,
         seed=settings.method.seed,
-        timings={name: round(seconds, 3) for name, seconds in timings.items()},
+        timings=_rounded(timings),
         summary={
             "valid_share": counts["valid"] / (pair.grid.height * pair.grid.width),
             "changed_share": counts["changed"] / max(counts["valid"], 1),
@@ -566,15 +576,29 @@ def _run(
             "n_polygons": polygons.count,
             "area_m2": polygons.area_m2,
             "seam_score": seam_score,
+            "shift": None if shift is None else shift.as_dict(),
         },
         date_before=dates[0],
         date_after=dates[1],
         versions=versions(),
         inputs=inputs,
         device=_device(settings),
+        histogram=histogram,
+        losses=detector.losses,
     )
-    files = {key: transaction.path(key) for key in outputs.paths() if key != "item"}
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with _timed(timings, "report"):
+        write_page(
+            record,
+            thumbnails,
+            transaction.path("prob"),
+            transaction.path("changes"),
+            transaction.path("report"),
+            created=created,
+            folder=outputs.stem.parent,
+        )
+    record = dataclasses.replace(record, timings=_rounded(timings))
+    files = {key: transaction.path(key) for key in outputs.paths() if key != "item"}
     with output_errors(transaction.path("item")):  # reads all that was written
         item = stac_item(record, files, created=created, folder=outputs.stem.parent)
     write_json(transaction.path("item"), item)
@@ -591,15 +615,20 @@ def _write_prob(
     threshold: float,
     tally: Tally,
     tell: Progress,
-) -> tuple[dict[str, int], float | None]:
-    """Compute, blend and write the probability; return numbers of valid and changed pixels, seam score."""
+) -> tuple[dict[str, int], list[int], float | None]:
+    """Compute, blend and write the probability.
+
+    Returns numbers of valid and changed pixels, the histogram, and the seam score.
+    """
     counts = {"valid": 0, "changed": 0}
+    histogram = np.zeros(BINS, np.int64)
     bands = BANDS if settings.method.uncertainty else BANDS[:1]
     writer = ProbWriter(transaction.path("prob"), pair.grid, tags=tags, descriptions=bands)
 
     def flush(row: int, values: FloatArray) -> None:
         counts["valid"] += int(np.isfinite(values[0]).sum())
         counts["changed"] += int((values[0] >= threshold).sum())
+        histogram[:] += np.histogram(values[0], BINS, (0, 1))[0]
         seams.add(row, values[0])
         writer.write(row, values)
 
@@ -618,7 +647,7 @@ def _write_prob(
     except BaseException:
         writer.abort()
         raise
-    return counts, seams.result()
+    return counts, histogram.tolist(), seams.result()
 
 
 def _tiling(pair: Pair, settings: Settings, margin: int = 0) -> Tiling:
@@ -652,6 +681,10 @@ def _tags(
         "GEOCD_VERSION": geocd.__version__,
         "GEOCD_PROVENANCE": json.dumps(record, sort_keys=True, allow_nan=False),
     }
+
+
+def _rounded(timings: dict[str, float]) -> dict[str, float]:
+    return {name: round(seconds, 3) for name, seconds in timings.items()}
 
 
 def _jobs(jobs: int | None) -> int:

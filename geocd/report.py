@@ -57,7 +57,8 @@ class RunRecord:
     summary : mapping
         What came out: ``valid_share``, ``changed_share``, ``n_polygons``, ``area_m2``, ``seam_score``
         (jump of the probability across the borders of tiles over the jump beside them: 1 means no seam;
-        None for a single tile; see :class:`geocd.mosaic.SeamScore`), ...
+        None for a single tile; see :class:`geocd.mosaic.SeamScore`), ``shift`` (None where there was nothing
+        to measure on; see :meth:`geocd.registration.Shift.as_dict`), ...
     date_before, date_after : str or None
         Acquisition, RFC 3339 in UTC; None where unknown.
     versions : mapping
@@ -70,6 +71,10 @@ class RunRecord:
         these names: see :func:`geocd.provenance.fingerprint`.
     device : str
         Kind of device and of processor that computed it.
+    histogram : sequence of int
+        Pixels by probability, in bins of equal width from 0 to 1; empty where not counted.
+    losses : sequence of float
+        Loss of each optimisation step on the scene; empty where nothing was learned from it.
     """
 
     before: str
@@ -89,6 +94,8 @@ class RunRecord:
     alignment: Mapping[str, Any] | None = None
     inputs: Mapping[str, Sequence[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
     device: str = ""
+    histogram: Sequence[int] = ()
+    losses: Sequence[float] = ()
 
 
 def versions() -> dict[str, str]:
@@ -216,7 +223,7 @@ ASSETS: dict[str, tuple[str, str, tuple[Role, ...]]] = {
     "changes": ("Polygons of the changes", "application/geopackage+sqlite3", ("data",)),
     "changes_style": ("QGIS style of the polygons", "application/xml", ("metadata",)),
     "quicklook": ("Before, after, probability and changes", "image/png", ("overview",)),
-    "report": ("Report", "text/html", ("metadata",)),
+    "report": ("Report to read in a browser", "text/html", ("overview",)),
 }
 
 

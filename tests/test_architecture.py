@@ -41,7 +41,7 @@ LAYERS: list[set[str]] = [
         "registration",
         "memory",
     },
-    {"styles", "optimize", "mosaic", "vectorize", "pictures", "report", "provenance"},
+    {"styles", "optimize", "mosaic", "vectorize", "pictures", "report", "provenance", "page"},
     {"pipeline", "check"},
     {"xarray", "rerun"},
     {"batch"},

@@ -55,7 +55,7 @@ def invoke(*arguments: object) -> Result:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the bytes that a batch promises to repeat; the item holds times."""
+    """Return the bytes that a batch promises to repeat; item and report hold times."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.glob("*/*"))
@@ -345,7 +345,7 @@ def test_a_pair_on_two_grids_is_aligned(task: Task) -> None:
 
 def test_finished_is_what_checksums_say(task: Task) -> None:
     record = json.loads(json.dumps(work(task)))
-    assert set(record["outputs"]) == {f"p0{suffix}" for suffix in (*SUFFIXES, ".json")}
+    assert set(record["outputs"]) == {f"p0{suffix}" for suffix in (*SUFFIXES, "_report.html", ".json")}
     assert why_not_finished(record, task) is None
     assert why_not_finished({**record, "state": "failed"}, task) == "it was not finished"
     assert why_not_finished({**record, "config": "other"}, task) == "the configuration is another"
@@ -521,7 +521,7 @@ def test_the_command_does_all_pairs_and_names_what_failed(
     for name in ("p0", "p1"):
         assert records[name]["state"] == "done"
         assert {path.name for path in (out / name).iterdir() if path.name[0] != "."} == {
-            f"{name}{suffix}" for suffix in (*SUFFIXES, ".json")
+            f"{name}{suffix}" for suffix in (*SUFFIXES, "_report.html", ".json")
         }
 
     RegisteredValidator.set_validator(JsonSchemaSTACValidator())

@@ -31,6 +31,7 @@ OUTPUTS = [
     "run_prob.qml",
     "run_prob.tif",
     "run_quicklook.png",
+    "run_report.html",
 ]
 
 

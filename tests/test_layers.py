@@ -18,7 +18,7 @@ from rasterio.transform import Affine
 from geocd import layers
 from geocd.config import PolygonSettings
 from geocd.errors import ConfigError, OutputError
-from geocd.layers import FORMATS, LAYER, merge, short_names
+from geocd.layers import FORMATS, LAYER, largest, merge, short_names
 from geocd.raster import Pair
 from geocd.styles import style
 from geocd.vectorize import COLUMNS, polygonize
@@ -243,3 +243,20 @@ def test_merged_layers_need_not_have_the_same_bands(prob: Path, make_pair: Any, 
     assert table.loc["radar", "after_vv"].tolist() == [2, 2]
     assert table.loc["plain", ["before_nir", "after_vv"]].isna().all(axis=None)
     assert table.loc["radar", "before_nir"].isna().all()
+
+
+def test_the_largest_polygons_come_first(tmp_path: Path, write_raster: Any) -> None:
+    prob = np.zeros((20, 20), np.float32)
+    prob[0, 0] = prob[10:12, 10:13] = prob[5, 5:7] = prob[18, 2] = 0.9
+    source = write_raster("p", prob)
+    polygonize(source, tmp_path / "c.gpkg", threshold=0.5)
+    found = largest(tmp_path / "c.gpkg", 3)
+    assert found["n_pixels"].tolist() == [6, 2, 1]
+    assert found["id"].tolist() == [3, 2, 1]
+    assert found.geometry.iloc[0].bounds == (500_100, 4_199_880, 500_130, 4_199_900)
+    assert len(largest(tmp_path / "c.gpkg", 100)) == 4
+    polygonize(source, tmp_path / "none.gpkg", threshold=1)
+    assert largest(tmp_path / "none.gpkg", 3).empty
+    (tmp_path / "c.gpkg").write_bytes(b"not a table")
+    with pytest.raises(OutputError, match=r"c\.gpkg"):
+        largest(tmp_path / "c.gpkg", 3)

@@ -285,8 +285,13 @@ def test_adapting_halves_the_batch_where_there_is_no_room(
 
     monkeypatch.setattr(optimize, "draw", scarce)
     start = fresh()
-    adapted = optimize.adapt(start, [scene()], iterations=2, learning_rate=1e-3, seed=0, device=CPU)
+    told: dict[int, float] = {}
+    adapted = optimize.adapt(
+        start, [scene()], iterations=2, learning_rate=1e-3, seed=0, device=CPU, told=told.__setitem__
+    )
     assert sizes == [8, 4, 2, 2]
+    assert list(told) == [0, 1]
+    assert all(np.isfinite(list(told.values())))
     assert "halved to 2" in caplog.text
     pairs = zip(adapted.parameters(), fresh().parameters(), strict=True)
     assert not all(torch.equal(a, b) for a, b in pairs)

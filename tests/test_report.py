@@ -302,6 +302,7 @@ def files(tmp_path):
         "changes": folder / "a b_changes.gpkg",
         "changes_style": folder / "a b_changes.qml",
         "quicklook": folder / "a b_quicklook.png",
+        "report": folder / "a b_report.html",
     }
     rasterio.shutil.copy(tmp_path / "plain.tif", found["prob"], driver="COG", STATISTICS="YES")
     for key, path in found.items():

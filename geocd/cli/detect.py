@@ -70,8 +70,8 @@ def detect(
     """Find what changed between BEFORE and AFTER, two rasters of one place, on one grid or with --align.
 
     Writes, beside each other: STEM_prob.tif (change probability, 0 to 1, nodata NaN),
-    STEM_changes.gpkg (the polygons), a QGIS style for each, STEM_quicklook.png, and STEM.json (a
-    STAC item that says how they were made).
+    STEM_changes.gpkg (the polygons), a QGIS style for each, STEM_report.html (what to read first),
+    STEM_quicklook.png, and STEM.json (a STAC item that says how they were made).
     """
     from geocd import ignore, pipeline
     from geocd.config import Settings
