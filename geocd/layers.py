@@ -19,19 +19,22 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.util
+import json
 import math
 import os
 import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import geopandas
+import numpy as np
 import pandas as pd
 import pyogrio
+import shapely
 from pyproj.exceptions import ProjError
 
 from geocd.errors import ConfigError
@@ -296,7 +299,7 @@ def largest(changes: Path, count: int) -> geopandas.GeoDataFrame:
 
 
 def merge(sources: Mapping[str, Path], destination: Path) -> int:
-    """Write the layers of many runs into one GeoPackage that appears when it is complete.
+    """Write the layers of many runs into one file that appears when it is complete.
 
     One source is in memory at a time. The column ``item`` says where a polygon is from; ``id`` counts
     within it. The CRS is that of the sources, or longitude and latitude (WGS 84) where they differ.
@@ -306,6 +309,7 @@ def merge(sources: Mapping[str, Path], destination: Path) -> int:
     sources : mapping of pathlib.Path
         GeoPackages that :func:`polygonize` wrote, by the name of their item; one at least.
     destination : pathlib.Path
+        ``.gpkg`` or, as GeoParquet 1.1 with a row group for each source, ``.parquet``.
 
     Returns
     -------
@@ -316,42 +320,86 @@ def merge(sources: Mapping[str, Path], destination: Path) -> int:
     ------
     OutputError
         A source cannot be read or the destination not be written; an older one stays.
+    ConfigError
+        Another suffix, or GeoParquet without pyarrow.
     """
-    count = 0
+    writers = {".gpkg": _append_geopackage, ".parquet": _append_geoparquet}
+    suffix = check_format(destination)
+    if suffix not in writers:
+        raise ConfigError(f"{destination}: changes are merged into .gpkg or .parquet.", path=str(destination))
     with output_errors(destination), _folder_beside(destination) as folder, _current_date(timestamp(None)):
-        temporary = folder / destination.with_suffix(".gpkg").name
+        temporary = folder / destination.name
         try:
             found = [pyogrio.read_info(path, layer=LAYER) for path in sources.values()]
-            columns = {
-                str(name): kind
-                for info in found
-                for name, kind in zip(info["fields"], info["dtypes"], strict=True)
-            }
+            columns = {"item": "object"}
+            for info in found:  # items need not have the same bands
+                columns |= dict(zip(map(str, info["fields"]), map(str, info["dtypes"]), strict=True))
             systems = {info["crs"] for info in found}
             crs = systems.pop() if len(systems) == 1 else "EPSG:4326"
-            for name, path in sources.items():
-                table = geopandas.read_file(path, layer=LAYER, engine="pyogrio")
-                if table.empty and temporary.exists():
-                    continue
-                table = _to_crs(table, crs)
-                for column, kind in columns.items():  # items need not have the same bands
-                    if column not in table.columns:
-                        table[column] = pd.Series(index=table.index, dtype=kind)
-                table = table[[*columns, "geometry"]]
-                table.insert(0, "item", pd.Series(name, index=table.index, dtype="object"))
-                table.to_file(
-                    temporary,
-                    layer=LAYER,
-                    driver="GPKG",
-                    engine="pyogrio",
-                    geometry_type="Polygon",
-                    mode="a" if temporary.exists() else "w",
-                    **({} if temporary.exists() else {"dataset_options": {"VERSION": "1.2"}}),
-                )
-                count += len(table)
+            count = writers[suffix](temporary, _layers(sources, columns, crs), columns)
         except RuntimeError as error:  # pyogrio's errors share no other root
             raise OSError(str(error)) from error
         temporary.replace(destination)
+    return count
+
+
+def _layers(
+    sources: Mapping[str, Path], columns: Mapping[str, str], crs: str
+) -> Iterator[geopandas.GeoDataFrame]:
+    """Read one layer after the other, with the same columns in the same CRS."""
+    for name, path in sources.items():
+        table = _to_crs(geopandas.read_file(path, layer=LAYER, engine="pyogrio"), crs)
+        table["item"] = pd.Series(name, index=table.index, dtype="object")
+        for column, kind in columns.items():
+            if column not in table.columns:
+                table[column] = pd.Series(index=table.index, dtype=kind)
+        yield table[[*columns, "geometry"]]
+
+
+def _append_geopackage(
+    path: Path, tables: Iterable[geopandas.GeoDataFrame], columns: Mapping[str, str]
+) -> int:
+    count = 0
+    for table in tables:
+        if table.empty and path.exists():
+            continue
+        new = {} if path.exists() else {"dataset_options": {"VERSION": "1.2"}}
+        _to_file(table, path, "GPKG", layer=LAYER, mode="a" if path.exists() else "w", **new)
+        count += len(table)
+    return count
+
+
+def _append_geoparquet(
+    path: Path, tables: Iterable[geopandas.GeoDataFrame], columns: Mapping[str, str]
+) -> int:
+    """Write a row group for each table.
+
+    geopandas writes GeoParquet from one table only; hence the metadata of the format, a few lines, here
+    (https://geoparquet.org/releases/v1.1.0).
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    kinds = {"i": pa.int64(), "f": pa.float64()}  # not from values, which may all be missing in a table
+    fields = [(name, kinds.get(np.dtype(kind).kind, pa.string())) for name, kind in columns.items()]
+    schema = pa.schema([*fields, ("geometry", pa.binary())])
+    count, crs = 0, None
+    bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    # without a schema of Arrow's own in the file, readers find the metadata that come last
+    with parquet.ParquetWriter(path, schema, compression="zstd", store_schema=False) as writer:
+        for table in tables:
+            crs = table.crs
+            values = dict(table.items()) | {"geometry": shapely.to_wkb(table.geometry.to_numpy())}
+            arrays = [pa.array(values[field.name], field.type, from_pandas=True) for field in schema]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            count += len(table)
+            here = table.total_bounds  # NaN where there is nothing
+            bounds = np.hstack([np.fmin(bounds, here)[:2], np.fmax(bounds, here)[2:]])
+        column = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": crs and crs.to_json_dict()}
+        if count:
+            column["bbox"] = bounds.tolist()
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        writer.add_key_value_metadata({"geo": json.dumps(geo)})
     return count
 
 

@@ -537,10 +537,13 @@ def test_the_command_does_all_pairs_and_names_what_failed(
     assert len(merged) == records["p0"]["polygons"] + records["p1"]["polygons"]
 
     # nothing finished is done again, what failed is left alone: no cluster is needed
-    again = invoke("batch", pairs, out, "--scheduler", "tcp://127.0.0.1:9", "--method", "cva")
+    command = ["batch", pairs, out, "--scheduler", "tcp://127.0.0.1:9", "--method", "cva"]
+    again = invoke(*command, "--merge", "parquet")
     assert again.exit_code == 3
     assert "2 of 7 pairs were finished before" in caplog.text
     assert "5 pairs failed before and are left out" in caplog.text
+    assert list(geopandas.read_parquet(out / "changes.parquet").item) == list(merged.item)
+    assert "is not one of 'gpkg', 'parquet'" in invoke("batch", "--merge", pairs, out).stderr
 
 
 def test_a_list_grows_and_a_configuration_changes(

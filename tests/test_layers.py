@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import geopandas
+import geopandas.testing
 import numpy as np
 import pytest
 import rasterio
 import shapely
+from pyarrow import parquet
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
@@ -228,6 +230,37 @@ def test_layers_of_many_runs_are_merged(prob: Path, write_raster: Any, tmp_path:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_merged_layers_as_geoparquet(prob: Path, tmp_path: Path) -> None:
+    """One row group for each source, and what geopandas reads is what the GeoPackage has."""
+    paths = {name: tmp_path / f"{name}.gpkg" for name in ("none", "a", "b")}
+    for path in paths.values():
+        least = PolygonSettings(min_area=1e9 if path.stem == "none" else 0.0)
+        polygonize(prob, path, threshold=0.5, settings=least)
+    polygonize(prob, paths["b"], threshold=0.5, date_before="2019-05-01", date_after="2020-05-01")
+    assert merge(paths, tmp_path / "all.parquet") == 4
+    merge(paths, tmp_path / "all.gpkg")
+    read = geopandas.read_parquet(tmp_path / "all.parquet")
+    wanted = geopandas.read_file(tmp_path / "all.gpkg")
+    geopandas.testing.assert_geodataframe_equal(read, wanted, check_dtype=False, check_crs=True)
+    assert read.date_before.tolist()[2:] == ["2019-05-01"] * 2
+    assert read.date_before.isna().tolist() == [True, True, False, False]
+    file = parquet.ParquetFile(tmp_path / "all.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [0, 2, 2]
+    geo = json.loads(file.metadata.metadata[b"geo"])
+    assert geo["columns"]["geometry"]["bbox"] == pytest.approx(list(wanted.total_bounds))
+    before = (tmp_path / "all.parquet").read_bytes()
+    merge(paths, tmp_path / "all.parquet")
+    assert (tmp_path / "all.parquet").read_bytes() == before
+
+    assert merge({"none": paths["none"]}, tmp_path / "empty.parquet") == 0
+    empty = geopandas.read_parquet(tmp_path / "empty.parquet")
+    assert empty.empty
+    assert empty.crs == wanted.crs
+    with pytest.raises(ConfigError, match=r"all.shp: changes are merged into .gpkg or .parquet"):
+        merge(paths, tmp_path / "all.shp")
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_merged_layers_need_not_have_the_same_bands(prob: Path, make_pair: Any, tmp_path: Path) -> None:
     paths = {"plain": tmp_path / "plain.gpkg"}
     polygonize(prob, paths["plain"], threshold=0.5)
@@ -237,6 +270,7 @@ def test_merged_layers_need_not_have_the_same_bands(prob: Path, make_pair: Any, 
         with Pair(*make_pair(values, values + 1, folder=name, names=bands)) as pair:
             polygonize(prob, paths[name], threshold=0.5, pair=pair)
     assert merge(paths, tmp_path / "all.gpkg") == 6
+    assert merge(paths, tmp_path / "all.parquet") == 6
     table = geopandas.read_file(tmp_path / "all.gpkg").set_index("item")
     assert list(table.columns)[: len(COLUMNS)] == list(COLUMNS)
     assert table.loc["colour", "before_nir"].tolist() == [1, 1]

@@ -14,7 +14,8 @@ from geocd.raster import output_errors
 from geocd.report import STAC_VERSION, write_json
 
 CATALOG = "catalog.json"
-CHANGES = "changes.gpkg"
+#: Name of the file of all changes, without its suffix.
+CHANGES = "changes"
 
 
 def write_catalog(folder: Path, ids: Iterable[str]) -> Path:
@@ -62,9 +63,9 @@ def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
         bucket.send(path, CATALOG)
 
 
-def merge_changes(folder: Path, ids: Iterable[str]) -> Path:
-    """Write the changes of these pairs into one GeoPackage, see :func:`geocd.layers.merge`."""
-    path = folder / CHANGES
+def merge_changes(folder: Path, ids: Iterable[str], suffix: str = "gpkg") -> Path:
+    """Write the changes of these pairs into one file (gpkg, parquet), see :func:`geocd.layers.merge`."""
+    path = folder / f"{CHANGES}.{suffix}"
     merge({name: folder / name / f"{name}{SUFFIXES['changes']}" for name in sorted(ids)}, path)
     return path
 

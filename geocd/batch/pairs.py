@@ -15,7 +15,7 @@ from geocd.errors import PairsError
 
 COLUMNS = ("id", "before", "after", "valid")
 #: What the archive itself puts into its folder.
-RESERVED = ("catalog.json", "manifest.jsonl", "changes.gpkg", "sources")
+RESERVED = ("catalog.json", "manifest.jsonl", "changes.gpkg", "changes.parquet", "sources")
 #: The id becomes a folder and the beginning of file names, on every system.
 _ID = re.compile(r"\w[\w .,+=@-]*", re.ASCII)
 _LONGEST = 100

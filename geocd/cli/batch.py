@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import logging
 import sys
 import time
@@ -75,7 +76,13 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 @click.option("--mem-limit", type=click.IntRange(1), metavar="MB", help="Memory that each worker may take.")
 @click.option("--retry-failed", is_flag=True, help="Try pairs again that failed before.")
 @click.option("--fail-fast", is_flag=True, help="End at the first failure.")
-@click.option("--merge", is_flag=True, help="Write all changes into OUTDIR/changes.gpkg too.")
+@click.option(
+    "--merge",
+    type=click.Choice(["gpkg", "parquet"]),
+    is_flag=False,
+    flag_value="gpkg",
+    help="Write all changes into OUTDIR/changes.gpkg too, or into changes.parquet (GeoParquet).",
+)
 @click.option("--upload", metavar="s3://BUCKET/FOLDER", help="Put every finished pair into a bucket too.")
 @click.option("--status", metavar="OUTDIR", help="Print what has become of the pairs of a folder, and end.")
 @settings_options()
@@ -99,7 +106,7 @@ def batch(
     mem_limit: int | None,
     retry_failed: bool,
     fail_fast: bool,
-    merge: bool,
+    merge: str | None,
     upload: str | None,
     status: str | None,
     **settings: Any,
@@ -130,6 +137,8 @@ def batch(
         if error.name not in ("dask", "distributed"):
             raise
         raise click.UsageError("dask is not installed here: pip install 'geocd[batch]'.") from error
+    if merge == "parquet" and importlib.util.find_spec("pyarrow") is None:  # now, not after all pairs
+        raise click.UsageError("--merge parquet needs pyarrow: pip install 'geocd[batch,parquet]'.")
     # of what dies dask says more than a user needs (-v shows it); what it comes to we say ourselves
     quiet = logging.CRITICAL - 10 * ctx.find_root().params["verbose"]
     for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own
@@ -158,7 +167,7 @@ def batch(
     )
     if progress is not None:
         progress.end()
-    merged = merge_changes(folder, summary.done) if merge and summary.done else None
+    merged = merge_changes(folder, summary.done, merge) if merge and summary.done else None
     if merged is not None and upload is not None:
         Bucket(upload).send(merged, merged.name)
     if not ctx.obj["quiet"]:
