@@ -12,6 +12,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -252,8 +253,10 @@ def open_raster(path: str) -> DatasetReader:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost message of a rasterio error; the outer one only says 'see context'."""
+    """The innermost message of a rasterio error, the outer one only says 'see context'; or the system's."""
     while error.__cause__ is not None or error.__context__ is not None:
+        if isinstance(error, OSError) and error.errno is not None:  # the context is what led to it
+            break
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return " ".join(str(error).split())
 
@@ -724,6 +727,15 @@ def _band_name(dataset: DatasetReader, index: int) -> str | None:
     return dataset.descriptions[index - 1] or named
 
 
+def _room(path: Path) -> str:
+    """Say how little room is left on the disk: libraries have many words for that, or none."""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return ""
+    return f"; {free // 1024} kB are left on the disk" if free < 1024**2 else ""
+
+
 @contextlib.contextmanager
 def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what GDAL and the system raise while writing ``path`` into :class:`OutputError`."""
@@ -733,8 +745,8 @@ def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         if isinstance(error, OutputError | RasterReadError | RasterOpenError):
             raise
         raise OutputError(
-            f"{os.fspath(path)}: cannot be written ({_reason(error)}). Check that the folder is "
-            "writable and the disk has room, then run again; nothing was left behind.",
+            f"{os.fspath(path)}: cannot be written ({_reason(error)}{_room(Path(path))}). Check that the folder "
+            "is writable and the disk has room, then run again; nothing was left behind.",
             path=os.fspath(path),
         ) from error
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -617,6 +617,45 @@ def test_a_disk_without_room_ends_the_run_and_the_same_command_goes_on(
     assert "done" not in states(out).values()
     summary = run_batch(items, out, settings=CVA, cluster=Cluster(scheduler=cluster))
     assert len(summary.done) == 5
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount a disk in memory of so many kilobytes, or make it larger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size: int) -> Path:
+        options = f"size={size}k" + (",remount" if os.path.ismount(folder) else "")
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no right to mount a disk here")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(shutil.which("mount") is None or sys.platform != "linux", reason="needs Linux")
+def test_a_disk_that_fills_up_in_the_middle(
+    cluster: str, small_disk: Callable[[int], Path], write_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    items = read_items(write_pairs(9))
+    where = Cluster(scheduler=cluster)
+    out = small_disk(1200) / "out"
+    for _ in range(2):  # the second time there is less room than a pair needs from the beginning
+        with pytest.raises(OutputError, match=r"could not be written.*kB are left on the disk"):
+            run_batch(items, out, settings=CVA, cluster=where)
+    finished = [line["id"] for line in lines(out, "done")]
+    assert 1 <= len(finished) < 9
+    small_disk(10_000)
+    assert len(run_batch(items, out, settings=CVA, cluster=where).done) == 9
+    done = [line["id"] for line in lines(out, "done")]
+    assert sorted(done) == [f"p{number}" for number in range(9)], "each was done once"
+    calm = tmp_path / "calm" / "out"  # as deep as the other: the way to the inputs is told in the results
+    run_batch(items, calm, settings=CVA, cluster=where)
+    assert contents(out) == contents(calm)
 
 
 def limit_files(size: int) -> None:
