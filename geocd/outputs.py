@@ -95,6 +95,11 @@ class Outputs:
                 path=str(self.stem),
             )
 
+    @property
+    def folder(self) -> Path:
+        """The hidden folder of a run; its name is fixed, so that the next run finds it."""
+        return self.stem.with_name(f".{self.stem.name}.geocd")
+
     def path(self, key: str) -> Path:
         """Return the final path of one output, a key of ``SUFFIXES``."""
         return self.stem.with_name(self.stem.name + SUFFIXES[key])
@@ -152,8 +157,7 @@ class Transaction:
         self._keep = False
         self._total = total
         folder = outputs.stem.parent
-        # The name is fixed, so that the next run finds it.
-        self._folder = outputs.stem.with_name(f".{outputs.stem.name}.geocd")
+        self._folder = outputs.folder
         try:
             if not folder.is_dir():
                 raise OutputError(
@@ -246,6 +250,10 @@ class Transaction:
                 + ". Pass --overwrite to replace it, or choose another --output.",
                 paths=[str(path) for path in existing],
             )
+
+    def keep(self) -> None:
+        """Leave the folder to a run with ``resume``, also without a tile in it."""
+        self._keep = True
 
     def path(self, key: str) -> Path:
         """Return where to write one output now; its file name is the final one."""
@@ -357,8 +365,10 @@ def _exists(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def lock(file: IO[Any], *, wait: bool) -> bool:
+def lock(file: IO[Any], *, wait: bool, shared: bool = False) -> bool:
     """Lock an open file against other processes until it is closed, also by a kill.
+
+    With ``shared`` only against those that want it for themselves alone.
 
     Returns
     -------
@@ -369,7 +379,8 @@ def lock(file: IO[Any], *, wait: bool) -> bool:
     if not _LOCKS:
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file, kind | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError as error:

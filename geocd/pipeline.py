@@ -25,10 +25,10 @@ import numpy.typing as npt
 
 import geocd
 from geocd import memory
-from geocd.checkpoint import Checkpoint
+from geocd.checkpoint import Checkpoint, differences
 from geocd.config import ReadSettings, Settings
 from geocd.distances import ClassicalDetector
-from geocd.errors import ConfigError
+from geocd.errors import ConfigError, ResumeError
 from geocd.ignore import KeptPair, Tally, ignored_counts
 from geocd.mosaic import Mosaic, SeamScore
 from geocd.normalize import sample_chips
@@ -258,16 +258,7 @@ def probabilities(
     """
 
     def work(index: int) -> tuple[FloatArray, dict[str, int]]:
-        if checkpoint is not None and (kept := checkpoint.load(index)) is not None:
-            return kept
-        tile = tiling[index]
-        chip = pair.read(tile.window)
-        counts = ignored_counts(chip, first_seen(tiling, tile))
-        prob = detector.prob(chip)
-        if checkpoint is not None:
-            with output_errors(checkpoint.folder):
-                checkpoint.save(index, prob, counts)
-        return prob, counts
+        return _tile(index, detector, pair, tiling, checkpoint)
 
     def done(index: int, result: tuple[FloatArray, dict[str, int]]) -> tuple[Tile, FloatArray]:
         if tally is not None:
@@ -292,6 +283,22 @@ def probabilities(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def _tile(
+    index: int, detector: Detector, pair: Pair, tiling: Tiling, checkpoint: Checkpoint | None
+) -> tuple[FloatArray, dict[str, int]]:
+    """Return probability and counts of a tile: as they are kept, or computed and then kept."""
+    if checkpoint is not None and (kept := checkpoint.load(index)) is not None:
+        return kept
+    tile = tiling[index]
+    chip = pair.read(tile.window)
+    counts = ignored_counts(chip, first_seen(tiling, tile))
+    prob = detector.prob(chip)
+    if checkpoint is not None:
+        with output_errors(checkpoint.folder):
+            checkpoint.save(index, prob, counts)
+    return prob, counts
 
 
 def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
@@ -405,6 +412,100 @@ def forecast(
     return Forecast(
         len(tiling), plan.tile_size, plan.jobs, plan.peak, fitted - begin + each * len(tiling) + rest
     )
+
+
+def begin_tiles(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    settings: Settings | None = None,
+    resume: bool = True,
+    mem_limit: int | None = None,
+    least: int = 1,
+) -> int:
+    """Make ready what :func:`compute_tiles` writes into: an interrupted run without a tile.
+
+    Parameters
+    ----------
+    before, after, output, settings, resume, mem_limit
+        As for :func:`detect`, with ``jobs=1``.
+    least : int
+        With fewer tiles than this nothing is written.
+
+    Returns
+    -------
+    int
+        Number of tiles.
+
+    Raises
+    ------
+    GeocdError
+    """
+    given = settings or Settings()
+    outputs = Outputs(Path(output))
+    with open_pair(os.fspath(before), os.fspath(after), given.resolved()) as pair:
+        settings = given.resolved().with_tile_size(memory.plan(pair, given, 1, mem_limit).tile_size)
+        total = len(_tiling(pair, settings))
+        if total >= least:
+            record = dependencies(pair, settings)
+            with Transaction(
+                outputs, overwrite=True, resume=resume, record=record, total=total
+            ) as transaction:
+                transaction.keep()
+    return total
+
+
+def compute_tiles(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    part: tuple[int, int],
+    *,
+    settings: Settings | None = None,
+    mem_limit: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Compute a part of the tiles of a run, for :func:`detect` with ``resume`` to make the rest of.
+
+    Several processes may do so at a time, each a part, while none of them runs :func:`detect`. Each fits to
+    the scene for itself, which gives all of them the same.
+
+    Parameters
+    ----------
+    before, after, output, settings, mem_limit, progress
+        As for :func:`detect`, with ``jobs=1``.
+    part : tuple of int
+        Number of the part, from 0, and how many parts there are.
+
+    Raises
+    ------
+    ResumeError
+        :func:`begin_tiles` has not been called, or for another pair or other settings.
+    GeocdError
+    """
+    given = settings or Settings()
+    outputs = Outputs(Path(output))
+    tell = progress or (lambda stage, done, total: None)
+    with (
+        bounded_cache(memory.cache_size(mem_limit or memory.DEFAULT_LIMIT)),
+        open_pair(os.fspath(before), os.fspath(after), given.resolved()) as pair,
+        computing(given.resolved()),
+    ):
+        settings = given.resolved().with_tile_size(memory.plan(pair, given, 1, mem_limit).tile_size)
+        checkpoint = Checkpoint(outputs.folder)
+        if differing := differences(checkpoint.record() or {}, dependencies(pair, settings)):
+            raise ResumeError(
+                f"{outputs.folder}: is not ready for the tiles of this run ({'; '.join(differing)}). Call "
+                "begin_tiles first.",
+                folder=str(outputs.folder),
+                differing=differing,
+            )
+        scene = fit_scene(pair, given, 1, mem_limit)
+        # every so many, not a stretch: what is not valid takes no time, and lies together
+        for done, index in enumerate(range(part[0], len(scene.tiling), part[1]), 1):
+            _tile(index, scene.detector, pair, scene.tiling, checkpoint)
+            tell("tiles", done, len(scene.tiling))
 
 
 def detect(
@@ -705,6 +806,8 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
 __all__ = [
     "Detector",
     "Fitted",
+    "begin_tiles",
+    "compute_tiles",
     "computing",
     "detect",
     "fit_detector",

@@ -745,8 +745,8 @@ def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         if isinstance(error, OutputError | RasterReadError | RasterOpenError):
             raise
         raise OutputError(
-            f"{os.fspath(path)}: cannot be written ({_reason(error)}{_room(Path(path))}). Check that the folder "
-            "is writable and the disk has room, then run again; nothing was left behind.",
+            f"{os.fspath(path)}: cannot be written ({_reason(error)}{_room(Path(path))}). Check that the "
+            "folder is writable and the disk has room, then run again; nothing was left behind.",
             path=os.fspath(path),
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import datetime
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,16 +36,19 @@ from pystac.validation import JsonSchemaSTACValidator, RegisteredValidator
 from shapely import Point
 
 from geocd.batch import manifest as manifests
+from geocd.batch import run as batches
 from geocd.batch.manifest import Manifest
 from geocd.batch.pairs import Item, read_items
-from geocd.batch.run import Cluster
+from geocd.batch.run import Cluster, Progress, _Run
 from geocd.batch.run import run as run_batch
 from geocd.batch.stac import Rule, is_stac, stac_pairs
 from geocd.batch.stack import Stack
-from geocd.batch.work import Task, configuration, why_not_finished, work
+from geocd.batch.work import Task, configuration, prepare, why_not_finished, work, work_part
 from geocd.cli import main
+from geocd.cli.batch import _words
 from geocd.config import Settings
-from geocd.errors import ClusterError, ConfigError, GridError, OutputError, PairsError
+from geocd.errors import ClusterError, ConfigError, GridError, OutputError, PairsError, ResumeError
+from geocd.pipeline import detect
 from geocd.provenance import fingerprint
 
 CVA = Settings.from_flat({"method": "cva"})
@@ -572,6 +577,39 @@ def test_a_list_grows_and_a_configuration_changes(
     assert contents(out) == before
 
 
+def test_tiles_are_told_while_pairs_run(
+    cluster: str, write_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    settings = Settings.from_flat({"method": "cva", "tile_size": 64, "overlap": 16})
+    items = read_items(write_pairs(2, side=128))
+    told: list[Progress] = []
+    where = Cluster(scheduler=cluster)
+    run_batch(items, tmp_path / "out", settings=settings, cluster=where, progress=told.append)
+    with Client(cluster, set_as_default=False) as client:
+        events = [
+            one for topic, found in client.get_events().items() if topic[:6] == "geocd-" for one in found
+        ]
+    last = {event["id"]: event for _, event in events}
+    assert last["p1"].items() >= {"done": 9, "total": 9, "pixels": 128 * 128}.items()
+    assert told[-1].pixels == 2 * 128 * 128
+
+    # half of a pair that runs counts as half
+    manifest = types.SimpleNamespace(records={name: {"state": "sent"} for name in ("p0", "p1")})
+    tasks = {item.id: Task(item, settings, "", "") for item in items}
+    state = _Run(manifest, tasks, False, told.append)
+    for name, part in (("p1", 0), ("p1", 1), ("gone", 0)):
+        state._hear((0.0, {"id": name, "part": part, "done": 1, "total": 6, "pixels": 2_000_000}))
+    state._hear((1.0, {"id": "p1", "part": 1, "done": 2, "total": 6, "pixels": 2_000_000}))
+    state._tell(["p0", "p1"], 4, 2)
+    now = told[-1]
+    assert (now.running, now.tiles, now.of_tiles, now.pixels) == (2, 3, 6, 1_000_000)
+    assert now.left == pytest.approx(3 * now.seconds)
+    words = _words(dataclasses.replace(now, seconds=10.0))
+    assert words.startswith(
+        "0 of 2 pairs done, 0 failed, 2 running on 4 workers (tile 3 of 6), 0.1 Mpx/s, end about "
+    )
+
+
 def test_failures_are_tried_again_when_asked_and_may_end_the_run(
     cluster: str, write_pairs: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -602,6 +640,57 @@ def test_serial_and_cluster_give_the_same_bytes(
         assert invoke("detect", item.before, item.after, "-o", stem, "--method", "cva").exit_code == 0
     assert contents(tmp_path / "serial") == contents(tmp_path / "out")
     assert len(contents(tmp_path / "out")) == 10
+
+
+TILED = Settings.from_flat({"method": "cva", "tile_size": 64, "overlap": 16})
+
+
+def test_a_large_scene_is_spread_over_idle_workers(
+    cluster: str,
+    write_pairs: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "geocd")
+    (item,) = read_items(write_pairs(1, side=512))
+    where = Cluster(scheduler=cluster)
+    run_batch([item], tmp_path / "out", settings=TILED, cluster=where)
+    assert "p0: 121 tiles are spread over 2 workers" in caplog.text
+    stem = tmp_path / "serial" / "p0" / "p0"
+    stem.parent.mkdir(parents=True)
+    detect(item.before, item.after, stem, settings=TILED)
+    assert contents(tmp_path / "out") == contents(tmp_path / "serial")
+    assert len(contents(tmp_path / "out")) == 5
+    assert not (tmp_path / "out" / "p0" / ".p0.geocd").exists()
+
+    monkeypatch.setattr(batches, "SPREAD", 122)
+    caplog.clear()
+    run_batch([item], tmp_path / "less", settings=TILED, cluster=where)
+    assert "spread" not in caplog.text
+    assert contents(tmp_path / "less") == contents(tmp_path / "serial")
+
+
+def test_the_parts_of_a_scene(task: Task, write_raster: Callable[..., Path]) -> None:
+    """What one part has done, nobody does again; without being made ready, nothing is done."""
+    task = dataclasses.replace(task, settings=TILED, config=configuration(TILED)[0])
+    with pytest.raises(ResumeError, match="not ready for the tiles of this run"):
+        work_part(task, 0, 2)
+    assert prepare(task, 5) == 0, "too few"
+    write_raster("p0_before", np.random.default_rng(0).normal(1000, 100, (3, 128, 128)).astype(np.float32))
+    write_raster("p0_after", np.random.default_rng(1).normal(1000, 100, (3, 128, 128)).astype(np.float32))
+    assert prepare(task, 5) == 9
+    work_part(task, 1, 2)
+    folder = Path(task.folder) / "p0" / ".p0.geocd"
+    assert sorted(path.name for path in folder.glob("*.tile")) == ["1.tile", "3.tile", "5.tile", "7.tile"]
+    other = Settings.from_flat({"method": "cva", "tile_size": 64, "overlap": 32})
+    with pytest.raises(ResumeError, match="--overlap"):
+        work_part(dataclasses.replace(task, settings=other), 0, 2)
+    assert prepare(task, 5) == 9, "another client does not begin anew"
+    assert len(list(folder.glob("*.tile"))) == 4
+    assert work(task)["state"] == "done"
+    assert not folder.exists()
+    assert prepare(task, 5) == 0, "finished"
 
 
 def test_a_disk_without_room_ends_the_run_and_the_same_command_goes_on(
@@ -644,9 +733,12 @@ def test_a_disk_that_fills_up_in_the_middle(
     items = read_items(write_pairs(9))
     where = Cluster(scheduler=cluster)
     out = small_disk(1200) / "out"
-    for _ in range(2):  # the second time there is less room than a pair needs from the beginning
-        with pytest.raises(OutputError, match=r"could not be written.*kB are left on the disk"):
-            run_batch(items, out, settings=CVA, cluster=where)
+    with contextlib.suppress(OutputError):  # unless a pair of the other worker fitted in between
+        run_batch(items, out, settings=CVA, cluster=where)
+    failed = lines(out, "failed")
+    assert len(failed) >= 3
+    assert {line["error"] for line in failed} == {"OutputError"}
+    assert all(re.search(r"cannot be written .* kB are left on the disk", line["message"]) for line in failed)
     finished = [line["id"] for line in lines(out, "done")]
     assert 1 <= len(finished) < 9
     small_disk(10_000)
@@ -698,23 +790,23 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
 class Kill(WorkerPlugin):
     """A dask plugin: pairs of one id kill their worker, ``times`` times (counted in a file) or always."""
 
-    def __init__(self, name: str, count: Path, times: int) -> None:
+    def __init__(self, name: str, count: Path, times: int, call: str = "detect") -> None:
         self.name = f"kill-{name}"
-        self.id, self.count, self.times = name, count, times
+        self.id, self.count, self.times, self.call = name, count, times, call
 
     def setup(self, worker: object) -> None:
         from geocd.batch import work as module
 
-        original = module.detect
+        original = getattr(module, self.call)
 
-        def detect(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             if Path(args[2]).name == self.id and self.count.stat().st_size < self.times:
                 with self.count.open("a") as file:
                     file.write("x")
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*args, **kwargs)
 
-        module.detect = detect
+        setattr(module, self.call, call)
 
 
 @pytest.mark.parametrize(
@@ -736,6 +828,27 @@ def test_a_worker_that_dies_costs_no_other_pair(
         assert summary.failed["p1"]["error"] == "KilledWorker"
         assert "4 workers died one after the other" in summary.failed["p1"]["message"]
         assert (tmp_path / "count").stat().st_size == 4
+
+
+@pytest.mark.parametrize(
+    ("times", "state"), [(1, "done"), pytest.param(99, "failed", marks=pytest.mark.slow)]
+)
+def test_a_worker_that_dies_with_a_part_of_a_scene(
+    times: int, state: str, cluster: str, write_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    items = read_items(write_pairs(1, side=512))
+    (tmp_path / "count").touch()
+    with Cluster(workers=2).connect() as client:
+        where = Cluster(scheduler=client.scheduler_info()["address"])
+        client.register_plugin(Kill("p0", tmp_path / "count", times, "compute_tiles"), name="kill-p0")
+        summary = run_batch(items, tmp_path / "out", settings=TILED, cluster=where)
+    assert (tmp_path / "count").stat().st_size >= 1
+    assert states(tmp_path / "out") == {"p0": state}
+    if state == "failed":
+        assert summary.failed["p0"]["error"] == "KilledWorker"
+        return
+    run_batch(items, tmp_path / "calm", settings=TILED, cluster=Cluster(scheduler=cluster))
+    assert contents(tmp_path / "out") == contents(tmp_path / "calm")
 
 
 def test_a_killed_client_loses_nothing(

@@ -9,7 +9,7 @@ import queue
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,16 @@ from geocd.batch.archive import upload_catalog, write_catalog
 from geocd.batch.manifest import Manifest, Record
 from geocd.batch.pairs import Item, check_unique
 from geocd.batch.upload import Bucket
-from geocd.batch.work import Task, configuration, failure, why_not_finished, why_not_uploaded, work
+from geocd.batch.work import (
+    Task,
+    configuration,
+    failure,
+    prepare,
+    why_not_finished,
+    why_not_uploaded,
+    work,
+    work_part,
+)
 from geocd.checkpoint import differences
 from geocd.config import Settings
 from geocd.errors import ClusterError, ConfigError, GeocdError, OutputError
@@ -33,6 +42,9 @@ LOG = logging.getLogger("geocd")
 DEATHS = 4
 #: So many pairs in a row that could not be written: the folder is at fault, not the pairs.
 FULL = 3
+#: A pair of so many tiles is spread over workers that would be idle, with at least so many for each: each
+#: of them has to fit to the scene first, and the one that makes the outputs again (some 15 tiles' time).
+SPREAD, LEAST_PART = 64, 16
 #: Seconds between two looks at the cluster.
 _LOOK = 1.0
 
@@ -139,8 +151,10 @@ class Progress:
         Pairs that are with the cluster.
     workers : int
         Threads of the cluster.
+    tiles, of_tiles : int
+        Of the pairs that are running, as far as they have told.
     pixels : int
-        Done in this run.
+        Done in this run, those of finished tiles among them.
     seconds : float
         Since this run began.
     left : float or None
@@ -152,6 +166,8 @@ class Progress:
     failed: int
     running: int
     workers: int
+    tiles: int
+    of_tiles: int
     pixels: int
     seconds: float
     left: float | None
@@ -306,43 +322,80 @@ class _Run:
         self._progress = progress
         self._begin = time.monotonic()
         self._computed = self._pixels = self._ended = self._unwritten = 0
+        #: What running pairs, and parts of them, have told last.
+        self._tiles: dict[str, dict[int, Mapping[str, Any]]] = {}
 
     def hand_out(self, client: Client, todo: deque[str], resources: Mapping[str, float]) -> None:
         """Do all of these; as many are with the cluster as it has threads, so that nothing piles up.
 
         No pair waits on a worker behind another one, and so none is blamed when that one kills the worker.
+        Where fewer pairs are left than threads, a pair of many tiles is first spread over those that would
+        be idle; what they compute, :func:`work` finds done.
         """
         ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        running: dict[Future[Any], str] = {}
+        running: dict[Future[Any], tuple[str, Callable[..., Any]]] = {}
         token = uuid.uuid4().hex[:8]  # another client may be doing a pair of the same name
+        topic = f"geocd-{token}"
+        if self._progress is not None:
+            client.subscribe_topic(topic, self._hear)
+
+        def submit(name: str, call: Callable[..., Any], *args: int) -> None:
+            task = dataclasses.replace(self._tasks[name], topic=topic if self._progress else None)
+            key = "-".join(map(str, (name, token, call.__name__, *args)))
+            future = client.submit(call, task, *args, key=key, pure=False, resources=resources or None)
+            running[future] = name, call
+            future.add_done_callback(ended.put)
+
         look, threads = 0.0, 0
         count = len(todo)
         while todo or running:
             if time.monotonic() >= look:
                 threads = sum(client.nthreads().values())
-                self._tell(len(running), threads, count)
+                self._tell({name for name, _ in running.values()}, threads, count)
                 look = time.monotonic() + _LOOK
             while todo and len(running) < threads:
+                idle = threads - len(running) - len(todo)
                 name = todo.popleft()
                 self._manifest.add({"id": name, "state": "sent", "config": self._tasks[name].config})
-                key = f"{name}-{token}"
-                future = client.submit(
-                    work, self._tasks[name], key=key, pure=False, resources=resources or None
-                )
-                running[future] = name
-                future.add_done_callback(ended.put)
+                if idle > 0:
+                    submit(name, prepare, SPREAD)
+                else:
+                    submit(name, work)
             try:
                 future = ended.get(timeout=_LOOK)
             except queue.Empty:
                 if client.status != "running":
                     raise _gone(client) from None
                 continue
-            name = running.pop(future)
-            failed = self._settle(name, self._record(client, name, future))
+            if future not in running:  # part of a pair that was set aside
+                continue
+            name, call = running.pop(future)
+            killed = future.status == "error" and isinstance(future.exception(), KilledWorker)
+            if call is work or killed or future.status not in ("finished", "error"):
+                if self._settle(name, self._record(client, name, future)) and self._fail_fast:
+                    return
+                for other in [other for other, (whose, _) in running.items() if whose == name]:
+                    del running[other]
+                    other.release()
+            elif call is prepare:
+                # an error comes again, and is told, when the pair is done
+                tiles = future.result() if future.status == "finished" else 0
+                parts = min(threads - len(running) - len(todo), tiles // LEAST_PART)
+                if parts > 1:
+                    LOG.info("%s: %d tiles are spread over %d workers", name, tiles, parts)
+                    for part in range(parts):
+                        submit(name, work_part, part, parts)
+                else:
+                    submit(name, work)
+            elif all(whose != name for whose, _ in running.values()):  # the last part
+                self._tiles.pop(name, None)
+                submit(name, work)
             future.release()
-            if failed and self._fail_fast:
-                return
-        self._tell(0, threads, count)
+        self._tell((), threads, count)
+
+    def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
+        """Take what a worker tells of its tiles (in dask's thread)."""
+        self._tiles.setdefault(event[1]["id"], {})[event[1]["part"]] = event[1]
 
     def _record(self, client: Client, name: str, future: Future[Any]) -> Record:
         """Return what a future brings; errors of dask, not of the pair, become a record too."""
@@ -378,15 +431,30 @@ class _Run:
             )
         return True
 
-    def _tell(self, running: int, threads: int, count: int) -> None:
+    def _tell(self, running: Collection[str], threads: int, count: int) -> None:
         if self._progress is None:
             return
         seconds = time.monotonic() - self._begin
+        tiles = of_tiles = 0
+        ended, pixels = float(self._ended), float(self._pixels)
+        for parts in [list(self._tiles[name].values()) for name in running if name in self._tiles]:
+            done, total = sum(part["done"] for part in parts), parts[0]["total"]
+            tiles, of_tiles = tiles + done, of_tiles + total
+            ended, pixels = ended + done / total, pixels + parts[0]["pixels"] * done / total
         summary = self.summary()
-        left = seconds / self._ended * (count - self._ended) if self._ended else None
-        done, failed = len(summary.done), len(summary.failed)
         self._progress(
-            Progress(len(self._tasks), done, failed, running, threads, self._pixels, seconds, left)
+            Progress(
+                total=len(self._tasks),
+                done=len(summary.done),
+                failed=len(summary.failed),
+                running=len(running),
+                workers=threads,
+                tiles=tiles,
+                of_tiles=of_tiles,
+                pixels=round(pixels),
+                seconds=seconds,
+                left=seconds / ended * (count - ended) if ended else None,
+            )
         )
 
     def summary(self) -> Summary:

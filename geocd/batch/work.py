@@ -12,11 +12,12 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import rasterio
+from distributed import get_worker
 
 import geocd
 from geocd.batch.manifest import Record
@@ -25,9 +26,9 @@ from geocd.batch.upload import Bucket
 from geocd.config import Settings
 from geocd.errors import ConfigError, GeocdError, OutputError, ResumeError
 from geocd.outputs import Outputs, lock, sha256
-from geocd.pipeline import detect, weights_file
+from geocd.pipeline import begin_tiles, compute_tiles, detect, weights_file
 from geocd.provenance import fingerprint, same_content
-from geocd.raster import output_errors
+from geocd.raster import open_raster, output_errors
 from geocd.report import source_href, write_json
 
 #: Reads over the network are tried again, each time after a longer wait; what the user set is kept.
@@ -35,6 +36,8 @@ NETWORK = {"GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_DELAY": "1"}
 #: Beside the outputs: locked while a worker is at the pair, then holds what came out. A worker that
 #: outlives its client writes it too, so that the next run knows.
 RECORD = ".record.json"
+#: Seconds between two words about the tiles of a pair.
+_TELL = 1.0
 #: One pair at a time in a process: GDAL's cache and torch's threads belong to all of it.
 _ONE = threading.Lock()
 
@@ -55,6 +58,8 @@ class Task:
         Megabytes that the worker may take.
     upload : str, optional
         Bucket that gets the outputs too, see :class:`geocd.batch.upload.Bucket`.
+    topic : str, optional
+        Under this name of dask's events it is told how many tiles are done.
     version : str
         geocd of the client.
     """
@@ -65,6 +70,7 @@ class Task:
     config: str
     mem_limit: int | None = None
     upload: str | None = None
+    topic: str | None = None
     version: str = geocd.__version__
 
 
@@ -171,18 +177,67 @@ def why_not_uploaded(record: Mapping[str, Any], task: Task) -> str | None:
     return None if name is None else f"only the upload, {name} is not in {task.upload}"
 
 
+def prepare(task: Task, least: int) -> int:
+    """Make a pair ready for :func:`work_part`, and return how many tiles it has.
+
+    0 where nothing is to be done, or too little: fewer tiles than ``least``.
+    """
+    stem = Path(task.folder) / task.item.id / task.item.id
+    with _ONE, _locked(task) as file:
+        record = _load(file)
+        if task.version != geocd.__version__ or (record and why_not_finished(record, task) is None):
+            return 0
+        with _ready(task) as settings:
+            item = task.item
+            begin = functools.partial(
+                begin_tiles, item.before, item.after, stem,
+                settings=settings, mem_limit=task.mem_limit, least=least,
+            )  # fmt: skip
+            try:
+                total = begin()
+            except ResumeError:  # as in _do
+                total = begin(resume=False)
+    return total if total >= least else 0
+
+
+def work_part(task: Task, part: int, parts: int) -> None:
+    """Compute a part of the tiles of a pair that is ready; :func:`work` makes the rest of them.
+
+    What fails here fails there again, and is told there.
+    """
+    stem = Path(task.folder) / task.item.id / task.item.id
+    # shared: of a run with other settings, nobody may begin or end while a tile of this one may come
+    with _ONE, _locked(task, shared=True), _ready(task) as settings:
+        compute_tiles(
+            task.item.before,
+            task.item.after,
+            stem,
+            (part, parts),
+            settings=settings,
+            mem_limit=task.mem_limit,
+            progress=_teller(task, part),
+        )
+
+
+@contextlib.contextmanager
+def _ready(task: Task) -> Iterator[Settings]:
+    """Make what the inputs are made of, and give the settings of this pair, in GDAL's environment for it."""
+    settings = task.settings
+    if task.item.valid is not None:
+        read_settings = dataclasses.replace(settings.read, valid=task.item.valid)
+        settings = dataclasses.replace(settings, read=read_settings)
+    network = {key: value for key, value in NETWORK.items() if key not in os.environ}
+    with rasterio.Env(**network):
+        for stack in task.item.stacks:
+            stack.write()
+        yield settings
+
+
 def _do(task: Task) -> Record:
     """Find the changes of one pair and return its record."""
     item = task.item
     folder = Path(task.folder) / item.id
-    settings = task.settings
-    if item.valid is not None:
-        read_settings = dataclasses.replace(settings.read, valid=item.valid)
-        settings = dataclasses.replace(settings, read=read_settings)
-    network = {key: value for key, value in NETWORK.items() if key not in os.environ}
-    with rasterio.Env(**network):
-        for stack in item.stacks:
-            stack.write()
+    with _ready(task) as settings:
         find = functools.partial(
             detect,
             item.before,
@@ -192,6 +247,7 @@ def _do(task: Task) -> Record:
             overwrite=True,
             jobs=1,
             mem_limit=task.mem_limit,
+            progress=_teller(task),
         )
         try:
             files, record = find(resume=True)
@@ -215,6 +271,28 @@ def _do(task: Task) -> Record:
     }
 
 
+def _teller(task: Task, part: int = 0) -> Callable[[str, int, int], None] | None:
+    """Return what tells the client how many tiles are done, about once a second."""
+    try:
+        worker = get_worker()
+    except ValueError:  # not on a worker
+        return None
+    if task.topic is None:
+        return None
+    topic: str = task.topic
+    with open_raster(task.item.before) as dataset:
+        known = {"id": task.item.id, "part": part, "pixels": dataset.height * dataset.width}
+    after = time.monotonic()
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal after
+        if stage == "tiles" and (done == total or time.monotonic() >= after):
+            after = time.monotonic() + _TELL
+            worker.log_event(topic, {**known, "done": done, "total": total})
+
+    return tell
+
+
 def _link(path: Path) -> None:
     """Write into an item the way up to the catalogue."""
     item = json.loads(path.read_text(encoding="utf-8"))
@@ -227,7 +305,7 @@ def _link(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(task: Task) -> Iterator[IO[Any]]:
+def _locked(task: Task, *, shared: bool = False) -> Iterator[IO[Any]]:
     """Make the folder of a pair and hold it: one worker at a time, also of different clusters.
 
     A worker whose client was killed may still be at it; its result is worth waiting for.
@@ -239,7 +317,7 @@ def _locked(task: Task) -> Iterator[IO[Any]]:
         folder.mkdir(exist_ok=True)
         file = (folder / RECORD).open("a+", encoding="utf-8")
     with file:
-        lock(file, wait=True)
+        lock(file, wait=True, shared=shared)
         yield file
 
 
@@ -261,4 +339,13 @@ def _save(file: IO[Any], record: Record) -> None:
         os.fsync(file.fileno())
 
 
-__all__ = ["Task", "configuration", "failure", "why_not_finished", "why_not_uploaded", "work"]
+__all__ = [
+    "Task",
+    "configuration",
+    "failure",
+    "prepare",
+    "why_not_finished",
+    "why_not_uploaded",
+    "work",
+    "work_part",
+]

@@ -272,13 +272,14 @@ class _Line:
 
 
 def _words(progress: Progress) -> str:
-    speed = progress.pixels / 1e6 / max(progress.seconds, 1e-9)
-    left = ""
+    words = [f"{progress.done} of {progress.total} pairs done", f"{progress.failed} failed"]
+    tiles = f" (tile {progress.tiles} of {progress.of_tiles})" if progress.of_tiles else ""
+    words.append(f"{progress.running} running on {progress.workers} workers{tiles}")
+    if not progress.workers:
+        words.append("waiting for workers")
+    if progress.pixels:
+        words.append(f"{progress.pixels / 1e6 / max(progress.seconds, 1e-9):.3g} Mpx/s")
     if progress.left is not None:
-        end = time.strftime("%a %H:%M", time.localtime(time.time() + progress.left))
-        left = f", {speed:.2f} Mpx/s, end about {end}"
-    waiting = "" if progress.workers else ", waiting for workers"
-    return (
-        f"{progress.done} of {progress.total} pairs done, {progress.failed} failed, "
-        f"{progress.running} running on {progress.workers} workers{waiting}{left}"
-    )
+        end = time.localtime(time.time() + progress.left)
+        words.append(time.strftime("end about %a %H:%M", end))
+    return ", ".join(words)
