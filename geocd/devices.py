@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import platform
 import threading
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -49,6 +50,24 @@ def choose_device(name: str) -> torch.device:
             found=found,
         )
     return device
+
+
+def found() -> list[dict[str, str | int | None]]:
+    """Return what there is to compute on: ``name``, ``what`` and ``memory`` (MB of 2**20 bytes, or None)."""
+    devices: list[dict[str, str | int | None]] = [
+        {"name": "cpu", "what": platform.processor() or platform.machine(), "memory": None}
+    ]
+    for index in range(torch.cuda.device_count()):
+        known = torch.cuda.get_device_properties(index)
+        devices.append({"name": f"cuda:{index}", "what": known.name, "memory": known.total_memory // 2**20})
+    if torch.backends.mps.is_available():
+        devices.append({"name": "mps", "what": "Apple Metal", "memory": None})
+    return devices
+
+
+def threads() -> int:
+    """Return the number of threads that torch takes by itself."""
+    return torch.get_num_threads()
 
 
 def spread(device: torch.device) -> list[torch.device]:
@@ -171,4 +190,15 @@ def _sent(values: Tensor, device: torch.device) -> Tensor:
     return values.pin_memory().to(device, non_blocking=True)
 
 
-__all__ = ["LEAST_SIDE", "choose_device", "infer", "log", "one_thread", "release", "replicas", "spread"]
+__all__ = [
+    "LEAST_SIDE",
+    "choose_device",
+    "found",
+    "infer",
+    "log",
+    "one_thread",
+    "release",
+    "replicas",
+    "spread",
+    "threads",
+]

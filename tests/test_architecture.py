@@ -42,7 +42,7 @@ LAYERS: list[set[str]] = [
         "memory",
     },
     {"styles", "optimize", "mosaic", "vectorize", "pictures", "report", "provenance", "page"},
-    {"pipeline", "check"},
+    {"pipeline", "environment", "check"},
     {"xarray", "rerun"},
     {"batch"},
     # beside the way of the data: agreement with a reference, of which detection must know nothing
@@ -69,7 +69,7 @@ ONLY = {
     "geocd.metrics": {"cli", "evaluate"},
     "geocd.evaluate": {"cli"},
     "geocd.optimize": {"pipeline"},
-    "geocd.devices": {"optimize", "pipeline"},
+    "geocd.devices": {"environment", "optimize", "pipeline"},
 }
 
 #: What would make ``geocd --help`` slow or drag torch into the classical methods.

@@ -78,6 +78,7 @@ def _terminable() -> Iterator[None]:
 
 
 @click.group(
+    "geocd",  # rio calls it so too
     cls=Commands,
     context_settings={"auto_envvar_prefix": "GEOCD", "help_option_names": ["-h", "--help"]},
 )
@@ -98,22 +99,26 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
         os.environ.setdefault("CPL_LOG", os.devnull)
     # rasterio logs GDAL's remarks about unusual but readable files
     logging.getLogger("rasterio").setLevel(max(level, logging.ERROR - 10 * verbose))
-    ctx.obj = {"progress": not quiet and sys.stderr.isatty(), "quiet": quiet}
+    ctx.obj = {"progress": not quiet and sys.stderr.isatty(), "quiet": quiet, "verbose": verbose}
 
 
 def _register() -> None:
     from geocd.cli.batch import batch
     from geocd.cli.check import check
+    from geocd.cli.completion import completion
     from geocd.cli.config import config
     from geocd.cli.detect import detect
+    from geocd.cli.env import env
     from geocd.cli.evaluate import evaluate
     from geocd.cli.polygonize import polygonize
     from geocd.cli.rerun import rerun
 
     main.add_command(batch)
     main.add_command(check)
+    main.add_command(completion)
     main.add_command(config)
     main.add_command(detect)
+    main.add_command(env)
     main.add_command(evaluate)
     main.add_command(polygonize)
     main.add_command(rerun)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geocd.cli.options import settings_options
+from geocd.cli.options import PathType, settings_options
 
 if TYPE_CHECKING:
     from geocd.batch.pairs import Item
@@ -40,11 +40,13 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 
 
 @click.command()
-@click.argument("pairs", required=False)
-@click.argument("outdir", required=False)
+@click.argument("pairs", type=PathType(), required=False)
+@click.argument("outdir", type=PathType(), required=False)
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Start N workers on this machine.")
 @click.option("--scheduler", metavar="ADDRESS", help="Use a running dask scheduler: tcp://host:8786.")
-@click.option("--scheduler-file", metavar="FILE", help="Use the scheduler that wrote this file.")
+@click.option(
+    "--scheduler-file", type=PathType(), metavar="FILE", help="Use the scheduler that wrote this file."
+)
 @click.option(
     "--resource",
     "resources",
@@ -57,7 +59,9 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 @click.option(
     "--bbox", nargs=4, type=float, metavar="W S E N", help="STAC API: items that touch this box (degrees)."
 )
-@click.option("--intersects", metavar="FILE", help="STAC API: items that touch this GeoJSON.")
+@click.option(
+    "--intersects", type=PathType(), metavar="FILE", help="STAC API: items that touch this GeoJSON."
+)
 @click.option(
     "--datetime",
     "interval",
@@ -84,7 +88,12 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     help="Write all changes into OUTDIR/changes.gpkg too, or into changes.parquet (GeoParquet).",
 )
 @click.option("--upload", metavar="s3://BUCKET/FOLDER", help="Put every finished pair into a bucket too.")
-@click.option("--status", metavar="OUTDIR", help="Print what has become of the pairs of a folder, and end.")
+@click.option(
+    "--status",
+    type=PathType(),
+    metavar="OUTDIR",
+    help="Print what has become of the pairs of a folder, and end.",
+)
 @settings_options()
 @click.pass_context
 def batch(
@@ -140,7 +149,7 @@ def batch(
     if merge == "parquet" and importlib.util.find_spec("pyarrow") is None:  # now, not after all pairs
         raise click.UsageError("--merge parquet needs pyarrow: pip install 'geocd[batch,parquet]'.")
     # of what dies dask says more than a user needs (-v shows it); what it comes to we say ourselves
-    quiet = logging.CRITICAL - 10 * ctx.find_root().params["verbose"]
+    quiet = logging.CRITICAL - 10 * ctx.obj["verbose"]
     for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own
         logging.getLogger(name).setLevel(max(logging.getLogger().level, quiet))
     from geocd.batch.archive import merge_changes

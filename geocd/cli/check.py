@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from geocd.cli.options import settings_options
+from geocd.cli.options import PathType, settings_options
 from geocd.config import Align
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", type=PathType())
+@click.argument("after", type=PathType())
 @settings_options("bidx", "nodata", "align", "valid")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context

@@ -11,15 +11,16 @@ from typing import Any
 
 import click
 
-from geocd.cli.options import settings_options
+from geocd.cli.options import PathType, settings_options
 
 
 @click.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", type=PathType())
+@click.argument("after", type=PathType())
 @click.option(
     "-o",
     "--output",
+    type=PathType(),
     metavar="STEM",
     help="Folder and beginning of the outputs' names. Default: <before>_<after> here.",
 )

@@ -6,12 +6,12 @@ import json
 
 import click
 
-from geocd.cli.options import NumberOrWord
+from geocd.cli.options import NumberOrWord, PathType
 
 
 @click.command()
-@click.argument("prob")
-@click.argument("reference")
+@click.argument("prob", type=PathType())
+@click.argument("reference", type=PathType())
 @click.option(
     "--threshold",
     type=NumberOrWord("auto", None),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
+from click.shell_completion import CompletionItem
 
 from geocd.config import STAGES
 
@@ -37,6 +38,21 @@ class BandsType(click.ParamType):  # type: ignore[type-arg]  # generic only in n
         if len(set(numbers)) < len(numbers):
             self.fail(f"{value!r} names a band twice.", param, ctx)
         return tuple(numbers)
+
+
+class PathType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
+    """A path or a URL, as a text that nothing looks at; shells complete it as a file.
+
+    Whether it is there is asked by what opens it: it may be in a bucket or an archive.
+    """
+
+    name = "path"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave it to the shell."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 class NumberOrWord(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
@@ -91,6 +107,8 @@ def _click_type(name: str, annotation: Any) -> Any:
         return KindsType(get_args(get_args(annotation)[0]))
     if get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
+    if name in ("valid", "weights"):
+        return PathType()
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
     return annotation
@@ -121,6 +139,7 @@ def settings_options(*only: str) -> Callable[[F], F]:
                 )(command)
         return click.option(
             "--config",
+            type=PathType(),
             metavar="FILE",
             is_eager=True,
             expose_value=False,

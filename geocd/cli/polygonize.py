@@ -8,15 +8,16 @@ from typing import Any
 
 import click
 
-from geocd.cli.options import NumberOrWord, stage_options
+from geocd.cli.options import NumberOrWord, PathType, stage_options
 from geocd.errors import ConfigError, GeocdError, OutputExistsError
 
 
 @click.command()
-@click.argument("prob")
+@click.argument("prob", type=PathType())
 @click.option(
     "-o",
     "--output",
+    type=PathType(),
     metavar="FILE",
     help="File to write: .gpkg, .geojson, .fgb, .parquet or .shp. Default: STEM_changes.gpkg beside PROB.",
 )

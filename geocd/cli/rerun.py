@@ -8,13 +8,15 @@ import json
 import click
 
 from geocd.cli.detect import shown_progress
+from geocd.cli.options import PathType
 
 
 @click.command()
-@click.argument("item", metavar="STEM.json")
+@click.argument("item", type=PathType(), metavar="STEM.json")
 @click.option(
     "-o",
     "--output",
+    type=PathType(),
     metavar="STEM",
     help="Keep the new outputs under this name. Default: they are compared and deleted.",
 )

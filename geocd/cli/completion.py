@@ -1,0 +1,24 @@
+"""``geocd completion``."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete commands, options and their choices.
+
+    \b
+    bash:  geocd completion bash > ~/.local/share/bash-completion/completions/geocd
+    zsh:   geocd completion zsh > a folder of $fpath, as _geocd
+    fish:  geocd completion fish > ~/.config/fish/completions/geocd.fish
+    """  # noqa: D301  # click's mark for lines that stay as they are
+    kind = get_completion_class(shell)
+    assert kind is not None
+    from geocd.cli import main
+
+    click.echo(kind(main, {}, "geocd", "_GEOCD_COMPLETE").source(), nl=False)
