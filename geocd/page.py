@@ -600,6 +600,8 @@ def _times(record: RunRecord, created: str) -> dict[str, str]:
     """Return what differs from run to run."""
     found = {"made on": created.replace("T", " ").replace("Z", " UTC")}
     words = {
+        "inputs": "checking the inputs",
+        "align": "aligning",
         "sample": "reading a sample",
         "shift": "measuring the shift",
         "fit": "fitting to the scene",
