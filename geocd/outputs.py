@@ -315,17 +315,13 @@ class Transaction:
                 self._keep = self._keep or now.parent == self._folder
 
     def _sync(self) -> None:
-        """Ask the system to keep the renames across a power cut, where it can."""
-        try:
+        """Ask the system to keep the renames across a power cut, where it can: nothing here may fail."""
+        with contextlib.suppress(OSError):
             handle = os.open(self.outputs.stem.parent, os.O_RDONLY)
-        except OSError:
-            return
-        try:
-            os.fsync(handle)
-        except OSError:
-            pass
-        finally:
-            os.close(handle)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def __enter__(self) -> Transaction:
         return self
@@ -347,7 +343,7 @@ class Transaction:
     def _leave(self) -> None:
         """Give the folder back; delete it unless something in it is to be kept."""
         if not _LOCKS:
-            self._lock.close()  # Windows deletes no open file
+            self._close()  # Windows deletes no open file
         if not self._keep:
             # Replaced results go first. One that cannot be deleted stays with the note of the commit, by
             # which the next run knows it for rubbish and not for the only copy.
@@ -357,7 +353,11 @@ class Transaction:
                     path.unlink()
             if not any(_exists(path) for path in replaced):
                 shutil.rmtree(self._folder, ignore_errors=True)
-        self._lock.close()
+        self._close()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):  # all is written by now
+            self._lock.close()
 
 
 def _exists(path: Path) -> bool:

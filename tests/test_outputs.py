@@ -472,3 +472,19 @@ def test_replaced_results_that_cannot_be_deleted_do_not_stop_the_next_run(
     run(old / "x", overwrite=True)
     assert contents(old) == NEW
     assert not (old / ".x.geocd").exists()
+
+
+def test_once_all_is_in_place_nothing_fails_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = os.close
+
+    def refuse(handle: int) -> None:
+        close(handle)
+        raise OSError(errno.EIO, "Input/output error")
+
+    def when_moved() -> None:
+        monkeypatch.setattr(os, "fsync", lambda handle: monkeypatch.setattr(os, "close", refuse))
+
+    run(tmp_path / "x", then=when_moved)
+    assert os.close is refuse
+    monkeypatch.undo()
+    assert contents(tmp_path) == NEW
