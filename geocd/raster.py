@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -27,11 +28,13 @@ import rasterio.shutil
 import rasterio.warp
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags, Resampling
 from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from geocd import sources
 from geocd.align import Warp
 from geocd.errors import (
     BandError,
@@ -43,12 +46,20 @@ from geocd.errors import (
 )
 
 if TYPE_CHECKING:
-    from rasterio.io import DatasetReader, DatasetWriter
+    from rasterio.io import DatasetWriter
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 BLOCK_SIZE = 512
+#: More than this in one raster is a damaged header, or nothing that a run could end with.
+MOST_PIXELS, MOST_BANDS = 10**12, 10_000
+#: Bytes of a block, which is decoded as a whole.
+MOST_BLOCK = 2**28
+#: Bytes of pixels for a byte of the file. The best packers reach some thousands, a file of empty tiles 65536.
+MOST_PACKED = 10**5
+#: VRTs of VRTs.
+MOST_VRTS = 10
 
 
 class Openable(Protocol):
@@ -223,6 +234,8 @@ def _difference(first: Grid, second: Grid) -> tuple[str, str, str] | None:
 def open_raster(path: str) -> DatasetReader:
     """Open a raster for reading, with an error that names the file and the remedy.
 
+    What a local file names beside itself must be local, see :mod:`geocd.sources`.
+
     Parameters
     ----------
     path : str
@@ -231,25 +244,167 @@ def open_raster(path: str) -> DatasetReader:
     Raises
     ------
     RasterOpenError
-        The file does not exist, may not be read, or is no raster.
+        The file does not exist, may not be read, is no raster, names what must not be followed, or claims
+        what no computer can read.
     """
+    sources.check_name(path)
     try:
-        return rasterio.open(path)
-    except RasterioError as error:
-        local = Path(path)
-        remote = "://" in path or path.startswith("/vsi")
-        if not remote and not local.exists():
-            message = f"{path}: no such file. Check the path (relative to {Path.cwd()})."
-        elif not remote and local.is_dir():
-            message = f"{path}: is a folder, a raster file is needed. Name the file inside it."
-        elif not remote and not os.access(path, os.R_OK):
-            message = f"{path}: permission denied. Make the file readable for this user."
-        else:
-            message = (
-                f"{path}: not a raster that GDAL can read ({_reason(error)}). "
-                f"'rio info {path}' shows what GDAL sees; convert it to GeoTIFF or copy it again."
+        dataset = _open(path, ())
+    except (RasterioError, CPLE_BaseError, UnicodeError) as error:
+        raise RasterOpenError(_why_not(path, error), path=path) from error
+    try:
+        _check_claims(dataset, path)
+    except BaseException:
+        dataset.close()
+        raise
+    return dataset
+
+
+def _why_not(path: str, error: BaseException) -> str:
+    """Return why a raster cannot be opened, and what to do."""
+    local = Path(path)
+    if not ("://" in path or path.startswith(("/vsi", "<"))):
+        if not local.exists():
+            return f"{path}: no such file. Check the path (relative to {Path.cwd()})."
+        if local.is_dir():
+            return f"{path}: is a folder, a raster file is needed. Name the file inside it."
+        if not os.access(path, os.R_OK):
+            return f"{path}: permission denied. Make the file readable for this user."
+    return (
+        f"{path}: not a raster that GDAL can read ({_reason(error)}). "
+        f"'rio info {path}' shows what GDAL sees; convert it to GeoTIFF or copy it again."
+    )
+
+
+def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
+    """Open a raster once all that it names has been looked at.
+
+    ``above`` are the VRTs that lead to it.
+    """
+    path = path.removeprefix("file://")
+    shorthand = path.casefold().startswith("vrt://")  # a part of another raster
+    inner = path[len("vrt://") :].partition("?")[0] if shorthand else path
+    if shorthand:
+        _open(inner, above).close()
+    if sources.is_remote(path) or (shorthand and sources.may_reach(inner)):
+        with rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO"):
+            dataset = rasterio.open(path)
+        if dataset.driver == "VRT":
+            _check_vrt(path, above, dataset, follow=True)
+        return dataset
+    vrt = not shorthand and sources.is_vrt(path)
+    if vrt:
+        _check_vrt(path, above, follow=True)
+    reach = sources.may_reach(inner)
+    # The formats but VRT, by their names: what was not seen to be a VRT must not be taken for one.
+    drivers = ["VRT"] if vrt or shorthand else _drivers(reaching=reach)
+    with rasterio.Env(
+        GDAL_VRT_ENABLE_PYTHON="NO", **({} if reach else {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"})
+    ):
+        dataset = DatasetReader(path, driver=drivers)
+        if vrt:
+            _check_vrt(path, above, dataset, follow=False)  # as GDAL has understood it
+        overview = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
+    if (sources.is_remote(overview) or "://" in overview) and not reach:
+        dataset.close()
+        raise RasterOpenError(
+            f"{path}: names overviews on the network ({sources.shown(overview)}), and is not followed: a "
+            f"file must not decide what is fetched. If you trust it, set {sources.ALLOW}=YES.",
+            path=path,
+            source=overview,
+        )
+    return dataset
+
+
+#: Files that VRTs name and that lead no further: a mosaic of thousands is opened more than once.
+_looked_at: set[tuple[str, int, int]] = set()
+
+
+def _identity(path: str) -> tuple[str, int, int] | None:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return os.path.realpath(path), status.st_mtime_ns, status.st_size
+
+
+def _check_vrt(
+    path: str, above: tuple[str, ...], dataset: DatasetReader | None = None, *, follow: bool
+) -> None:
+    """Look at all that a VRT (as it stands in the file, or as GDAL has opened it) names, and that in turn.
+
+    Raises
+    ------
+    RasterOpenError
+        See :func:`geocd.sources.vrt_sources`; or a VRT leads to itself.
+    """
+    own = path if path.lstrip().startswith("<") else os.path.realpath(path)
+    if own in above or len(above) >= MOST_VRTS:
+        raise RasterOpenError(
+            f"{path}: VRTs that include each other ({' -> '.join((*above, own))}). Make it anew with "
+            "gdalbuildvrt from the images.",
+            path=path,
+        )
+    text = None if dataset is None else dataset.tags(ns="xml:VRT").get("xml:VRT")
+    seen = set()
+    for source in sources.vrt_sources(path, text):
+        if not follow or source in seen or sources.is_remote(source):
+            continue
+        seen.add(source)
+        if (found := _identity(source)) in _looked_at:
+            continue
+        try:
+            _open(source, (*above, own)).close()
+            if found is not None and not sources.is_vrt(source):
+                _looked_at.add(found)
+        except (RasterioError, CPLE_BaseError, UnicodeError) as error:
+            raise RasterOpenError(f"{path}: names a source. {_why_not(source, error)}", path=path) from error
+
+
+@functools.cache
+def _drivers(*, reaching: bool) -> list[str]:
+    """Return the names of all formats of local files but VRT."""
+    with rasterio.Env() as env:
+        known = env.drivers()
+    return [name for name in known if name != "VRT" and (reaching or name not in sources.REACHING)]
+
+
+def _check_claims(dataset: DatasetReader, path: str) -> None:
+    """Raise :class:`RasterOpenError` for what no computer could read, before anything is reserved for it."""
+    height, width, count = dataset.height, dataset.width, dataset.count
+    size = f"{width} x {height} px in {count} bands"
+    pixels = height * width
+    if count > MOST_BANDS or pixels >= MOST_PIXELS:
+        raise RasterOpenError(
+            f"{path}: claims {size}, more than {MOST_BANDS} bands or {MOST_PIXELS:.0e} pixels. Is the file "
+            "damaged? If not, cut it into parts.",
+            path=path,
+            shape=(count, height, width),
+        )
+    if count == 0:
+        return
+    item = np.dtype(dataset.dtypes[0]).itemsize if dataset.dtypes[0] != "complex_int16" else 4
+    rows, cols = dataset.block_shapes[0]
+    together = count if dataset.interleaving == Interleaving.pixel else 1
+    if (block := rows * cols * item * together) > MOST_BLOCK:
+        raise RasterOpenError(
+            f"{path}: is stored in blocks of {cols} x {rows} px, and one of them takes {block / 2**20:.0f} "
+            f"MB ({MOST_BLOCK >> 20} MB can be read). Write it in tiles first: "
+            f"gdal_translate -co TILED=YES {path} tiled.tif",
+            path=path,
+            block=(rows, cols),
+        )
+    claimed = pixels * count * item
+    if dataset.driver in ("GTiff", "JP2OpenJPEG") and claimed > MOST_BLOCK and Path(path).is_file():
+        stored = Path(path).stat().st_size
+        if claimed > stored * MOST_PACKED:
+            raise RasterOpenError(
+                f"{path}: claims {size}, but is a file of {stored} bytes, which can hold nothing of the "
+                "kind. It is damaged or was never finished: copy or download it again.",
+                path=path,
+                shape=(count, height, width),
+                size=stored,
             )
-        raise RasterOpenError(message, path=path) from error
 
 
 def _reason(error: BaseException) -> str:

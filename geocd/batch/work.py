@@ -142,6 +142,8 @@ def why_not_finished(record: Mapping[str, Any], task: Task) -> str | None:
         return "it was not finished"
     if record["config"] != task.config:
         return "the configuration is another"
+    for stack in task.item.stacks:
+        stack.trust()
     folder = Path(task.folder) / task.item.id
     for name, told in record["outputs"].items():
         path = folder / name
