@@ -524,6 +524,22 @@ def test_bytes_depend_on_neither_the_run_nor_the_jobs(
     assert contents[0] == contents[1] == contents[2]
 
 
+def test_bytes_do_not_depend_on_the_hash_seed(pair: tuple[Path, Path], out: Path) -> None:
+    contents = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "-m", "geocd", "detect", *map(str, pair), "-o", str(out / "run")]
+        command += ["--iterations", "2", "--uncertainty", "--overwrite"]
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        files = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+        for timed in ("run.json", "run_report.html"):
+            del files[timed]
+        contents.append(files)
+    assert len(contents[0]) == 5
+    assert contents[0] == contents[1]
+
+
 def test_help_is_quick_and_imports_nothing_slow() -> None:
     code = (
         "import sys, time\n"
