@@ -5,6 +5,7 @@
 #   make test      run the tests            (PYTEST_ARGS="-k tiling -x" to choose)
 #   make lint      ruff: rules and format
 #   make types     mypy --strict
+#   make docs      the site, as site/index.html
 #   make plugin    the QGIS plugin, as dist/geocd_qgis.zip
 #   make setup     only the set-up, with everything for development, into .venv
 #   make clean     delete .venv, the demo and all caches
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 WANTED := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types plugin clean
+.PHONY: help setup demo test lint types docs plugin clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -65,9 +66,13 @@ lint: $(VENV)/ready-test
 types: $(VENV)/ready-test
 	$(BIN)/python -m mypy
 
+# A warning (a link that leads nowhere, a docstring that cannot be read) fails it.
+docs: $(VENV)/ready-test
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs site
+
 plugin:
 	$(PYTHON) qgis_plugin/make_zip.py dist/geocd_qgis.zip
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
+	rm -rf $(VENV) demo build dist site docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
 	find geocd qgis_plugin tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +

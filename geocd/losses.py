@@ -60,7 +60,7 @@ def standardise(features: tuple[Tensor, Tensor], valid: Tensor) -> tuple[Tensor,
 
 
 def image_distance(x1: Tensor, x2: Tensor) -> Tensor:
-    """d0 = mean over bands of |x1 - x2|: (N, C, H, W) twice to (N, 1, H, W)."""
+    """d0 = mean over bands of ``|x1 - x2|``: (N, C, H, W) twice to (N, 1, H, W)."""
     return (x1 - x2).abs().mean(dim=1, keepdim=True)
 
 

@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualGenerator(nn.Module):
-    """D-CPG as published: 32 residual blocks of 32 channels at full resolution on |x1 - x2|.
+    """D-CPG as published: 32 residual blocks of 32 channels at full resolution on ``|x1 - x2|``.
 
     Departure from the reference implementation: no batch normalisation. With one image in a batch its
     training statistics are those of the very chip, and the probability of a place would depend on what

@@ -1,0 +1,100 @@
+"""The site: `make docs` builds it into site/, without a network, and a warning fails it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+
+import geocd  # noqa: E402
+from geocd.config import PRESETS, STAGES, Settings  # noqa: E402
+from geocd.configfile import write_config  # noqa: E402
+
+project = "geocd"
+author = "the authors of geocd"
+version = release = geocd.__version__
+
+extensions = [
+    "myst_parser",  # pages in Markdown, as they are read beside the code
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",  # numpydoc
+    "sphinx.ext.viewcode",
+    "sphinx_click",
+]
+exclude_patterns = ["generated"]
+templates_path: list[str] = []
+
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
+
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc says shape, unit and range too
+add_module_names = False
+
+html_theme = "furo"  # no font, script or style from elsewhere
+html_title = f"geocd {release}"
+html_copy_source = False
+html_show_sourcelink = False
+html_show_copyright = False
+smartquotes = False  # they make a dash of the two before an option
+html_last_updated_fmt = None  # the same site from the same sources
+
+
+def settings_reference() -> str:
+    """Return one table for each stage of the settings, from what they say of themselves."""
+    lines = []
+    for stage, kind in STAGES.items():
+        first = (kind.__doc__ or "").strip().splitlines()[0]
+        lines += [f"### `{stage}`", "", first, "", "| name | type | default | what |", "|---|---|---|---|"]
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            preset = [
+                f"{name}: `{values[field.name]}`" for name, values in PRESETS.items() if field.name in values
+            ]
+            default = (
+                "; ".join(preset) if preset else "" if field.default in (None, ()) else f"`{field.default}`"
+            )
+            cells = [
+                f"`{field.name}`",
+                _type(hints[field.name]),
+                default or "-",
+                # what stands between < and > or | would be taken for HTML, or for a column
+                field.metadata["help"].replace("|", "\\|").replace("<", "&lt;"),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _type(annotation: typing.Any) -> str:
+    """Return a type as a user of TOML or of the command line would call it."""
+    kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+    if typing.get_origin(annotation) is typing.Literal:
+        return ", ".join(f"`{choice}`" for choice in kinds)
+    if typing.get_origin(annotation) is tuple:
+        return f"list of {_type(kinds[0])}"
+    if kinds:
+        return _type(kinds[0])
+    return {int: "whole number", float: "number", bool: "yes or no", str: "text"}[annotation]
+
+
+def generate(app: Sphinx) -> None:
+    """Write what is made from the code, before any page is read."""
+    folder = Path(app.srcdir) / "generated"
+    folder.mkdir(exist_ok=True)
+    (folder / "geocd.toml").write_text(write_config(Settings().resolved()), encoding="utf-8")
+    (folder / "settings.md").write_text(settings_reference(), encoding="utf-8")
+
+
+def setup(app: Sphinx) -> None:
+    """Let Sphinx call :func:`generate`."""
+    app.connect("builder-inited", generate)
