@@ -81,18 +81,24 @@ def test_readme_tells_both_commands() -> None:
 
 
 def code_blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    fences = re.findall(r"^```(\S*)[^\n]*\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for name, block in fences if re.fullmatch(language, name)]
 
 
-def test_commands_in_the_readme_exist() -> None:
-    """Every `geocd <command> --option` of the README is one that the program knows."""
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_in_the_documents_exist(page: Path) -> None:
+    """Every `geocd <command> --option` of README and manual is one that the program knows."""
     from geocd.cli import main
 
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     commands = re.findall(
         r"^(?:\$ )?geocd ([a-z]+)(.*)$", "\n".join(code_blocks(text, "(?:sh|bash)?")), re.MULTILINE
     )
-    assert {name for name, _ in commands} >= {"detect", "evaluate"}
+    if page.stem in {"README", "quickstart"}:
+        assert {name for name, _ in commands} >= {"check", "detect", "polygonize", "evaluate"}
     for name, rest in commands:
         command = main.commands[name]
         known = {option for parameter in command.params for option in parameter.opts}
