@@ -49,6 +49,7 @@ LAYERS: list[set[str]] = [
     {"metrics"},
     {"evaluate"},
     {"cli"},
+    {"__main__"},
 ]
 
 #: Who may import a package or module, inside a function or not; everybody else may not.
