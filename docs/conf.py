@@ -23,8 +23,8 @@ version = release = geocd.__version__
 extensions = [
     "myst_parser",  # pages in Markdown, as they are read beside the code
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",  # numpydoc
     "sphinx.ext.viewcode",
+    "numpydoc",  # and not napoleon, which makes nonsense of "before, after : path"
     "sphinx_click",
 ]
 exclude_patterns = ["generated"]
@@ -33,9 +33,7 @@ templates_path: list[str] = []
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 
-napoleon_google_docstring = False
-napoleon_use_rtype = False
-napoleon_use_ivar = True
+numpydoc_show_class_members = False  # autodoc does
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc says shape, unit and range too
 add_module_names = False
