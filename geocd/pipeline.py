@@ -359,14 +359,15 @@ class Forecast:
         Number of tiles, side of one in pixels, and how many are computed at a time.
     peak : int
         Megabytes at the peak; a megabyte is 2**20 bytes.
-    seconds : float
+    seconds : float or None
+        None where it was not measured.
     """
 
     tiles: int
     tile_size: int
     jobs: int
     peak: int
-    seconds: float
+    seconds: float | None
 
 
 def forecast(
@@ -376,16 +377,19 @@ def forecast(
     settings: Settings | None = None,
     jobs: int | None = None,
     mem_limit: int | None = None,
+    measure: bool = True,
 ) -> Forecast:
     """Say what :func:`detect` would take, without writing anything.
 
-    Fits to the scene, computes some tiles, twice as many as at a time, and counts on from their time, as if
-    the machine stayed as busy as it is.
+    For the time it fits to the scene, computes some tiles, twice as many as at a time, and counts on from
+    theirs, as if the machine stayed as busy as it is.
 
     Parameters
     ----------
     before, after, settings, jobs, mem_limit
         As for :func:`detect`.
+    measure : bool
+        Whether to measure the time; all else is known at once.
 
     Raises
     ------
@@ -397,8 +401,12 @@ def forecast(
     with (
         bounded_cache(memory.cache_size(mem_limit or memory.DEFAULT_LIMIT)),
         open_pair(os.fspath(before), os.fspath(after), settings) as pair,
-        computing(settings),
+        computing(settings) if measure else nullcontext(),
     ):
+        if not measure:
+            plan = memory.plan(pair, given, _jobs(jobs), mem_limit, jobs_given=jobs is not None)
+            tiles = len(_tiling(pair, settings.with_tile_size(plan.tile_size)))
+            return Forecast(tiles, plan.tile_size, plan.jobs, plan.peak, None)
         scene = fit_scene(pair, given, jobs, mem_limit)
         detector, tiling, plan = scene.detector, scene.tiling, scene.plan
         fitted = time.perf_counter()

@@ -54,6 +54,19 @@ def test_a_good_pair(make_pair: MakePair) -> None:
         assert words in text
 
 
+def test_what_a_run_would_take(make_pair: MakePair) -> None:
+    image = ground(0)
+    pair = make_pair(image.astype(np.float32), moved(image, 0, 0.1).astype(np.float32))
+    assert re.search(
+        r"a run +1 tile of 512 px, 1 at a time; about \d+ MB at most$", run(*pair)[1], re.MULTILINE
+    )
+    timed = json.loads(run(*pair, "--time", "--json")[1])["run"]
+    assert timed.pop("seconds") > 0
+    known = json.loads(run(*pair, "--json")[1])["run"]
+    assert known.pop("seconds") is None
+    assert timed == known
+
+
 def test_a_shifted_pair_is_warned_of(make_pair: MakePair) -> None:
     image = ground(0)
     code, text = run(*make_pair(image.astype(np.float32), moved(image, 0, 0.8).astype(np.float32)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 import click
 
+from geocd.cli.detect import forecast_words
 from geocd.cli.options import PathType, settings_options
 from geocd.config import Align
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 @click.argument("before", type=PathType())
 @click.argument("after", type=PathType())
 @settings_options("bidx", "nodata", "align", "valid")
+@click.option(
+    "--time", "timed", is_flag=True, help="Also say how long a run would take; computes some tiles for it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def check(
@@ -28,21 +33,32 @@ def check(
     nodata: float | None,
     valid: str | None,
     align: Align,
+    timed: bool,
     as_json: bool,
 ) -> None:
     """Say whether BEFORE and AFTER are a usable pair, and what to expect of it.
 
     Compares grids, bands, data types, dates, valid area and light, and measures how far the after image lies
-    beside the before image. Exits with 1 when 'geocd detect' with the same --align would refuse the pair.
+    beside the before image. Says how many tiles and how much memory 'geocd detect' would take with its
+    defaults. Exits with 1 when it would refuse the pair with the same --align.
     """
     from geocd.check import check_pair
+    from geocd.config import Settings
+    from geocd.pipeline import forecast
 
     report = check_pair(before, after, indexes=bidx, nodata=nodata, valid=valid, align=align)
+    run = None
+    if report.usable:
+        flat = {"bidx": bidx, "nodata": nodata, "valid": valid, "align": align}
+        run = forecast(before, after, settings=Settings.from_flat(flat), measure=timed)
     if as_json:
-        click.echo(json.dumps(report.as_dict(), allow_nan=False))
+        told = report.as_dict() | {"run": None if run is None else dataclasses.asdict(run)}
+        click.echo(json.dumps(told, allow_nan=False))
     else:
         for name, value in _rows(report):
             click.echo(f"{name:12s} {value}")
+        if run is not None:
+            click.echo(f"{'a run':12s} {forecast_words(run)}")
         for warning in report.warnings:
             click.echo(f"{'warning':12s} {warning}")
         click.echo(f"{'usable':12s} {'yes' if report.usable else f'no: {report.problem}'}")

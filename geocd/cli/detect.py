@@ -7,11 +7,14 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from geocd.cli.options import PathType, settings_options
+
+if TYPE_CHECKING:
+    from geocd.pipeline import Forecast
 
 
 @click.command()
@@ -84,10 +87,7 @@ def detect(
         if as_json:
             click.echo(json.dumps(dataclasses.asdict(expected)))
         else:
-            click.echo(
-                f"{expected.tiles} tiles of {expected.tile_size} px, {expected.jobs} at a time; "
-                f"about {expected.peak} MB at most, about {_duration(expected.seconds)}."
-            )
+            click.echo(f"{forecast_words(expected)}.")
         return
     with shown_progress(
         "json" if progress_as == "json" else "bar" if ctx.obj["progress"] else None
@@ -134,6 +134,15 @@ def _aligned(alignment: Mapping[str, Any]) -> str:
         )
     note = alignment.get("shift", {}).get("note", "")
     return f"{words} {note[:1].upper()}{note[1:]}{'.' * bool(note)}".rstrip()
+
+
+def forecast_words(expected: Forecast) -> str:
+    """Return what a run is expected to take, in words."""
+    return (
+        f"{expected.tiles} tile{'s' * (expected.tiles > 1)} of {expected.tile_size} px, "
+        f"{expected.jobs} at a time; about {expected.peak} MB at most"
+        + ("" if expected.seconds is None else f", about {_duration(expected.seconds)}")
+    )
 
 
 def _duration(seconds: float) -> str:
