@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from geocd.errors import NoValidPixelError
-from geocd.normalize import BandScale, Radiometry, crops, sample_chips
+from geocd.normalize import BandScale, Radiometry, crops, sample_chips, saturated_share, valid_pixels
 from geocd.raster import Chip, Pair
 
 
@@ -140,3 +142,174 @@ def test_a_gain_into_saturation_is_not_change(gain: float, offset: float) -> Non
     pair = chip(before.astype(np.float32), after.astype(np.float32))
     x1, x2 = Radiometry.fit([pair]).apply(pair)
     assert np.quantile(np.abs(x1 - x2), 0.99) < 0.25
+
+
+def test_a_raster_of_just_the_sample_s_size_is_read_whole(
+    make_pair: Callable[..., tuple[Path, Path]],
+) -> None:
+    values = np.random.default_rng(0).random((1, 40, 50), np.float32)
+    with Pair(*make_pair(values, values)) as pair:
+        assert [c.valid.shape for c in sample_chips(pair, max_pixels=2000, chip_size=10)] == [(40, 50)]
+        pieces = sample_chips(pair, max_pixels=1999, chip_size=10)
+    assert {c.valid.shape for c in pieces} == {(10, 10)}
+
+
+def covered(chips: list[Chip], height: int, width: int) -> np.ndarray:
+    """How often each pixel is in a chip."""
+    times = np.zeros((height, width), int)
+    for piece in chips:
+        times[piece.window.toslices()] += 1
+    return times
+
+
+def test_a_sample_ends_when_it_has_enough_and_takes_no_pixel_twice(
+    make_pair: Callable[..., tuple[Path, Path]],
+) -> None:
+    values = np.random.default_rng(0).random((1, 64, 96), np.float32)
+    with Pair(*make_pair(values, values)) as pair:
+        two = sample_chips(pair, max_pixels=2048, chip_size=32)
+        nearly_all = sample_chips(pair, max_pixels=64 * 96 - 1, chip_size=32)
+    assert covered(two, 64, 96).sum() == 2048
+    assert (covered(nearly_all, 64, 96) == 1).all()
+
+
+def test_meagre_chips_are_taken_where_there_are_no_others_and_not_too_many(
+    make_pair: Callable[..., tuple[Path, Path]],
+) -> None:
+    values = np.full((1, 320, 320), -9.0, np.float32)
+    values[:, 16::64, 16::32] = 3  # one pixel in every second row of chips, none in the others
+    with Pair(*make_pair(values, values, nodata=-9.0)) as pair:
+        meagre = sample_chips(pair, max_pixels=4 * 32 * 32, chip_size=32)
+    assert [int(c.valid.sum()) for c in meagre] == [1] * 4, "no more pixels than asked for, none in vain"
+    values[:, :10, 32:64] = 3  # one chip of which enough is valid
+    values[:, 1, 1:11] = 3
+    values[:, 2:12, 64:74] = 3  # 100 of 1024: just not a tenth
+    with Pair(*make_pair(values, values, nodata=-9.0)) as pair:
+        (rich,) = sample_chips(pair, max_pixels=4 * 32 * 32, chip_size=32)
+    assert (rich.window.row_off, rich.window.col_off) == (0, 32)
+
+
+def test_a_tenth_valid_is_not_meagre(make_pair: Callable[..., tuple[Path, Path]]) -> None:
+    values = np.full((1, 40, 40), -9.0, np.float32)
+    values[:, 0, :10] = 3  # 10 of 100
+    values[:, 20, :9] = 3
+    with Pair(*make_pair(values, values, nodata=-9.0)) as pair:
+        (found,) = sample_chips(pair, max_pixels=500, chip_size=10)
+    assert found.valid.sum() == 10
+
+
+def test_crops_of_chips_elsewhere_in_the_scene() -> None:
+    rows, cols = np.mgrid[:30, :50].astype(np.float32)
+    place = np.stack([rows + 200, cols + 700])
+    valid = np.ones((30, 50), bool)
+    valid[10:20, 10:20] = False
+    at = Chip(place, place + 5, valid, Window(700, 200, 50, 30))
+    pieces = crops([at], 1499, size=10)
+    times = covered(pieces, 230, 750)[200:, 700:]
+    assert np.array_equal(times, valid), "each pixel once; what has no valid pixel is left out"
+    for piece in pieces:
+        assert (piece.before[:, 0, 0] == (piece.window.row_off, piece.window.col_off)).all()
+        assert np.array_equal(piece.after, piece.before + 5)
+        assert piece.valid.shape == piece.before.shape[1:] == (10, 10)
+    enough = crops([at], 200, size=10)
+    assert sum(piece.valid.size for piece in enough) == 200
+
+
+def test_saturated_is_what_lies_at_the_top_of_an_integer_type() -> None:
+    values = np.array(
+        [
+            [255, 255, 255, 9],
+            [32767, 9, 9, 9],
+            [65535, 65535, 9, 9],
+            [254, 254, 254, 9],  # the top of nothing
+            [255, 255, 255, 300],  # not the top of this band
+            [255, 255, 255, 255],  # constant, not saturated
+        ],
+        float,
+    )
+    assert saturated_share(values).tolist() == [0.75, 0.25, 0.5, 0, 0, 0]
+
+
+def test_the_scale_by_hand() -> None:
+    values = np.stack([np.arange(101.0), np.arange(101.0)[::-1] * 10 - 300])
+    scale = BandScale.fit(values)
+    assert scale.low == pytest.approx([2, -280])
+    assert scale.high == pytest.approx([98, 680])
+    assert scale.mean == pytest.approx([50, 200])
+    inner = np.array([2.0, 2, *range(2, 99), 98, 98])
+    assert scale.gain == pytest.approx([1 / inner.std(), 0.1 / inner.std()])
+    # Clipped at the top at the share that is saturated, where that is more than is clipped anyway.
+    assert BandScale.fit(values, saturated=np.array([0.25, 0.01])).high == pytest.approx([75, 680])
+    whole = BandScale.fit(values, None, np.array([0.25, 0.25]))
+    assert (whole.low.tolist(), whole.high.tolist()) == ([0, -300], [100, 700])
+
+
+@pytest.mark.parametrize("date", ["before", "after"])
+@pytest.mark.parametrize(("share", "counts"), [(0.74, True), (0.75, False), (0.76, False)])
+def test_a_band_that_is_mostly_saturated_in_one_date_says_nothing(
+    date: str, share: float, counts: bool
+) -> None:
+    values = np.random.default_rng(0).uniform(10, 200, (2, 10, 100)).astype(np.float32)
+    bright = values.copy()
+    bright[1].flat[: round(1000 * share)] = 255
+    pair = chip(*((bright, values) if date == "before" else (values, bright)))
+    scale = Radiometry.fit([pair])
+    assert (scale.before.gain > 0).tolist() == (scale.after.gain > 0).tolist() == [True, counts]
+
+
+@pytest.mark.parametrize("date", ["before", "after"])
+def test_a_band_that_is_constant_in_either_date_is_left_out_of_both(scene: np.ndarray, date: str) -> None:
+    flat = scene.copy()
+    flat[1] = 7
+    scale = Radiometry.fit([chip(*((flat, scene) if date == "before" else (scene, flat)))])
+    assert (scale.before.gain > 0).tolist() == (scale.after.gain > 0).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("bands", range(1, 8))
+def test_bands_do_not_know_of_each_other(bands: int) -> None:
+    random = np.random.default_rng(bands)
+    before, after = random.gamma(3, 200, (2, bands, 30, 30))
+    pair = chip(before, after)
+    together, at_once = Radiometry.fit([pair]), BandScale.fit(valid_pixels([pair])[0])
+    for name in ("low", "high", "mean", "gain"):
+        found = getattr(together.before, name)
+        assert found.shape == (bands,)
+        assert found.tolist() == getattr(at_once, name).tolist()  # to the last bit
+    swapped = Radiometry.fit([chip(after, before)])
+    assert np.array_equal(swapped.after.mean, together.before.mean)
+    assert np.array_equal(swapped.before.gain, together.after.gain)
+
+
+def test_selected_bands_are_scaled_as_they_were_among_all(scene: np.ndarray) -> None:
+    pair = chip(scene, scene * 2 + 7)
+    fitted = Radiometry.fit([pair])
+    x1, x2 = fitted.apply(pair)
+    some = [2, 0]
+    y1, y2 = fitted.select(some).apply(chip(pair.before[some], pair.after[some]))
+    assert np.array_equal(y1, x1[some])
+    assert np.array_equal(y2, x2[some])
+
+
+def test_what_is_not_valid_is_zero_in_both_dates_and_never_nan(scene: np.ndarray) -> None:
+    valid = np.random.default_rng(1).random(scene.shape[1:]) > 0.3
+    before, after = scene.copy(), scene[:, ::-1].copy()
+    before[:, ~valid], after[:, ~valid] = np.nan, np.inf
+    pair = chip(before, after, valid)
+    for x in Radiometry.fit([pair]).apply(pair):
+        assert x.dtype == np.float32
+        assert np.isfinite(x).all()
+        assert (x[:, ~valid] == 0).all()
+        assert (x[:, valid] != 0).any(axis=1).all()
+
+
+@given(
+    seed=st.integers(0, 99),
+    gain=st.floats(1e-3, 1e3),
+    offset=st.floats(-1e4, 1e4),
+    bands=st.integers(1, 5),
+)
+def test_any_gain_and_offset_vanish(seed: int, gain: float, offset: float, bands: int) -> None:
+    values = np.random.default_rng(seed).normal(0, 100, (bands, 12, 13))
+    pair = chip(values, gain * values + offset)
+    x1, x2 = Radiometry.fit([pair]).apply(pair)
+    np.testing.assert_allclose(x1, x2, atol=1e-4)
