@@ -3,18 +3,22 @@
 #
 #   make demo      make a small pair and run `geocd detect` on it
 #   make test      run the tests            (PYTEST_ARGS="-k tiling -x" to choose)
+#   make test-lowest
+#                  the quick tests with the lowest versions that setup.cfg allows, in .venv-lowest;
+#                  UV_FLAGS="..." is handed to `uv pip install`
 #   make lint      ruff: rules and format
 #   make types     mypy --strict
 #   make docs      the site, as site/index.html
 #   make plugin    the QGIS plugin, as dist/geocd_qgis.zip
 #   make setup     only the set-up, with everything for development, into .venv
-#   make clean     delete .venv, the demo and all caches
+#   make clean     delete .venv, .venv-lowest, the demo and all caches
 #
 #   PYTHON=python3.12 chooses the interpreter; PIP_FLAGS="..." is handed to every `pip install`.
 
 PYTHON ?= python3
 PIP_FLAGS ?=
 PYTEST_ARGS ?=
+UV_FLAGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +26,7 @@ BIN := $(VENV)/bin
 WANTED := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types docs plugin clean
+.PHONY: help setup demo test test-lowest lint types docs plugin clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -59,6 +63,18 @@ demo: $(VENV)/ready-run
 test: $(VENV)/ready-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# The lowest versions of what setup.cfg names, and the newest that fit them of what these need. The lowest
+# Python is for PYTHON to say. Warnings are no errors here: old versions warn of what their successors mended.
+LOWEST := .venv-lowest
+QUICK := arrays bands config configfile features generalize layers losses metrics networks normalize outputs \
+	pictures raster report tiling vectorize xarray
+
+test-lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install $(PIP_FLAGS) uv
+	$(LOWEST)/bin/uv pip install $(UV_FLAGS) --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[test]'
+	$(LOWEST)/bin/python -m pytest -W default $(or $(PYTEST_ARGS),$(QUICK:%=tests/test_%.py))
+
 lint: $(VENV)/ready-test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -74,5 +90,5 @@ plugin:
 	$(PYTHON) qgis_plugin/make_zip.py dist/geocd_qgis.zip
 
 clean:
-	rm -rf $(VENV) demo build dist site docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
+	rm -rf $(VENV) $(LOWEST) demo build dist site docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
 	find geocd qgis_plugin tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +

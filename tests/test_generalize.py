@@ -59,6 +59,10 @@ def equal_area(polygons: npt.NDArray[Any], crs: str) -> npt.NDArray[Any]:
     return shapely.area(shapely.transform(dense, there.transform, interleaved=False))
 
 
+def some(values: list[float]) -> st.SearchStrategy[np.float32]:
+    return st.sampled_from([np.float32(value) for value in values])
+
+
 @st.composite
 def probabilities(draw: st.DrawFn) -> npt.NDArray[np.float32]:
     """Small probability rasters: noise, checkerboards, diagonals, mostly changed, with holes of NaN."""
@@ -66,9 +70,9 @@ def probabilities(draw: st.DrawFn) -> npt.NDArray[np.float32]:
     rows, cols = np.indices(size)
     prob = draw(
         st.one_of(
-            hnp.arrays(np.float32, size, elements=st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0])),
-            hnp.arrays(np.float32, size, elements=st.sampled_from([0.1, 0.6, 0.8, 0.9])),
-            hnp.arrays(np.float32, size, elements=st.sampled_from([0.1, 0.1, 0.4, 0.9])),
+            hnp.arrays(np.float32, size, elements=some([0.0, 0.2, 0.5, 0.7, 1.0])),
+            hnp.arrays(np.float32, size, elements=some([0.1, 0.6, 0.8, 0.9])),
+            hnp.arrays(np.float32, size, elements=some([0.1, 0.1, 0.4, 0.9])),
             st.integers(1, 4).map(lambda step: ((rows // step + cols // step) % 2).astype(np.float32)),
             st.integers(2, 5).map(lambda step: ((rows + cols) % step == 0).astype(np.float32)),
             st.integers(2, 5).map(lambda step: ((rows % step == 0) | (cols % step == 0)).astype(np.float32)),

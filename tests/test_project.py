@@ -57,8 +57,19 @@ def test_constraints_fit_the_requirements() -> None:
         assert [int(n) for n in version.split(".")] >= [int(n) for n in least.split(".")], line
 
 
+def test_every_dependency_has_its_licence_in_the_documents() -> None:
+    config = setup_cfg()
+    wanted = requirements(config["options"]["install_requires"])
+    for extra in config["options.extras_require"].values():
+        wanted |= requirements(extra)
+    table = (ROOT / "docs" / "dependencies.md").read_text()
+    named = re.findall(r"^\| ([a-z0-9-]+) \| [^|]+ \| [^|]+ \|$", table, flags=re.MULTILINE)
+    assert named.pop(0) == "package"
+    assert sorted(named) == sorted(wanted), "each once, and nothing else"
+
+
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", ".ci/run"]
@@ -66,9 +77,8 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", ".ci/run"]
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_make_targets_in_the_documents_exist(document: str) -> None:
-    named = set(
-        re.findall(r"^\s*(?:\$ )?make ([a-z]+)|`make ([a-z]+)`", (ROOT / document).read_text(), re.MULTILINE)
-    )
+    text = (ROOT / document).read_text()
+    named = set(re.findall(r"^\s*(?:\$ )?make ([a-z-]+)|`make ([a-z-]+)`", text, re.MULTILINE))
     names = {one or other for one, other in named}
     assert names, "the document no longer says how to run anything"
     assert names <= targets()
