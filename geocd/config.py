@@ -361,7 +361,10 @@ def typed(name: str, value: Any) -> Any:
     _require(_is(hint, value), name, repr(value), f"must be {_WORDS[_plain(hint)]}.")
     if hint is str:
         return os.fspath(value)
-    return _plain(hint)(value)
+    try:
+        return _plain(hint)(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        _require(False, name, f"{str(value)[:20]}...", "must be a smaller number.")
 
 
 #: What a type is called in a message.

@@ -42,7 +42,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ConfigError(f"{path}: cannot be read ({reason}). Name a TOML file.", path=path) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
         raise ConfigError(
             f"{path}: not TOML ({error}). Write lines like tile_size = 512; geocd config --show prints all.",
             path=path,

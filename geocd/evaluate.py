@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 from rasterio.enums import MaskFlags
 from rasterio.features import rasterize
 from rasterio.windows import Window
+from shapely.errors import ShapelyError
 
 from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError, RasterOpenError
 from geocd.metrics import Scores, evaluate, object_scores
 from geocd.raster import BLOCK_SIZE, Grid, check_same_grid, grid_of, open_raster, provenance, read
+from geocd.sources import why_no_vector
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -184,12 +187,13 @@ def _rasterize(path: str, grid: Grid, not_a_raster: RasterOpenError) -> BoolArra
     """Where a polygon of a vector file covers the centre of a pixel."""
     import geopandas
     import pyogrio
-    from pyogrio.errors import DataSourceError
 
+    if (why := why_no_vector(path)) is not None:
+        raise RasterOpenError(f"{path}: {why}", path=path) from not_a_raster
     try:
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if "Polygon" in str(kind)]
         layers = layers or [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-    except DataSourceError:
+    except (RuntimeError, ValueError):  # pyogrio's errors share no other root; names that are no text
         raise RasterOpenError(
             f"{path}: neither a raster nor a vector file that GDAL can read. Pass a GeoTIFF, a "
             "GeoPackage, GeoJSON or Shapefile as reference.",
@@ -202,7 +206,18 @@ def _rasterize(path: str, grid: Grid, not_a_raster: RasterOpenError) -> BoolArra
             path=path,
             layers=layers,
         )
-    frame = geopandas.read_file(path, layer="changes" if "changes" in layers else layers[0], columns=[])
+    try:
+        layer = "changes" if "changes" in layers else layers[0]
+        with np.errstate(invalid="ignore"):  # NaN among the coordinates, of which we say more below
+            frame = geopandas.read_file(path, layer=layer, columns=[])
+    # of pyogrio, shapely and pyproj, each its own; a damaged file may hold what is no text, number or ring
+    except (RuntimeError, ValueError, TypeError, OverflowError, ShapelyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RasterOpenError(
+            f"{path}: its polygons cannot be read ({reason}). Repair them, for instance: "
+            f"ogr2ogr -makevalid repaired.gpkg {path}",
+            path=path,
+        ) from error
     if frame.crs is None:
         raise GridError(
             f"{path}: the polygons have no coordinate reference system, so they have no place on "
@@ -217,6 +232,12 @@ def _rasterize(path: str, grid: Grid, not_a_raster: RasterOpenError) -> BoolArra
         raise ConfigError(
             f"{path}: holds {shapes.geom_type.iloc[0]} geometries, and a reference needs polygons. "
             "Buffer points and lines to the area that changed.",
+            path=path,
+        )
+    if not np.isfinite(shapely.get_coordinates(areas)).all():
+        raise ConfigError(
+            f"{path}: has coordinates that are no numbers (NaN or infinite). Repair the polygons, for "
+            f"instance: ogr2ogr -makevalid repaired.gpkg {path}",
             path=path,
         )
     areas = areas.to_crs(grid.crs.to_wkt())

@@ -29,7 +29,7 @@ import rasterio.warp
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags, Resampling
-from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.errors import CRSError, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -171,10 +171,13 @@ def same_crs(first: CRS, second: CRS) -> bool:
     if first == second:
         return True
     from pyproj import CRS as ProjCRS  # 0.1 s to import, needed only when the spelling differs
+    from pyproj.exceptions import ProjError
 
-    return bool(
-        ProjCRS.from_wkt(first.to_wkt()).equals(ProjCRS.from_wkt(second.to_wkt()), ignore_axis_order=True)
-    )
+    try:
+        one, two = ProjCRS.from_wkt(first.to_wkt()), ProjCRS.from_wkt(second.to_wkt())
+    except ProjError:  # one that nobody else understands is like no other
+        return False
+    return bool(one.equals(two, ignore_axis_order=True))
 
 
 def same_grid(first: Grid, second: Grid) -> bool:
@@ -437,7 +440,7 @@ def grid_of(dataset: DatasetReader, path: str) -> Grid:
     GridError
         The raster has no CRS.
     """
-    if dataset.crs is None:
+    if not _has_crs(dataset):
         raise GridError(
             f"{path}: the raster has no coordinate reference system, so nothing measured on it "
             "has a place or an area. Write the right one into it, for instance: "
@@ -445,6 +448,14 @@ def grid_of(dataset: DatasetReader, path: str) -> Grid:
             path=path,
         )
     return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
+
+
+def _has_crs(dataset: DatasetReader) -> bool:
+    """Tell whether a raster has a coordinate reference system that can be written down."""
+    try:
+        return dataset.crs is not None and bool(dataset.crs.to_wkt())
+    except (CRSError, CPLE_BaseError):
+        return False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from geocd.outputs import Outputs
 from geocd.pipeline import Progress, detect
 from geocd.provenance import same_content
 from geocd.report import item_checksum
+from geocd.sources import ALLOW, is_remote, may_reach, shown
 
 #: Outputs that say when they were made; all others are the same bytes each time.
 TIMED = ("item", "report")
@@ -84,12 +85,22 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
             if link["rel"] == "derived_from"
         }
         before, after = links["before"], links["after"]
+        _check_told(item)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ItemError(
             f"{path}: is no STAC item of a geocd run: {error!r} cannot be found in it. Name the STEM.json "
             "that geocd detect has written.",
             path=str(path),
         ) from error
+    for name, source in (*links.items(), ("valid", str(flat.get("valid")))):
+        if is_remote(source) and not may_reach(""):
+            raise ItemError(
+                f"{path}: its {name} lies on the network ({shown(source)}), and is not fetched "
+                f"because a file says so. If you trust the item, set {ALLOW}=YES in the environment, or repeat "
+                "the run with geocd detect.",
+                path=str(path),
+                source=source,
+            )
     for name in ("jobs", "mem_limit"):  # outputs do not depend on them: the tile size is among the settings
         flat.pop(name, None)
     if flat.get("valid") is not None:
@@ -106,6 +117,20 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
             f"{path}: a setting has a value of the wrong type ({error}). Repeat the run with geocd detect.",
             path=str(path),
         ) from error
+
+
+def _check_told(item: Mapping[str, Any]) -> None:
+    """Raise KeyError unless what is compared after the run has the form that a run writes."""
+    properties = item["properties"]
+    for name, values in (
+        ("assets", item["assets"].values()),
+        ("geocd:inputs", [part for files in properties.get("geocd:inputs", {}).values() for part in files]),
+    ):
+        if not all(isinstance(value, dict) for value in values):
+            raise KeyError(name)
+    for name, kind in (("processing:software", dict), ("geocd:device", str)):
+        if not isinstance(properties.get(name, kind()), kind):
+            raise KeyError(name)
 
 
 def _resolved(href: str, folder: Path) -> str:
@@ -154,7 +179,7 @@ def rerun(
     path = Path(path)
     try:
         item = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ItemError(
             f"{path}: cannot be read as JSON ({reason}). Name the STEM.json that geocd detect has written.",

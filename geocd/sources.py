@@ -6,6 +6,7 @@ the user wrote may lie anywhere. What a file says must not reach the network, ru
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zipfile
@@ -39,7 +40,7 @@ _BANDS = {"", "vrtsourcedrasterband", "vrtwarpedrasterband", "vrtpansharpenedras
 #: Elements and attributes that name a source, and metadata that GDAL follows.
 _NAMES = {"sourcefilename", "sourcedataset", "dempath"}
 _FOLLOWED = re.compile(r"(_DATASET|_FILE|_DEM)$", re.IGNORECASE)
-_DEEPEST, _LONGEST = 100, 2**28
+_DEEPEST, _LONGEST, _LONGEST_JSON = 100, 2**28, 2**26
 #: VRTs that geocd itself made of sources that the user named.
 _trusted: set[str] = set()
 
@@ -168,6 +169,47 @@ def _check_source(source: str, name: str, path: str) -> None:
         )
 
 
+def why_no_vector(path: str) -> str | None:
+    """Return why a vector file is not to be opened: it leads elsewhere. None where it may.
+
+    OGR has formats that are an address, and follows the link to a CRS that GeoJSON may have.
+    """
+    if is_remote(path) or may_reach(path):
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            begin = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+            if begin[:1] != b"{":
+                return _LEADS if _ADDRESS.search(begin) else None
+            file.seek(0)
+            content = file.read(_LONGEST_JSON + 1)
+    except (OSError, ValueError):
+        return None  # whoever opens it says why not
+    if len(content) > _LONGEST_JSON:
+        return f"is GeoJSON of more than {_LONGEST_JSON >> 20} MB. Convert it: ogr2ogr reference.gpkg {path}"
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        try:  # one feature in each line, where GDAL knows of no CRS
+            for line in content.splitlines():
+                json.loads(line)
+        except (ValueError, RecursionError):
+            return "is no well-formed JSON. Write it anew, for instance with ogr2ogr."
+        return None
+    crs = found.get("crs")
+    names = isinstance(crs, dict) and crs.get("type") not in ("name", "EPSG", None)
+    return _LEADS if names or found.get("type") == "gdal_streamed_alg" else None
+
+
+_LEADS = (
+    "names another source or an address, which is not followed: a file must not decide what is fetched. "
+    f"Convert it to a GeoPackage, or set {ALLOW}=YES in the environment if you trust it."
+)
+_ADDRESS = re.compile(
+    rb"<OGR\w*DataSource|<OGR(WFS|OAPIF|CSW|VRT)|<(\w+:)?(WFS|Capabilities|csw)", re.IGNORECASE
+)
+
+
 class _Reader:
     """The sources in the XML of a VRT, without building a tree of it.
 
@@ -255,4 +297,5 @@ __all__ = [
     "shown",
     "trust",
     "vrt_sources",
+    "why_no_vector",
 ]

@@ -294,14 +294,14 @@ def test_assets_that_are_not_on_one_grid_are_refused(
 def test_a_torn_line_costs_itself_alone(tmp_path: Path) -> None:
     with Manifest(tmp_path) as manifest:
         manifest.begin({"seed": 0}, ["a", "b"])
-        manifest.add({"id": "a", "state": "done"})
-        manifest.add({"id": "b", "state": "done"})
+        manifest.add({"id": "a", "state": "done", "config": "0", "inputs": {}, "outputs": {}})
+        manifest.add({"id": "b", "state": "done", "config": "0", "inputs": {}, "outputs": {}})
     path = tmp_path / manifests.NAME
     path.write_bytes(path.read_bytes()[:-10])
     assert states(tmp_path) == {"a": "done", "b": "pending"}
     with Manifest(tmp_path) as manifest:
         assert manifest.settings == {"seed": 0}
-        manifest.add({"id": "b", "state": "failed"})
+        manifest.add({"id": "b", "state": "failed", "error": "GridError", "message": "no"})
     assert states(tmp_path) == {"a": "done", "b": "failed"}
 
 

@@ -6,23 +6,36 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import pickle
 import socket
+import sqlite3
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
 import rasterio.vrt
+import shapely
+import torch
 from click.testing import CliRunner
 
 from geocd import raster
+from geocd.batch.pairs import Item
 from geocd.cli import main
-from geocd.errors import RasterOpenError
+from geocd.config import Settings
+from geocd.errors import PairsError, RasterOpenError, WeightsError
+from geocd.networks import read_weights
+from geocd.pipeline import detect
 from geocd.raster import open_raster
+from geocd.rerun import rerun
 
 WriteRaster = Callable[..., Path]
 
@@ -381,3 +394,320 @@ def test_an_ordinary_archive_is_read(tmp_path: Path, write_raster: WriteRaster) 
     for name in (f"/vsizip/{tmp_path}/x.zip/image.tif", f"zip://{tmp_path}/x.zip!image.tif"):
         with open_raster(name) as dataset:
             assert dataset.read(1).max() == 7
+
+
+# Vectors
+
+
+AREA = "[[[15.0, 37.9], [15.002, 37.9], [15.002, 37.899], [15.0, 37.9]]]"
+GEOJSON = (
+    '{"type": "FeatureCollection", "crs": CRS, "features": [{"type": "Feature", "properties": {}, '
+    f'"geometry": {{"type": "Polygon", "coordinates": {AREA}}}}}]}}'
+)
+VECTOR_VRT = (
+    '<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>/vsicurl/ADDRESS</SrcDataSource>'
+    "<SrcLayer>a</SrcLayer></OGRVRTLayer></OGRVRTDataSource>"
+)
+ALGORITHM = '{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline ! read /vsicurl/ADDRESS"}'
+
+
+@pytest.fixture
+def prob(write_raster: WriteRaster) -> Path:
+    """Write a probability raster."""
+    values = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+    return write_raster("x_prob", values, nodata=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("r.geojson", GEOJSON.replace("CRS", '{"type": "link", "properties": {"href": "ADDRESS"}}')),
+        ("r.geojson", GEOJSON.replace("CRS", r'{"type": "\u0075rl", "properties": {"url": "ADDRESS"}}')),
+        ("r.geojson", VECTOR_VRT),
+        ("r.gdalg.json", ALGORITHM),
+        ("r.xml", "<OGRWFSDataSource><URL>ADDRESS</URL></OGRWFSDataSource>"),
+    ],
+)  # fmt: skip
+def test_a_vector_file_reaches_no_network(name: str, text: str, ear: Ear, prob: Path, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text.replace("ADDRESS", ear.url))
+    assert "names another source or an address" in refused("evaluate", prob, path)
+    assert "names another source or an address" in refused("batch", path, tmp_path / "out")
+    assert ear.heard == 0
+
+
+def test_an_ordinary_geojson_is_read(prob: Path, tmp_path: Path) -> None:
+    for number, crs in enumerate(('{"type": "name", "properties": {"name": "EPSG:4326"}}', "null")):
+        path = tmp_path / f"{number}.geojson"
+        path.write_text(GEOJSON.replace("CRS", crs))
+        assert CliRunner().invoke(main, ["evaluate", str(prob), str(path)]).exit_code == 0
+    lines = tmp_path / "lines.geojsonl"
+    shape = f'{{"type": "Polygon", "coordinates": {AREA}}}'
+    lines.write_text(f'{{"type": "Feature", "properties": {{}}, "geometry": {shape}}}\n' * 2)
+    assert CliRunner().invoke(main, ["evaluate", str(prob), str(lines)]).exit_code == 0
+
+
+def write_gpkg(path: Path, shapes: list[Any], crs: int = 32633) -> Path:
+    frame = geopandas.GeoDataFrame(geometry=shapes, crs=crs)
+    frame.to_file(path, engine="pyogrio")
+    return path
+
+
+def altered(path: Path, at: int, packed: bytes) -> Path:
+    """Change the first polygon of a GeoPackage (40 bytes of header with its box, then WKB)."""
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            base.execute(f'DROP TRIGGER "{name}"')
+        table = path.stem
+        shape = bytearray(base.execute(f'SELECT geom FROM "{table}"').fetchone()[0])
+        shape[at : at + len(packed)] = packed
+        base.execute(f'UPDATE "{table}" SET geom = ?', (bytes(shape),))
+        base.commit()
+    return path
+
+
+BOX = shapely.box(500_100, 4_199_700, 500_200, 4_199_900)
+
+
+@pytest.mark.parametrize(
+    ("at", "packed", "told"),
+    [
+        (40 + 13, struct.pack("<d", 500_000.0), "polygons cannot be read"),  # a ring that is not closed
+        (40 + 13 + 16, struct.pack("<d", np.nan), "coordinates that are no numbers"),
+        (40 + 13 + 24, struct.pack("<d", np.inf), "coordinates that are no numbers"),
+    ],
+)
+def test_polygons_that_are_none(at: int, packed: bytes, told: str, prob: Path, tmp_path: Path) -> None:
+    path = altered(write_gpkg(tmp_path / "r.gpkg", [BOX]), at, packed)
+    code = 2 if "numbers" in told else 1
+    message = refused("evaluate", prob, path, code=code)
+    assert told in message
+    assert "makevalid" in message
+
+
+def test_counts_of_points_that_no_file_holds(prob: Path, tmp_path: Path) -> None:
+    path = altered(write_gpkg(tmp_path / "r.gpkg", [BOX]), 40 + 5, struct.pack("<II", 1, 2**31 - 1))
+    result = CliRunner().invoke(main, ["evaluate", str(prob), str(path)])
+    assert result.exit_code in (0, 1, 2)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_a_million_corners_and_a_place_elsewhere(prob: Path, tmp_path: Path) -> None:
+    angle = np.linspace(0, 2 * np.pi, 10**6)
+    wheel = shapely.Polygon(
+        np.stack([500_300 + 200 * np.cos(angle), 4_199_700 + 200 * np.sin(angle)], axis=1)
+    )
+    for name, crs in (("here", 32633), ("elsewhere", 32755)):
+        path = write_gpkg(tmp_path / f"{name}.gpkg", [wheel], crs)
+        result = CliRunner().invoke(main, ["evaluate", "--json", str(prob), str(path)])
+        assert result.exit_code == 0, result.output
+        assert (json.loads(result.stdout)["recall"] is None) == (name == "elsewhere")
+
+
+# Lists, items, memories of batches
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../up", "..", "/etc/x", "a/b", "a\\b", "C:x", "con", "NUL", "nul.txt", "Com1.tif", "a\0b", "-rf", "~",
+     "a\n", "x.", " ", "ａ", "a" * 101, "a\u202eb", "manifest.jsonl", "Catalog.json", "a:b", "a*"],
+)  # fmt: skip
+def test_ids_that_lead_elsewhere(name: str, tmp_path: Path) -> None:
+    with pytest.raises(PairsError, match="id "):
+        Item(name, "before.tif", "after.tif")
+
+
+def test_a_list_whose_ids_lead_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("id,before,after\n../../up,a.tif,b.tif\n")
+    message = refused("batch", path, tmp_path / "out")
+    assert "line 2: id '../../up': cannot be the name of a folder" in message
+    assert not (tmp_path / "out").exists()
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        DEEP,
+        '{"features": 1}',
+        '{"features": [1]}',
+        '{"stac_version": [], "type": "Catalog", "id": "x", "description": "", "links": []}',
+        '{"type": "FeatureCollection", "features": [{"stac_version": "1.0.0", "type": "Feature"}, "x"]}',
+        '{"stac_version": "1.0.0", "type": "FeatureCollection", "features": ' + DEEP,
+        '{"stac_version": "1.0.0", "type": "Catalog", "id": "x", "description": "", '
+        '"links": [{"rel": "child", "href": "./x.json"}]}',
+        '{"type": "FeatureCollection", "features": [{"stac_version": "1.0.0", "type": "Feature", "id": 7, '
+        '"geometry": null, "links": [], "assets": {"a": {"href": 5, "roles": ["data"]}}, '
+        '"properties": {"datetime": "2024-01-01T00:00:00Z", "grid:code": []}}, {"stac_version": "1.0.0", '
+        '"type": "Feature", "id": 7, "geometry": null, "links": [], "assets": {}, '
+        '"properties": {"datetime": "2024-01-02T00:00:00Z", "grid:code": [], "eo:cloud_cover": "x"}}]}',
+    ],
+)
+def test_json_that_is_no_list_of_pairs(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    message = refused("batch", path, tmp_path / "out")
+    assert str(path) in message
+    assert len(message) < 1000
+
+
+def test_a_catalogue_is_not_followed_to_the_network(ear: Ear, tmp_path: Path) -> None:
+    path = tmp_path / "catalog.json"
+    link = {"rel": "item", "href": ear.url}
+    content = {"type": "Catalog", "stac_version": "1.0.0", "id": "x", "description": "", "links": [link]}
+    path.write_text(json.dumps(content))
+    assert "a catalogue links to it, and is not followed" in refused("batch", path, tmp_path / "out")
+    assert ear.heard == 0
+
+
+def test_a_memory_of_a_batch_that_was_altered(tmp_path: Path) -> None:
+    good = {"id": "good", "state": "failed", "error": "GridError", "message": "no \x1b[31mred", "seconds": 1}
+    bad: list[Any] = [
+        good | {"id": "../../up"},
+        good | {"id": ["a"]},
+        good | {"id": None},
+        good | {"id": "a", "state": {}},
+        good | {"id": "a", "seconds": "long"},
+        good | {"id": "a", "seconds": 10**400},
+        good | {"id": "a", "message": 5},
+        {"id": "a", "state": "done", "config": "0", "inputs": [], "outputs": {}},
+        {
+            "id": "a",
+            "state": "done",
+            "config": "0",
+            "inputs": {},
+            "outputs": {"../x": {"size": 1, "sha256": ""}},
+        },
+        {"settings": [1]},
+        [],
+    ]
+    lines = [json.dumps(line) for line in [*bad, good]] + [DEEP, "{", "\0"]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    result = CliRunner().invoke(main, ["batch", "--status", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "0 done, 1 failed, 0 sent, 0 pending"
+    assert "\x1b" not in result.stdout
+    assert result.stdout.startswith("good  failed")
+
+
+def test_an_item_does_not_decide_what_is_fetched(
+    ear: Ear, make_pair: Callable[..., tuple[Path, Path]], scene: Callable[..., Any], tmp_path: Path
+) -> None:
+    settings = Settings.from_flat({"method": "cva"})
+    files, _ = detect(*make_pair(scene(), scene(seed=1)), tmp_path / "x", settings=settings)
+    item = json.loads(files["item"].read_text())
+    before = next(link for link in item["links"] if str(link.get("title")).startswith("before"))
+    good = before["href"]
+    for href in (ear.url, f"/vsicurl/{ear.url}"):
+        before["href"] = href
+        files["item"].write_text(json.dumps(item))
+        assert "its before lies on the network" in refused("rerun", files["item"])
+    assert ear.heard == 0
+    before["href"] = good
+    for name, hostile in (
+        ("assets", []),
+        ("assets", {"prob": "x"}),
+        ("properties", None),
+        ("links", {"a": 1}),
+        ("links", [{"rel": "derived_from", "title": 5, "href": 7}]),
+    ):
+        files["item"].write_text(json.dumps(item | {name: hostile}))
+        assert "no STAC item of a geocd run" in refused("rerun", files["item"])
+    files["item"].write_text(DEEP)
+    assert "cannot be read as JSON" in refused("rerun", files["item"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["seed = 1\nseed = 2", "a = " + DEEP, 'tile_size = "x', "tile_size = 1e400", "min_area = inf",
+     f"seed = 1{'0' * 5000}", "min_area = 1" + "0" * 400, "bidx = [[1]]", "\0", "[x]\na = 1", 'method = "<script>"'],
+)  # fmt: skip
+def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    message = refused("detect", "a.tif", "b.tif", "--config", path, code=2)
+    assert len(message) < 1500
+
+
+# Weights
+
+
+class Mark:
+    """What a pickle does when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.bin", "w.safetensors"])
+def test_a_pickle_offered_as_weights(name: str, tmp_path: Path) -> None:
+    mark = tmp_path / "was here"
+    path = tmp_path / name
+    path.write_bytes(pickle.dumps({"state_dict": {"weight": Mark(mark)}}))
+    with pytest.raises(WeightsError, match="not a weights file that can be read safely"):
+        read_weights(str(path))
+    torch.save({"weight": Mark(mark)}, path)
+    with pytest.raises(WeightsError, match="not a weights file that can be read safely"):
+        read_weights(str(path))
+    assert not mark.exists()
+
+
+def test_weights_that_claim_what_no_computer_holds(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    header = b'{"a": {"dtype": "F32", "shape": [1000000, 1000000], "data_offsets": [0, 4000000000000]}}'
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(WeightsError, match="not a weights file"):
+        read_weights(str(path))
+    path.write_bytes(struct.pack("<Q", 2**62) + header)
+    with pytest.raises(WeightsError, match="not a weights file"):
+        read_weights(str(path))
+
+
+# Names
+
+
+NAMES = ["a 'b' \"c\".tif", "a\nb.tif", "日本 é.tif", "-rf.tif", "<script>alert(1)<_script>&.tif",
+         "%s{}$HOME.tif", "a?b=c.tif", "a#b.tif", "\x1b[31m.tif", "a\u202eb.tif", "a:b.tif",
+         "[x].tif"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_are_unusual(
+    name: str, make_pair: Callable[..., tuple[Path, Path]], scene: Callable[..., Any], tmp_path: Path
+) -> None:
+    before, after = make_pair(scene(), scene(seed=1), names=("<b>red</b>", '"&\n', "x\x01y"))
+    before = before.rename(tmp_path / name)
+    stem = tmp_path / f"out {name.removesuffix('.tif')}".replace("\n", " ")  # SQLite opens none with it
+    settings = Settings.from_flat({"method": "cva"})
+    files, _ = detect(before, after, stem, settings=settings)
+    item = json.loads(files["item"].read_text())
+    assert item["id"]
+    page = files["report"].read_text(encoding="utf-8")
+    assert "<b>red" not in page
+    assert "<script>alert" not in page
+    for key in ("prob_style", "changes_style"):
+        ElementTree.fromstring(files[key].read_bytes())
+    assert rerun(files["item"]).identical
+    missing = refused("check", "--", tmp_path / f"no {name}", after)
+    assert "no such file" in missing or "not a raster" in missing
+    assert "\x1b" not in missing
+    assert "\u202e" not in missing
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    missing = refused("check", os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.tif"), "b.tif")
+    assert "no such file" in missing
+
+
+def test_names_that_no_system_has() -> None:
+    with pytest.raises(RasterOpenError, match="NUL"):
+        open_raster("a\0.tif")

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from geocd.batch.pairs import is_id
 from geocd.errors import OutputError
 from geocd.outputs import lock
 
@@ -119,10 +120,39 @@ def read(folder: Path) -> tuple[dict[str, Record], Mapping[str, Any] | None]:
     settings = None
     for line in _lines(folder / NAME):
         if "settings" in line:
-            settings = line["settings"]
-        elif "id" in line and "state" in line:
+            settings = line["settings"] if isinstance(line["settings"], dict) else None
+        elif is_record(line):
             records[line["id"]] = line
     return records, settings
+
+
+def is_record(line: Any) -> bool:
+    """Tell whether a value is a record of a pair as a batch writes it; what is not counts as not there."""
+    if not isinstance(line, dict) or line.get("state") not in get_args(State) or not is_id(line.get("id")):
+        return False
+    seconds = line.get("seconds", 0)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not abs(seconds) < 1e15:
+        return False
+    needed = {"failed": ("error", "message"), "done": ("config",)}.get(line["state"], ())
+    if not all(isinstance(line.get(name), str) for name in needed):
+        return False
+    if line["state"] != "done":
+        return True
+    inputs, outputs = line.get("inputs"), line.get("outputs")
+    return (
+        isinstance(inputs, dict)
+        and all(isinstance(files, list) and all(map(_is_file, files)) for files in inputs.values())
+        and isinstance(outputs, dict)
+        and all(
+            isinstance(told, dict) and {"size", "sha256"} <= told.keys() and Path(name).name == name
+            for name, told in outputs.items()
+        )
+    )
+
+
+def _is_file(entry: Any) -> bool:
+    """Tell whether a value is part of a fingerprint."""
+    return isinstance(entry, dict) and isinstance(entry.get("file"), str)
 
 
 def _lines(path: Path) -> Iterator[Record]:
@@ -130,7 +160,7 @@ def _lines(path: Path) -> Iterator[Record]:
         return
     with path.open("rb") as file:
         for text in file:
-            with contextlib.suppress(ValueError):  # torn by a kill or a full disk
+            with contextlib.suppress(ValueError, RecursionError):  # torn by a kill or a full disk
                 line = json.loads(text)
                 if isinstance(line, dict):
                     yield line
@@ -152,4 +182,4 @@ def status(folder: Path) -> tuple[dict[State, int], list[Record]]:
     return {state: counts[state] for state in states}, list(records.values())
 
 
-__all__ = ["Manifest", "Record", "State", "lock", "read", "status"]
+__all__ = ["Manifest", "Record", "State", "is_record", "lock", "read", "status"]

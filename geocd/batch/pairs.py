@@ -12,6 +12,7 @@ from typing import Any
 
 from geocd.batch.stack import Stack
 from geocd.errors import PairsError
+from geocd.sources import why_no_vector
 
 COLUMNS = ("id", "before", "after", "valid")
 #: What the archive itself puts into its folder.
@@ -19,6 +20,17 @@ RESERVED = ("catalog.json", "manifest.jsonl", "changes.gpkg", "changes.parquet",
 #: The id becomes a folder and the beginning of file names, on every system.
 _ID = re.compile(r"\w[\w .,+=@-]*", re.ASCII)
 _LONGEST = 100
+#: What Windows takes for devices, whatever follows after a dot.
+_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {
+    f"{name}{number}" for name in ("COM", "LPT") for number in range(10)
+}
+
+
+def is_id(name: object) -> bool:
+    """Tell whether a name can be that of a folder in the archive, on every system."""
+    if not isinstance(name, str) or not _ID.fullmatch(name) or len(name) > _LONGEST or name[-1] in " .":
+        return False
+    return name.partition(".")[0].rstrip().upper() not in _DEVICES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +61,10 @@ class Item:
     stacks: tuple[Stack, ...] = ()
 
     def __post_init__(self) -> None:
-        if not _ID.fullmatch(self.id) or len(self.id) > _LONGEST or self.id[-1] in " .":
+        if not is_id(self.id):
             raise PairsError(
                 f"id {self.id!r}: cannot be the name of a folder. Use up to {_LONGEST} letters (a to z), "
-                "digits and -_.,+=@, with a letter or digit first.",
+                "digits and -_.,+=@, with a letter or digit first, and no name of a device (CON, NUL).",
                 id=self.id,
             )
         if self.id.casefold() in RESERVED:
@@ -145,11 +157,13 @@ def _csv_rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _vector_rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     import pyogrio
-    from pyogrio.errors import DataLayerError, DataSourceError
 
+    if (why := why_no_vector(os.fspath(path))) is not None:
+        raise PairsError(f"{path}: {why}", path=str(path))
     try:
         meta, _, _, columns = pyogrio.raw.read(path, read_geometry=False)
-    except (DataSourceError, DataLayerError) as error:
+    # pyogrio's own errors share no other root; a damaged file may hold what is no text or number
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
         raise PairsError(
             f"{path}: neither a CSV nor a vector file that OGR can read ({error}).", path=str(path)
         ) from error
@@ -162,4 +176,4 @@ def _vector_rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     ]  # fmt: skip
 
 
-__all__ = ["Item", "check_unique", "located", "read_items"]
+__all__ = ["Item", "check_unique", "is_id", "located", "read_items"]

@@ -114,7 +114,7 @@ def read_geometry(path: str) -> dict[str, Any]:
         found = [one["geometry"] if one["type"] == "Feature" else one for one in features]
         if not found or any("coordinates" not in one and "geometries" not in one for one in found):
             raise ValueError("no geometry in it")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PairsError(
             f"{path}: cannot be read as GeoJSON ({error!r}). Give a geometry or features in degrees.",
             path=path,

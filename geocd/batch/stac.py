@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from geocd.batch.pairs import Item, located
 from geocd.batch.stack import Stack
-from geocd.errors import PairsError
+from geocd.errors import GeocdError, PairsError
+from geocd.sources import ALLOW, is_remote, may_reach, shown
 
 if TYPE_CHECKING:
     import pystac
@@ -52,12 +53,13 @@ def is_stac(path: str | os.PathLike[str]) -> bool:
         return False
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     if not isinstance(content, dict):
         return False
-    features = content.get("features") or [{}]
-    return "stac_version" in content or "stac_version" in features[0]
+    features = content.get("features")
+    first = features[0] if isinstance(features, list) and features else None
+    return "stac_version" in content or (isinstance(first, dict) and "stac_version" in first)
 
 
 def stac_pairs(path: str | os.PathLike[str], folder: Path, rule: Rule) -> list[Item]:
@@ -79,6 +81,19 @@ def stac_pairs(path: str | os.PathLike[str], folder: Path, rule: Rule) -> list[I
         pair.
     """
     path = Path(path).absolute()
+    try:
+        return _pairs(path, folder, rule)
+    # pystac checks no types, and neither do we of what an item may say
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        if isinstance(error, GeocdError):
+            raise
+        raise PairsError(
+            f"{path}: an item has a value of a wrong kind ({error!r}). Check the file with stac-validator.",
+            path=str(path),
+        ) from error
+
+
+def _pairs(path: Path, folder: Path, rule: Rule) -> list[Item]:
     tiles: dict[str, dict[datetime.date, pystac.Item]] = {}
     for item in _items(path):
         cloud = item.properties.get("eo:cloud_cover")
@@ -119,9 +134,36 @@ def _items(path: Path) -> Iterable[pystac.Item]:
         kind = pystac.StacIO.default().read_json(str(path)).get("type")
         if kind == "FeatureCollection":
             return list(pystac.ItemCollection.from_file(str(path)))
-        return list(pystac.Catalog.from_file(str(path)).get_items(recursive=True))
-    except (pystac.STACError, OSError, ValueError, KeyError, TypeError) as error:
+        return list(pystac.Catalog.from_file(str(path), _here()).get_items(recursive=True))
+    except RecursionError as error:
+        raise PairsError(
+            f"{path}: cannot be read as STAC (catalogues that link to each other, or nesting too deep).",
+            path=str(path),
+        ) from error
+    except Exception as error:  # pystac checks no types: any may come of a wrong one
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, GeocdError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
         raise PairsError(f"{path}: cannot be read as STAC ({error}).", path=str(path)) from error
+
+
+def _here() -> pystac.StacIO:
+    """Return what follows the links of a catalogue, on this machine alone."""
+    from pystac.stac_io import DefaultStacIO
+
+    class Here(DefaultStacIO):
+        def read_text_from_href(self, href: str) -> str:
+            if is_remote(href) and not may_reach(""):
+                raise PairsError(
+                    f"{shown(href)}: a catalogue links to it, and is not followed: a file "
+                    f"must not decide what is fetched. If you trust it, set {ALLOW}=YES in the "
+                    "environment, or save the items."
+                )
+            return super().read_text_from_href(href)
+
+    return Here()
 
 
 def _clarity(item: pystac.Item) -> tuple[float, str]:

@@ -20,7 +20,7 @@ import rasterio
 from distributed import get_worker
 
 import geocd
-from geocd.batch.manifest import Record
+from geocd.batch.manifest import Record, is_record
 from geocd.batch.pairs import Item
 from geocd.batch.upload import Bucket
 from geocd.config import Settings
@@ -327,9 +327,9 @@ def _load(file: IO[Any]) -> Record | None:
     file.seek(0)
     try:
         record = json.loads(file.read())
-    except ValueError:  # empty or torn
+    except (ValueError, RecursionError):  # empty or torn
         return None
-    return record if isinstance(record, dict) else None
+    return record if is_record(record) else None
 
 
 def _save(file: IO[Any], record: Record) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -45,7 +46,7 @@ class Commands(click.Group):
         except GeocdError as error:
             if ctx.params.get("verbose", 0) >= 2:
                 traceback.print_exc()
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {printable(str(error))}", err=True)
             sys.exit(2 if isinstance(error, ConfigError) else 1)
         except MemoryError:
             click.echo(
@@ -54,6 +55,22 @@ class Commands(click.Group):
                 err=True,
             )
             sys.exit(1)
+
+
+#: What would move the cursor of a terminal, colour it or turn its text around.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text that may hold names of files, as a terminal can show it."""
+    text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _unraisable(told: Any) -> None:
+    """Pass over what rasterio cannot decode of a remark of GDAL about a damaged file; it goes on."""
+    if told.object != "rasterio._env.log_error":
+        sys.__unraisablehook__(told)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -97,6 +114,7 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
     if verbose < 2:
         # GDAL prints from threads what it would hand to rasterio's log elsewhere; its errors are raised.
         os.environ.setdefault("CPL_LOG", os.devnull)
+    sys.unraisablehook = _unraisable
     # rasterio logs GDAL's remarks about unusual but readable files
     logging.getLogger("rasterio").setLevel(max(level, logging.ERROR - 10 * verbose))
     ctx.obj = {"progress": not quiet and sys.stderr.isatty(), "quiet": quiet, "verbose": verbose}
