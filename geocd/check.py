@@ -227,13 +227,17 @@ def check_pair(
 def _date(path: str) -> tuple[DateReport, Grid | None]:
     with open_raster(path) as dataset:
         read(dataset, path, Window(0, 0, 1, 1), indexes=1)  # a file that ends early is an error at once
-        grid = None if dataset.crs is None else grid_of(dataset, path)
+        try:
+            grid = grid_of(dataset, path)
+        except GridError:  # told when the pair is opened
+            grid = None
+        missing = "no coordinate reference system" if dataset.crs is None else "no usable grid"
         names = (dataset.descriptions[i - 1] or f"band {i}" for i in dataset.indexes)
         return (
             DateReport(
                 path=path,
-                crs=crs_name(dataset.crs),
-                grid="no coordinate reference system" if grid is None else grid.describe(),
+                crs=crs_name(dataset.crs if grid is None else grid.crs),
+                grid=missing if grid is None else grid.describe(),
                 pixel_size_m=None if grid is None else grid.pixel_size,
                 dtype=dataset.dtypes[0],
                 bands=tuple(names),

@@ -162,8 +162,11 @@ def crs_name(crs: CRS | None) -> str:
     """Return the shortest unambiguous name of a CRS: ``EPSG:32633``, or its WKT."""
     if crs is None:
         return "none"
-    authority = crs.to_authority()
-    return ":".join(authority) if authority else str(crs.to_wkt())
+    try:
+        authority = crs.to_authority()
+        return ":".join(authority) if authority else str(crs.to_wkt())
+    except (CRSError, CPLE_BaseError):  # of a damaged file: nobody can write it down
+        return "unknown"
 
 
 def same_crs(first: CRS, second: CRS) -> bool:
@@ -298,6 +301,7 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
     vrt = not shorthand and sources.is_vrt(path)
     if vrt:
         _check_vrt(path, above, follow=True)
+    sources.check_boxes(inner)
     reach = sources.may_reach(inner)
     # The formats but VRT, by their names: what was not seen to be a VRT must not be taken for one.
     drivers = ["VRT"] if vrt or shorthand else _drivers(reaching=reach)
@@ -438,7 +442,7 @@ def grid_of(dataset: DatasetReader, path: str) -> Grid:
     Raises
     ------
     GridError
-        The raster has no CRS.
+        The raster has no CRS, or a transform that nothing can be measured with.
     """
     if not _has_crs(dataset):
         raise GridError(
@@ -447,7 +451,16 @@ def grid_of(dataset: DatasetReader, path: str) -> Grid:
             f"rio edit-info --crs EPSG:32633 {path}",
             path=path,
         )
-    return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
+    t = dataset.transform
+    size = abs(t.a * t.e - t.b * t.d)
+    if not (0 < size < math.inf and math.isfinite(t.c) and math.isfinite(t.f)):
+        raise GridError(
+            f"{path}: its transform gives a pixel no area (origin ({t.c:.10g}, {t.f:.10g}), pixel "
+            f"({t.a:.10g}, {t.e:.10g}), rotation ({t.b:.10g}, {t.d:.10g})). Write the right one into it: "
+            f"rio edit-info --transform '[...]' {path}",
+            path=path,
+        )
+    return Grid(dataset.crs, t, dataset.height, dataset.width)
 
 
 def _has_crs(dataset: DatasetReader) -> bool:

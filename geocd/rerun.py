@@ -96,8 +96,8 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
         if is_remote(source) and not may_reach(""):
             raise ItemError(
                 f"{path}: its {name} lies on the network ({shown(source)}), and is not fetched "
-                f"because a file says so. If you trust the item, set {ALLOW}=YES in the environment, or repeat "
-                "the run with geocd detect.",
+                f"because a file says so. If you trust the item, set {ALLOW}=YES in the environment, or "
+                "repeat the run with geocd detect.",
                 path=str(path),
                 source=source,
             )

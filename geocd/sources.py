@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 from xml.parsers import expat
 
 from geocd.errors import RasterOpenError
@@ -169,6 +171,41 @@ def _check_source(source: str, name: str, path: str) -> None:
         )
 
 
+def check_boxes(path: str) -> None:
+    """Raise :class:`RasterOpenError` for a JPEG 2000 file whose boxes do not lie in each other.
+
+    GDAL 3.10 never ends on a box of no length inside another one.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            if file.read(12) == b"\0\0\0\x0cjP  \r\n\x87\n":
+                _check_boxes(file, 0, file.seek(0, os.SEEK_END), path)
+    except RasterOpenError:
+        raise
+    except (OSError, ValueError, struct.error):
+        return  # GDAL says what is wrong with it
+
+
+def _check_boxes(file: IO[bytes], begin: int, end: int, path: str, depth: int = 0) -> None:
+    while begin + 8 <= end:
+        file.seek(begin)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        head = 8
+        if length == 1:
+            length, head = int.from_bytes(file.read(8), "big"), 16
+        if length == 0 and depth == 0:  # to the end of the file
+            return
+        if length < head or (depth and begin + length > end) or depth > _DEEPEST:
+            raise RasterOpenError(
+                f"{path}: is a damaged JPEG 2000 file (a box of {length} bytes at byte {begin}). Copy or "
+                "download it again.",
+                path=path,
+            )
+        if kind in (b"jp2h", b"asoc", b"res ", b"uinf", b"jpch", b"jplh"):
+            _check_boxes(file, begin + head, min(begin + length, end), path, depth + 1)
+        begin += length
+
+
 def why_no_vector(path: str) -> str | None:
     """Return why a vector file is not to be opened: it leads elsewhere. None where it may.
 
@@ -290,6 +327,7 @@ class _Reader:
 __all__ = [
     "ALLOW",
     "REACHING",
+    "check_boxes",
     "check_name",
     "is_remote",
     "is_vrt",

@@ -17,15 +17,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import rasterio.vrt
 import shapely
 import torch
 from click.testing import CliRunner
+from rasterio.crs import CRS
 
 from geocd import raster
 from geocd.batch.pairs import Item
@@ -625,8 +628,9 @@ def test_an_item_does_not_decide_what_is_fetched(
 
 @pytest.mark.parametrize(
     "text",
-    ["seed = 1\nseed = 2", "a = " + DEEP, 'tile_size = "x', "tile_size = 1e400", "min_area = inf",
-     f"seed = 1{'0' * 5000}", "min_area = 1" + "0" * 400, "bidx = [[1]]", "\0", "[x]\na = 1", 'method = "<script>"'],
+    ["seed = 1\nseed = 2", "a = " + DEEP, 'tile_size = "x', "tile_size = 1e400",
+     "min_area = inf", f"seed = 1{'0' * 5000}",
+     "min_area = 1" + "0" * 400, "bidx = [[1]]", "\0", "[x]\na = 1", 'method = "<script>"'],
 )  # fmt: skip
 def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
@@ -711,3 +715,46 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
 def test_names_that_no_system_has() -> None:
     with pytest.raises(RasterOpenError, match="NUL"):
         open_raster("a\0.tif")
+
+
+# What the fuzzer has found
+
+
+@pytest.mark.parametrize("length", [0, 3, 2**32 - 1])
+def test_a_jpeg_2000_file_whose_boxes_make_a_circle(
+    length: int, write_raster: WriteRaster, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.jp2"
+    rasterio.shutil.copy(write_raster("x", np.zeros((64, 64), np.uint8)), path, driver="JP2OpenJPEG")
+    with open_raster(str(path)) as dataset:
+        assert dataset.shape == (64, 64)
+    content = bytearray(path.read_bytes())
+    inner = content.index(b"colr") - 4
+    content[inner : inner + 4] = struct.pack(">I", length)
+    path.write_bytes(content)
+    assert "damaged JPEG 2000" in refused("check", path, path)
+
+
+@pytest.mark.parametrize("turned", [(0, 0, 0, 0), (10, 10, 5, 5), (np.nan, 0, 0, -10), (1e300, 0, 0, -1e300)])
+def test_a_transform_that_nothing_can_be_measured_with(
+    turned: tuple[float, float, float, float], tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    a, b, d, e = turned
+    path = vrt(tmp_path / "x.vrt", write_raster("x", np.zeros((64, 64), np.uint8)))
+    path.write_text(
+        path.read_text().replace("500000, 10, 0, 4200000, 0, -10", f"500000, {a}, {b}, 4200000, {d}, {e}")
+    )
+    assert "gives a pixel no area" in refused("detect", path, path, "-o", tmp_path / "out")
+    result = CliRunner().invoke(main, ["check", str(path), str(path)])
+    assert result.exit_code == 1
+    assert "gives a pixel no area" in result.stdout
+
+
+def test_a_crs_that_only_gdal_understands(tmp_path: Path, write_raster: WriteRaster) -> None:
+    image = write_raster("x", np.zeros((64, 64), np.uint8))
+    wkt = CRS.from_epsg(32634).to_wkt().replace('"6326"', '"63' + '{""a"":' * 10 + '126"', 1)
+    path = vrt(tmp_path / "x.vrt", image)
+    path.write_text(path.read_text().replace("EPSG:32633", escape(wkt)))
+    result = CliRunner().invoke(main, ["check", str(image), str(path)])
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert "different coordinate reference systems" in result.stdout

@@ -193,9 +193,6 @@ def shifted(pixels: float, base: Affine = NORTH_UP) -> Affine:
             r"different transforms.*rotation \(0\.1, 0\.1\)",
             id="rotated",
         ),
-        pytest.param(
-            {"transform": Affine(math.nan, 0, 500_000, 0, -10, 4_200_000)}, "different transforms", id="nan"
-        ),
     ],
 )
 def test_other_grid_is_refused_before_a_pixel_is_read(
