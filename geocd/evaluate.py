@@ -9,7 +9,6 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from shapely.errors import ShapelyError
 from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError, RasterOpenError
 from geocd.metrics import Scores, evaluate, object_scores
 from geocd.raster import BLOCK_SIZE, Grid, check_same_grid, grid_of, open_raster, provenance, read
-from geocd.sources import why_no_vector
+from geocd.sources import is_file, why_no_vector
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -139,7 +138,7 @@ def _read_reference(path: str, grid: Grid, prob_path: str) -> tuple[BoolArray, B
         dataset = open_raster(path)
     except RasterOpenError as error:
         remote = "://" in path or path.startswith("/vsi")
-        if not remote and not Path(path).is_file():
+        if not remote and not is_file(path):
             raise
         return _rasterize(path, grid, error), np.ones(grid.shape, dtype=bool)
     with dataset:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geocd.errors import WeightsError
+from geocd.sources import is_file
 
 EMBEDDED = "compact.safetensors"
 IMAGENET_VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
@@ -257,7 +257,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
         The file is missing, damaged, or holds anything but named tensors. A torch file is read with
         ``weights_only=True``, so that it cannot run code.
     """
-    if not Path(path).is_file():
+    if not is_file(path):
         raise WeightsError(
             f"{path}: no such weights file. Name a .safetensors file or a torch state dict, or one of "
             "embedded, imagenet, random.",

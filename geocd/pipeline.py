@@ -47,6 +47,7 @@ from geocd.report import (
     versions,
     write_json,
 )
+from geocd.sources import is_file
 from geocd.styles import style
 from geocd.tiling import Tile, Tiling
 from geocd.vectorize import polygonize
@@ -327,7 +328,7 @@ def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
 def weights_file(settings: Settings) -> Path | None:
     """Return the file that ``--weights`` names, where it is no word of its own."""
     weights = settings.method.weights
-    return None if weights is None or not Path(weights).is_file() else Path(weights)
+    return None if weights is None or not is_file(weights) else Path(weights)
 
 
 def _device(settings: Settings) -> str:

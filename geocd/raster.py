@@ -270,7 +270,11 @@ def _why_not(path: str, error: BaseException) -> str:
     """Return why a raster cannot be opened, and what to do."""
     local = Path(path)
     if not ("://" in path or path.startswith(("/vsi", "<"))):
-        if not local.exists():
+        try:
+            there = local.exists()
+        except OSError:  # a name that is too long
+            there = False
+        if not there:
             return f"{path}: no such file. Check the path (relative to {Path.cwd()})."
         if local.is_dir():
             return f"{path}: is a folder, a raster file is needed. Name the file inside it."
@@ -402,7 +406,7 @@ def _check_claims(dataset: DatasetReader, path: str) -> None:
             block=(rows, cols),
         )
     claimed = pixels * count * item
-    if dataset.driver in ("GTiff", "JP2OpenJPEG") and claimed > MOST_BLOCK and Path(path).is_file():
+    if dataset.driver in ("GTiff", "JP2OpenJPEG") and claimed > MOST_BLOCK and sources.is_file(path):
         stored = Path(path).stat().st_size
         if claimed > stored * MOST_PACKED:
             raise RasterOpenError(

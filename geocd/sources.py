@@ -66,6 +66,14 @@ def may_reach(path: str) -> bool:
     return allowed or is_remote(path) or os.path.realpath(path) in _trusted
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is such a file; no for a name that no file can have."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # too long; NUL
+        return False
+
+
 def check_name(path: str) -> None:
     """Raise :class:`RasterOpenError` for a path that no system has, and for a zip bomb."""
     if "\0" in path:
@@ -73,7 +81,7 @@ def check_name(path: str) -> None:
     archive = re.search(
         r"(?:/vsizip/\{?|zip://)(.+?\.(?:zip|kmz|SAFE\.zip))\}?(?:[!/]|$)", path, re.IGNORECASE
     )
-    if archive is None or is_remote(path) or not Path(archive[1]).is_file():
+    if archive is None or is_remote(path) or not is_file(archive[1]):
         return
     try:
         with zipfile.ZipFile(archive[1]) as content:
@@ -329,6 +337,7 @@ __all__ = [
     "REACHING",
     "check_boxes",
     "check_name",
+    "is_file",
     "is_remote",
     "is_vrt",
     "may_reach",

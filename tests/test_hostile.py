@@ -712,7 +712,13 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     assert "no such file" in missing
 
 
-def test_names_that_no_system_has() -> None:
+def test_names_that_no_system_has(tmp_path: Path) -> None:
+    long = "a" * 5000
+    assert "no such file" in refused("check", long, long)
+    assert "no such file" in refused("evaluate", long, long)
+    assert "no such" in refused("batch", f"{long}.json", tmp_path / "out")
+    with pytest.raises(WeightsError, match="no such weights file"):
+        read_weights(long)
     with pytest.raises(RasterOpenError, match="NUL"):
         open_raster("a\0.tif")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from geocd.batch.stack import Stack
 from geocd.errors import PairsError
-from geocd.sources import why_no_vector
+from geocd.sources import is_file, why_no_vector
 
 COLUMNS = ("id", "before", "after", "valid")
 #: What the archive itself puts into its folder.
@@ -96,7 +96,7 @@ def read_items(path: str | os.PathLike[str]) -> list[Item]:
         The file cannot be read, lacks a column, or an id is unusable, empty or there twice.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise PairsError(f"{path}: no such file. Name a CSV, GeoPackage or GeoJSON of pairs.", path=str(path))
     rows = _csv_rows(path) if path.suffix.lower() in (".csv", ".txt") else _vector_rows(path)
     items: list[Item] = []

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from geocd.batch.pairs import Item, located
 from geocd.batch.stack import Stack
 from geocd.errors import GeocdError, PairsError
-from geocd.sources import ALLOW, is_remote, may_reach, shown
+from geocd.sources import ALLOW, is_file, is_remote, may_reach, shown
 
 if TYPE_CHECKING:
     import pystac
@@ -49,7 +49,7 @@ class Rule:
 
 def is_stac(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file holds STAC items or links to them, and not a list of pairs."""
-    if Path(path).suffix.lower() not in (".json", ".geojson") or not Path(path).is_file():
+    if Path(path).suffix.lower() not in (".json", ".geojson") or not is_file(path):
         return False
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
