@@ -230,12 +230,18 @@ def test_one_crs_in_two_spellings_is_not_transformed(make_pair: MakePair, scene)
         (UTM33, Affine(10, 0, 700_000, 0, -10, 4_200_000)),
         (DEGREES, Affine(1e-4, 0, -75, 0, -1e-4, -8)),
         (CRS.from_epsg(3031), Affine(10, 0, 0, 0, -10, 0)),
-        (UTM33, Affine(math.nan, 0, 500_000, 0, -10, 4_200_000)),
     ],
 )
 def test_no_overlap_says_where_both_lie(crs: CRS, transform: Affine, make_pair: MakePair, scene) -> None:  # type: ignore[no-untyped-def]
     paths = make_pair(scene(), scene(), after_crs=crs.to_wkt(), after_transform=transform)
     with pytest.raises(GridError, match=r"do not overlap: .*before.tif covers x .*after.tif x .* y "):
+        Pair(*paths, align=True)
+
+
+def test_a_transform_that_is_no_number_is_named(make_pair: MakePair, scene) -> None:  # type: ignore[no-untyped-def]
+    transform = Affine(math.nan, 0, 500_000, 0, -10, 4_200_000)
+    paths = make_pair(scene(), scene(), after_transform=transform)
+    with pytest.raises(GridError, match=r"after.tif: its transform gives a pixel no area .*\(nan, -10\)"):
         Pair(*paths, align=True)
 
 
