@@ -111,6 +111,7 @@ def write_page(
         size=(width * cols, height * rows),
         box=(width, height),
         images=_images(thumbnails),
+        apart=thumbnails.apart,
         outlines=outlines,
         outlines_note=_outlines_note(drawn, int(record.summary["n_polygons"])),
         ramp=[f"#{r:02x}{g:02x}{b:02x}" for r, g, b in RAMP],
@@ -316,8 +317,10 @@ def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
         )
     if apart:
         found.append(
-            "The brightness of the two pictures cannot be compared: their values are too different to be "
-            "shown on one scale."
+            "The values of the two images are too far apart to be shown on one scale, so each picture is "
+            "stretched by itself: what looks brighter, or of another colour, need not have changed. The "
+            "probability takes light and scale into account. Compare images of one kind (both reflectance, "
+            "for instance), if you can."
         )
     return found
 

@@ -51,13 +51,17 @@ _THINNEST = 24
 #: Longest side, in pixels, of what the probability is read at to count changes smaller than a thumbnail's
 #: pixel; and pixels of both dates that the stretch is taken from.
 _FINEST, _STRETCHED = 2560, 2**20
+#: A date that fills less than this share of the joint range, in every band shown, is no picture there: it has
+#: fewer than 40 of 256 levels. The darker of two dates, if no brighter than so, is next to black.
+_LEAST_SHOWN = 0.15
 
 
 @dataclasses.dataclass(frozen=True)
 class Thumbnails:
     """A pair and its result at the size of a picture, all of one shape.
 
-    Both dates are stretched with the same limits, so that what looks different is different.
+    Both dates are stretched with the same limits, so that what looks different is different; unless one of
+    them would not be seen that way.
 
     Attributes
     ----------
@@ -71,7 +75,7 @@ class Thumbnails:
     share : ndarray, (height, width), float32
         Share of changed pixels in [0, 1], NaN where not valid.
     apart : bool
-        Whether each date had to be stretched by itself.
+        Whether each date had to be stretched by itself: brightness and colours do not compare.
     warped : bool
         Whether the after image has another grid.
     """
@@ -343,17 +347,20 @@ def _prob_thumbnail(
 def _stretch(dates: list[FloatArray], valid: list[BoolArray]) -> tuple[list[Picture], bool]:
     """Both dates as RGB ``(height, width, 3)``, and whether they had to be stretched apart.
 
-    The limits are percentiles of both dates together, per band. Only where one date would come out
-    as a flat black or white field (8 and 16 bit data side by side) each gets its own.
+    The limits are percentiles of both dates together, per band. Where one date would fill too small a part
+    of them to be seen (digital numbers beside reflectance, 8 beside 16 bit, a large offset), each gets its
+    own.
     """
     known = [d[:, v] for d, v in zip(dates, valid, strict=True)]
     step = math.ceil(sum(values.shape[1] for values in known) / _STRETCHED) or 1
     known = [values[:, ::step] for values in known]
-    limits = [_limits(np.concatenate(known, axis=1))] * 2
     own = [_limits(values) for values in known]
+    # As many values of each: a date that covers a corner of the other would be clipped to black or white.
+    limits = [_limits(np.concatenate([_quantiles(values) for values in known], axis=1))] * 2
     joint = limits[0][1] - limits[0][0]
     spans = [high - low for low, high in own]
-    apart = any(bool(((span > 0) & (span < 0.05 * joint)).all()) for span in spans)
+    # A date that is flat stays so, whatever its limits.
+    apart = any(bool((span > 0).any() and (span <= _LEAST_SHOWN * joint).all()) for span in spans)
     if apart:
         limits = own
     pictures = []
@@ -365,6 +372,13 @@ def _stretch(dates: list[FloatArray], valid: list[BoolArray]) -> tuple[list[Pict
             levels.append(np.round(np.clip(unit, 0, 1) ** 0.8 * 255).astype(np.uint8))
         pictures.append(np.stack(levels * (3 // len(levels)), axis=-1))
     return pictures, apart
+
+
+def _quantiles(values: FloatArray) -> FloatArray:
+    """A thousand values per band that are distributed as those given; none of none."""
+    if values.shape[1] == 0:
+        return values
+    return np.percentile(values, np.linspace(0, 100, 1001), axis=1).T.astype(np.float32)
 
 
 def _limits(values: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -101,19 +101,25 @@ def record(**changes: Any) -> RunRecord:
 
 
 def write(
-    tmp_path: Path, run: RunRecord, prob: np.ndarray, *, before: np.ndarray | None = None
+    tmp_path: Path,
+    run: RunRecord,
+    prob: np.ndarray,
+    *,
+    before: np.ndarray | None = None,
+    after: np.ndarray | None = None,
 ) -> tuple[Path, Parsed]:
     """Write the page of a made-up run; ``prob`` (height, width) lies on the record's grid."""
     grid = dataclasses.replace(run.grid, height=prob.shape[0], width=prob.shape[1])
     where = {"crs": grid.crs.to_wkt(), "transform": grid.transform}
     image = np.tile(np.arange(prob.shape[1]) % 200, (prob.shape[0], 1)) if before is None else before
     source = write_raster(tmp_path / "b.tif", image.astype(np.uint8), **where)
+    other = source if after is None else write_raster(tmp_path / "a.tif", after, **where)
     raster = write_raster(tmp_path / "x_prob.tif", prob.astype(np.float32), nodata=math.nan, **where)
     changes = tmp_path / "x_changes.gpkg"
     found = polygonize(raster, changes, threshold=run.threshold)
     run = dataclasses.replace(run, grid=grid, summary={**run.summary, "n_polygons": found.count})
     thumbnails = pictures.read_thumbnails(
-        str(source), str(source), raster, indexes=[1], threshold=run.threshold, max_size=1000
+        str(source), str(other), raster, indexes=[1], threshold=run.threshold, max_size=1000
     )
     destination = tmp_path / "x_report.html"
     page.write_page(run, thumbnails, raster, changes, destination, created=CREATED, folder=tmp_path)
@@ -386,6 +392,17 @@ def test_detect_writes_the_report_of_its_run(make_pair: MakePair, scene: Scene, 
     files, run = detect(*pair, tmp_path / "run", settings=settings, overwrite=True)
     assert not run.losses
     assert not Parsed(files["report"].read_text(encoding="utf-8")).all("polyline")
+
+
+@pytest.mark.parametrize("gain", [2, 40])
+def test_pictures_that_do_not_compare_are_said_to(tmp_path: Path, gain: int) -> None:
+    image = np.tile(np.arange(80, dtype=np.uint16), (60, 1))
+    _, found = write(tmp_path, record(), one_place(), before=image, after=gain * image)
+    before, after = (np.asarray(picture(found.of_class(which)).convert("L")) for which in ("before", "after"))
+    assert (before.max() > 200) == (gain == 40)
+    assert after.max() > 200
+    beside, above = "Each image is stretched by itself", "values of the two images are too far apart"
+    assert (beside in found.text) == (above in found.text) == (gain == 40)
 
 
 # --- in a browser -----------------------------------------------------------------------------------

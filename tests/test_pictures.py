@@ -94,6 +94,16 @@ def panel(path, place):
         return picture.getpixel(((1 + 2 * col) * width // 4, (1 + 2 * row) * height // 4 + 10))
 
 
+def stretched(tmp_path: Path, before: np.ndarray, after: np.ndarray, **options: Any) -> pictures.Thumbnails:
+    names = write(tmp_path / "before.tif", before, **options), write(tmp_path / "after.tif", after, **options)
+    shape = before.shape[1:]
+    write(tmp_path / "prob.tif", np.zeros((1, *shape), np.float32))
+    indexes = range(1, len(before) + 1)
+    return pictures.read_thumbnails(
+        *names, tmp_path / "prob.tif", indexes=indexes, threshold=0.5, max_size=max(shape)
+    )
+
+
 def test_both_dates_are_stretched_alike(tmp_path):
     ramp = np.tile(np.arange(64, dtype=np.uint8), (64, 1))[None]
     before = write(tmp_path / "before.tif", ramp)
@@ -104,16 +114,73 @@ def test_both_dates_are_stretched_alike(tmp_path):
     assert panel(tmp_path / "q.png", 0)[0] + 80 < panel(tmp_path / "q.png", 1)[0]
 
 
-def test_a_date_that_would_be_black_is_stretched_by_itself(tmp_path):
-    ramp = np.tile(np.arange(64), (64, 1))[None]
-    before = write(tmp_path / "before.tif", ramp.astype(np.uint8))
-    after = write(tmp_path / "after.tif", (ramp * 500).astype(np.uint16))
-    prob = tmp_path / "prob.tif"
-    write(prob, np.zeros((1, 64, 64), np.float32))
-    quicklook(before, after, prob, tmp_path / "q.png", indexes=[1], threshold=0.5)
-    left, right = panel(tmp_path / "q.png", 0)[0], panel(tmp_path / "q.png", 1)[0]
-    assert abs(left - right) < 12
-    assert 80 < left < 200
+def scene(seed: int = 0) -> np.ndarray:
+    """Three bands of fields with values of 200 to 2000."""
+    fields = np.random.default_rng(seed).uniform(200, 2000, (3, 16, 16))
+    return np.kron(fields, np.ones((8, 8))).astype(np.float32)
+
+
+BURNT = scene()
+BURNT[:, 64:] = 100 + BURNT[:, 64:] / 40
+CLOUDY = scene()
+CLOUDY[:, :16] = 10_000  # an eighth of the scene, above five times the brightest field
+FLOODED = np.full_like(BURNT, 90)
+FLOODED[:, :16] = scene()[:, :16]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(scene(1), id="other fields"),
+        pytest.param(0.4 * scene(), id="darker"),
+        pytest.param(3 * scene() + 500, id="brighter"),
+        pytest.param(BURNT, id="burnt half"),
+        pytest.param(FLOODED, id="flooded but for an eighth"),
+        pytest.param(CLOUDY, id="clouds"),
+        pytest.param(np.full_like(BURNT, 7), id="flat"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_same_value_looks_the_same_where_that_shows_both(tmp_path, after, turned):
+    found = stretched(tmp_path, *([after, scene()] if turned else [scene(), after]))
+    assert not found.apart
+    one = np.concatenate([scene().ravel(), after.ravel()])
+    pixels = [p.transpose(2, 0, 1).ravel().astype(int) for p in (found.before, found.after)]
+    look = np.concatenate(pixels[::-1] if turned else pixels)
+    for band in range(3):
+        own = np.repeat(np.tile(np.arange(3), 2), BURNT[0].size) == band
+        assert (np.diff(look[own][np.argsort(one[own], kind="stable")]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(8 * scene(), id="gain"),
+        pytest.param(scene() / 255, id="other unit"),
+        pytest.param(scene() + 20_000, id="offset"),
+        pytest.param(3 * scene() + 9000, id="gain and offset"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_where_it_does_not_show_both_each_is_stretched_by_itself(tmp_path, after, turned):
+    found = stretched(tmp_path, *([after, scene()] if turned else [scene(), after]))
+    assert found.apart
+    for picture in (found.before, found.after):
+        low, high = np.percentile(picture, [5, 95], axis=(0, 1))
+        assert (low < 40).all()
+        assert (high > 215).all()
+    assert np.abs(found.before.astype(int) - found.after).max() <= 1, "the same scene in another light"
+
+
+def test_a_date_that_covers_a_corner_counts_as_much(tmp_path):
+    """Else it would be clipped to white by the limits of the other, and nobody would see it."""
+    after = 8 * scene()
+    after[:, 16:] = -1
+    after[:, :16, 16:] = -1
+    found = stretched(tmp_path, scene(), after, nodata=-1)
+    assert found.valid_after.mean() < 0.02
+    assert found.apart
+    assert np.ptp(found.after[found.valid_after]) > 200
 
 
 @pytest.mark.parametrize(
