@@ -28,7 +28,7 @@ CLIP_PERCENTILES = (2.0, 98.0)
 
 def _scattered(count: int) -> Iterator[int]:
     """Every number below ``count`` once, any beginning of the sequence evenly spread."""
-    step = max(1, int(count * 0.6180339887498949))
+    step = int(count * 0.6180339887498949)
     while np.gcd(step, count) != 1:
         step += 1
     for i in range(count):

@@ -70,11 +70,11 @@ def ramp(begin: list[int], size: int, place: int, margin: int) -> npt.NDArray[np
 
 
 def _rise(at: npt.NDArray[np.float32], shared: int, margin: int) -> npt.NDArray[np.float32]:
-    """From 0 to 1 over the inner part of ``shared`` pixels."""
+    """Up from 0 to 1 over the inner part of ``shared`` pixels, and beyond both outside it."""
     if shared <= 0:
         return np.ones_like(at)
     margin = kept_margin(shared, margin)
-    return np.clip((at - margin) / (shared - 2 * margin), 0, 1).astype(np.float32)
+    return (at - np.float32(margin)) / np.float32(shared - 2 * margin)
 
 
 def kept_margin(shared: int, margin: int) -> int:

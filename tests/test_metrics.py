@@ -18,6 +18,7 @@ from sklearn.calibration import calibration_curve as sk_calibration
 import geocd.metrics
 from geocd.metrics import (
     Confusion,
+    ObjectScores,
     average_precision,
     best_f1,
     brier,
@@ -160,6 +161,23 @@ def test_nothing_to_score_gives_nan_and_null_not_an_exception():
     assert scores.accuracy == 1
     for name in ("auc", "average_precision", "f1", "precision", "recall", "iou", "kappa", "best_f1"):
         assert math.isnan(getattr(scores, name)), name
+
+
+def test_scores_as_a_dict_hold_every_value_under_its_name():
+    scores = evaluate(np.array([0.9, 0.2], F), np.array([True, False]), threshold=0.5)
+    plain = scores.as_dict()
+    assert plain.pop("objects") is None
+    assert plain == {name: getattr(scores, name) for name in plain}
+    assert {*plain, "objects"} == {field.name for field in dataclasses.fields(scores)}
+    objects = ObjectScores(n_reference=4, n_detected=1, n_predicted=2, n_confirmed=1)
+    assert dataclasses.replace(scores, objects=objects).as_dict()["objects"] == {
+        "n_reference": 4,
+        "n_detected": 1,
+        "n_predicted": 2,
+        "n_confirmed": 1,
+        "detected_share": 0.25,
+        "confirmed_share": 0.5,
+    }
 
 
 def test_threshold_is_compared_in_float32():

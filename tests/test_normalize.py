@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from geocd.errors import NoValidPixelError
-from geocd.normalize import BandScale, Radiometry, crops, sample_chips, saturated_share, valid_pixels
+from geocd.normalize import (
+    BandScale,
+    Radiometry,
+    _scattered,
+    crops,
+    sample_chips,
+    saturated_share,
+    valid_pixels,
+)
 from geocd.raster import Chip, Pair
 
 
@@ -149,8 +157,10 @@ def test_a_raster_of_just_the_sample_s_size_is_read_whole(
 ) -> None:
     values = np.random.default_rng(0).random((1, 40, 50), np.float32)
     with Pair(*make_pair(values, values)) as pair:
-        assert [c.valid.shape for c in sample_chips(pair, max_pixels=2000, chip_size=10)] == [(40, 50)]
+        (whole,) = sample_chips(pair, max_pixels=2000, chip_size=10)
         pieces = sample_chips(pair, max_pixels=1999, chip_size=10)
+    assert whole.valid.shape == (40, 50)
+    assert whole.window == Window(0, 0, 50, 40)
     assert {c.valid.shape for c in pieces} == {(10, 10)}
 
 
@@ -162,14 +172,26 @@ def covered(chips: list[Chip], height: int, width: int) -> np.ndarray:
     return times
 
 
+@pytest.mark.parametrize("count", [*range(1, 40), 97, 360, 1024])
+def test_a_scattered_sequence_has_every_number_once_and_any_beginning_is_spread(count: int) -> None:
+    found = list(_scattered(count))
+    assert sorted(found) == list(range(count))
+    for some in range(1, count):
+        part = sorted(found[:some])
+        widest = max(np.diff([*part, part[0] + count]))
+        assert widest <= 8 * count / some, f"the first {some} leave a gap of {widest}"
+
+
 def test_a_sample_ends_when_it_has_enough_and_takes_no_pixel_twice(
     make_pair: Callable[..., tuple[Path, Path]],
 ) -> None:
     values = np.random.default_rng(0).random((1, 64, 96), np.float32)
     with Pair(*make_pair(values, values)) as pair:
         two = sample_chips(pair, max_pixels=2048, chip_size=32)
+        three = sample_chips(pair, max_pixels=2049, chip_size=32)
         nearly_all = sample_chips(pair, max_pixels=64 * 96 - 1, chip_size=32)
     assert covered(two, 64, 96).sum() == 2048
+    assert covered(three, 64, 96).sum() == 3 * 1024
     assert (covered(nearly_all, 64, 96) == 1).all()
 
 
@@ -198,14 +220,15 @@ def test_a_tenth_valid_is_not_meagre(make_pair: Callable[..., tuple[Path, Path]]
     assert found.valid.sum() == 10
 
 
-def test_crops_of_chips_elsewhere_in_the_scene() -> None:
-    rows, cols = np.mgrid[:30, :50].astype(np.float32)
+@pytest.mark.parametrize(("height", "width"), [(30, 50), (50, 30)])
+def test_crops_of_chips_elsewhere_in_the_scene(height: int, width: int) -> None:
+    rows, cols = np.mgrid[:height, :width].astype(np.float32)
     place = np.stack([rows + 200, cols + 700])
-    valid = np.ones((30, 50), bool)
+    valid = np.ones((height, width), bool)
     valid[10:20, 10:20] = False
-    at = Chip(place, place + 5, valid, Window(700, 200, 50, 30))
+    at = Chip(place, place + 5, valid, Window(700, 200, width, height))
     pieces = crops([at], 1499, size=10)
-    times = covered(pieces, 230, 750)[200:, 700:]
+    times = covered(pieces, 200 + height, 700 + width)[200:, 700:]
     assert np.array_equal(times, valid), "each pixel once; what has no valid pixel is left out"
     for piece in pieces:
         assert (piece.before[:, 0, 0] == (piece.window.row_off, piece.window.col_off)).all()
@@ -213,6 +236,16 @@ def test_crops_of_chips_elsewhere_in_the_scene() -> None:
         assert piece.valid.shape == piece.before.shape[1:] == (10, 10)
     enough = crops([at], 200, size=10)
     assert sum(piece.valid.size for piece in enough) == 200
+
+
+def test_valid_pixels_of_chips_of_different_sizes() -> None:
+    one, two = np.arange(12).reshape(2, 2, 3), 100 + np.arange(8).reshape(2, 1, 4)
+    part = np.array([[True, False, True], [False, False, True]])
+    before, after = valid_pixels([chip(one, -one, part), chip(two, -two)])
+    assert before.tolist() == [[0, 2, 5, 100, 101, 102, 103], [6, 8, 11, 104, 105, 106, 107]]
+    assert before.dtype == after.dtype == np.float64
+    assert (after == -before).all()
+    assert valid_pixels([chip(two, -two)], slice(1, 2))[1].tolist() == [[-104, -105, -106, -107]]
 
 
 def test_saturated_is_what_lies_at_the_top_of_an_integer_type() -> None:
@@ -240,8 +273,19 @@ def test_the_scale_by_hand() -> None:
     assert scale.gain == pytest.approx([1 / inner.std(), 0.1 / inner.std()])
     # Clipped at the top at the share that is saturated, where that is more than is clipped anyway.
     assert BandScale.fit(values, saturated=np.array([0.25, 0.01])).high == pytest.approx([75, 680])
+    assert BandScale.fit(values, saturated=np.array([0.025, 0.019])).high == pytest.approx([97.5, 680])
     whole = BandScale.fit(values, None, np.array([0.25, 0.25]))
     assert (whole.low.tolist(), whole.high.tolist()) == ([0, -300], [100, 700])
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-6, 1, 1e9])
+def test_a_constant_band_is_one_in_any_unit(unit: float) -> None:
+    """Its standard deviation is one of rounding errors; that of a band in a small unit is small."""
+    values = np.array([np.full(1001, 1.1), np.full(1001, -0.3), np.linspace(1, 1.1, 1001)])
+    gain = BandScale.fit(values * unit).gain
+    assert gain[:2].tolist() == [0, 0]
+    assert gain[2] * unit == pytest.approx(BandScale.fit(values).gain[2])
+    assert BandScale.fit(values * unit).apply(values[:, None] * unit)[:2].tolist() == [[[0] * 1001]] * 2
 
 
 @pytest.mark.parametrize("date", ["before", "after"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from geocd.errors import ConfigError
-from geocd.tiling import LEAST_WEIGHT, Tile, Tiling, borders, ramp, starts
+from geocd.tiling import LEAST_WEIGHT, Tile, Tiling, borders, kept_margin, ramp, starts
 
 sizes = st.integers(1, 400)
 
@@ -97,7 +97,15 @@ def test_tiles_and_weights(tiling: Tiling) -> None:
 
 @pytest.mark.parametrize(
     ("length", "tile_size", "overlap"),
-    [(1000, 256, 32), (701, 256, 100), (512, 512, 96), (513, 512, 96), (100, 512, 96), (928, 512, 96)],
+    [
+        (1000, 256, 32),
+        (701, 256, 100),
+        (512, 512, 96),
+        (513, 512, 96),
+        (100, 512, 96),
+        (928, 512, 96),
+        (19, 10, 1),
+    ],
 )
 @pytest.mark.parametrize("margin", [0, 8])
 def test_two_neighbours_sum_to_one_without_dividing(
@@ -111,6 +119,24 @@ def test_two_neighbours_sum_to_one_without_dividing(
     for place, at in enumerate(begin):
         total[at : at + size] += ramp(begin, size, place, margin)
     np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shared", "margin", "kept"),
+    [
+        (10, 3, 3),
+        (10, 4, 4),
+        (10, 99, 4),
+        (11, 99, 4),
+        (4, 99, 1),
+        (3, 99, 0),
+        (2, 99, 0),
+        (1, 99, 0),
+        (0, 5, 0),
+    ],
+)
+def test_two_pixels_or_three_are_left_to_blend_over(shared: int, margin: int, kept: int) -> None:
+    assert kept_margin(shared, margin) == kept
 
 
 def test_margin_gets_next_to_no_weight() -> None:
@@ -143,10 +169,9 @@ def test_one_row_of_ten_thousand() -> None:
     tiling = Tiling(1, 10_000, 512, 96)
     assert tiling.tile_shape == (1, 512)
     assert len(tiling) == 24
-    with pytest.raises(IndexError):
-        tiling[24]
-    with pytest.raises(IndexError):
-        tiling[-1]
+    for index in (24, -1):
+        with pytest.raises(IndexError, match=str(index)):
+            tiling[index]
 
 
 @given(st.integers(1, 400), st.integers(1, 120), st.integers(0, 60), st.data())
