@@ -186,6 +186,8 @@ def test_threshold_is_compared_in_float32():
     assert float(prob[0]) < 0.7
     assert confusion(prob, np.array([True]), threshold=0.7).tp == 1
     assert confusion(prob, np.array([True]), threshold=math.inf).fn == 1
+    # what float32 cannot tell from it, too
+    assert confusion(prob.astype(float) - 1e-10, np.array([True]), threshold=0.7).tp == 1
 
 
 def test_kappa_is_exact_for_counts_beyond_float():
