@@ -167,9 +167,6 @@ def write(
         if written != len(frame):
             raise OSError(f"{written} of {len(frame)} polygons arrived")
         if style is not None:
-            if suffix == ".shp":
-                for name, short in short_names(frame.columns).items():
-                    style = style.replace(f'"{name}"'.encode(), f'"{short}"'.encode())
             temporary.with_suffix(".qml").write_bytes(style)
         _put_in_place(temporary, destination)
 

@@ -132,9 +132,8 @@ def test_shapefile(prob: Path, tmp_path: Path) -> None:
     assert (tmp_path / "zürich.cpg").read_text().strip() == "UTF-8"
     frame = geopandas.read_file(tmp_path / "zürich.shp")
     assert frame["date_a"].tolist() == ["été 2020"] * 2
-    text = (tmp_path / "zürich.qml").read_text(encoding="utf-8")
-    assert '"date_a"' in text, "the style knows the short names"
-    assert '"date_after"' not in text
+    # of the same stem another format may lie beside it, and QGIS takes the same style for both
+    assert (tmp_path / "zürich.qml").read_bytes() == style("changes")
 
 
 def test_short_names_are_short_and_different() -> None:

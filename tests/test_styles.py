@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 
+from geocd.layers import short_names
 from geocd.styles import style
 from geocd.vectorize import COLUMNS
 
@@ -134,4 +135,8 @@ def test_fields_are_those_of_the_layer() -> None:
     named = set(re.findall(r'"(\w+)"', " ".join(texts)))
     named.add(one(qgis, "renderer-v2").attrib["attr"])
     assert "p_mean" in named
-    assert named <= set(COLUMNS)
+    short = short_names(COLUMNS)
+    assert named <= {name for name in COLUMNS if short[name] == name}, "the same in a shapefile"
+    either = re.findall(r"coalesce\(attribute\('(\w+)'\), attribute\('(\w+)'\), '\?'\)", texts[0])
+    assert either == [(name, short[name]) for name in ("date_before", "date_after")]
+    assert texts[0].count("attribute(") == 4

@@ -1,8 +1,10 @@
 """QGIS styles of the outputs.
 
 QGIS applies ``<stem>.qml`` to the local file ``<stem>.tif`` or ``<stem>.gpkg`` beside it, so a copy of
-these makes a layer come up styled when it is dragged in. Both layers share one scale of colours, from
-yellow over red to purple: its lightness falls all the way, so it can be read without seeing colours.
+these makes a layer come up styled when it is dragged in. Files of one stem share it, a
+shapefile and a GeoPackage too: the style of the polygons knows the columns' full and short names. Both layers
+share one scale of colours, from yellow over red to purple: its lightness falls all the way, so it can be
+read without seeing colours.
 """
 
 from __future__ import annotations

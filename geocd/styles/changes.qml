@@ -206,6 +206,6 @@
   <featureBlendMode>0</featureBlendMode>
   <layerOpacity>1</layerOpacity>
   <previewExpression>"id"</previewExpression>
-  <mapTip>&lt;b>Change [% "id" %]&lt;/b>&lt;br/>probability [% format_number("p_mean", 2) %] ([% format_number("p_min", 2) %] to [% format_number("p_max", 2) %])&lt;br/>[% format_number("area_m2", 0) %] m², [% "n_pixels" %] pixels&lt;br/>[% coalesce("date_before", '?') %] to [% coalesce("date_after", '?') %]</mapTip>
+  <mapTip>&lt;b>Change [% "id" %]&lt;/b>&lt;br/>probability [% format_number("p_mean", 2) %] ([% format_number("p_min", 2) %] to [% format_number("p_max", 2) %])&lt;br/>[% format_number("area_m2", 0) %] m², [% "n_pixels" %] pixels&lt;br/>[% coalesce(attribute('date_before'), attribute('date_b'), '?') %] to [% coalesce(attribute('date_after'), attribute('date_a'), '?') %]</mapTip>
   <layerGeometryType>2</layerGeometryType>
 </qgis>
