@@ -20,12 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+import geopandas
 import numpy as np
 import pytest
+import shapely
 
 import geocd
 from geocd.cli import main
 from geocd.cli.options import KindsType
+from geocd.styles import style
+from geocd.vectorize import polygonize
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = ROOT / "qgis_plugin" / "geocd"
@@ -132,6 +136,9 @@ VALUES = {
         "ignore": ["water", "cloud"],
         "nodata": "-9999",
         "valid": "/data/my mask.tif",
+        "fill_holes": 300.0,
+        "simplify": 12.5,
+        "smooth": 5,
         "uncertainty": True,
         "fit": "tile",
         "iterations": 0,
@@ -142,7 +149,14 @@ VALUES = {
         "resume": True,
     },
     "check": {"align": "grid", "bidx": "2", "nodata": "nan", "valid": "v.tif"},
-    "polygonize": {"threshold": 0.0, "min_area": 20.0},
+    "polygonize": {
+        "threshold": 0.0,
+        "min_area": 20.0,
+        "fill_holes": 40.5,
+        "simplify": 20.0,
+        "smooth": 1,
+        "no_bands": True,
+    },
 }  # fmt: skip
 
 
@@ -482,7 +496,12 @@ def test_results_that_cannot_be_placed_are_kept(tmp_path: Path) -> None:
     ("raster", "vector", "why"),
     [
         ("a.img", None, r"a\.img: .* as \.tif only"),
-        ("a_prob.tif", "a.shp", r"a\.shp: .* as \.gpkg only"),
+        (
+            "a_prob.tif",
+            "a.shp",
+            r"a\.shp: a run writes its polygons as \.gpkg.*by the algorithm for its polygons",
+        ),
+        ("a_prob.tif", "a.kml", r"a\.kml: .* as \.gpkg, \.geojson, \.fgb, \.shp\. Choose"),
         ("a.tif", "a.gpkg", r"share one style file, a\.qml. Give them different names"),
         ("a_prob.tif", "open.gpkg", r"open\.gpkg: is open \(open\.gpkg-wal"),
     ],
@@ -610,11 +629,25 @@ def test_qgis_process(around: dict[str, str], pair: tuple[Path, Path], tmp_path:
     names = ["a_changes.gpkg", "a_changes.qml", "a_prob.qml", "a_prob.tif"]
     assert sorted(path.name for path in out.iterdir()) == names
 
+    counts = {}
+    for name, outlines in (("b.gpkg", []), ("c.shp", ["FILL_HOLES=900", "SIMPLIFY=15", "SMOOTH=1"])):
+        done = qgis_process(
+            around, "run", "geocd:polygonize", "--", f"PROB={prob}", "THRESHOLD=0.9", *outlines,
+            "NO_BANDS=true", f"OUTPUT={out / name}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        frame = geopandas.read_file(out / name)
+        assert not any(column.startswith(("before_", "b_")) for column in frame.columns)
+        counts[name] = len(frame), shapely.get_num_coordinates(frame.geometry).sum()
+    assert (out / "b.qml").read_bytes() == (out / "c.qml").read_bytes()
+    assert counts["b.gpkg"][0] == counts["c.shp"][0] > 0
+    assert counts["b.gpkg"][1] != counts["c.shp"][1], "the outlines are others"
+
     done = qgis_process(
-        around, "run", "geocd:polygonize", "--", f"PROB={prob}", "THRESHOLD=0.9", f"OUTPUT={out / 'b.gpkg'}"
+        around, "run", "geocd:detect", "--", *files, f"OUTPUT={prob}", f"CHANGES={out / 'd.shp'}"
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (out / "b.qml").exists()
+    assert done.returncode != 0
+    assert "a run writes its polygons as .gpkg" in done.stderr + done.stdout
 
     done = qgis_process(around, "run", "geocd:check", "--", *files, f"OUTPUT={out / 'check.html'}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -709,6 +742,38 @@ def test_results_are_loaded_with_their_styles(
     ]
     assert told["percents"] == sorted(told["percents"])
     assert 100 in told["percents"]
+
+
+@qgis
+def test_one_style_fits_the_formats(around: dict[str, str], make_pair: MakePair, tmp_path: Path) -> None:
+    """QGIS takes the same .qml for the GeoPackage and the shapefile, whose columns have shorter names."""
+    prob = np.zeros((1, 60, 60), np.float32)
+    prob[:, 20:30, 20:40] = 0.75
+    raster, _ = make_pair(prob, prob)
+    for name in ("a.gpkg", "a.shp", "a.fgb"):
+        polygonize(raster, tmp_path / name, threshold=0.5, date_before="2015-07-01", style=style("changes"))
+    told = drive(
+        around,
+        """
+        from qgis.core import QgsExpression, QgsExpressionContext, QgsExpressionContextUtils, QgsVectorLayer
+        told["tips"] = []
+        for name in ("a.gpkg", "a.shp", "a.fgb"):
+            made = QgsVectorLayer(out + "/" + name, name, "ogr")
+            assert made.loadDefaultStyle()[1]
+            scope = QgsExpressionContextUtils.globalProjectLayerScopes(made)
+            context = QgsExpressionContext(scope)
+            context.setFeature(next(made.getFeatures()))
+            text = QgsExpression.replaceExpressionText(made.mapTipTemplate(), context)
+            told["tips"].append([made.renderer().type(), text])
+        """,
+        "",
+        "",
+        tmp_path,
+    )
+    assert [kind for kind, _ in told["tips"]] == ["graduatedSymbol"] * 3
+    for _, text in told["tips"]:
+        assert "probability 0.75 (0.75 to 0.75)" in text
+        assert "200 pixels<br/>2015-07-01 to ?" in text
 
 
 @qgis

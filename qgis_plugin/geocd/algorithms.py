@@ -373,8 +373,8 @@ class Polygonize(GeocdAlgorithm):
     command = "polygonize"
     title = "Polygons of a change probability"
     about = (
-        "Makes the polygons of a change probability again, with another threshold or smallest area. Nothing "
-        "is computed anew."
+        "Makes the polygons of a change probability again: another threshold, fewer polygons, quieter "
+        "outlines, another format (.gpkg, .geojson, .fgb, .shp). Nothing is computed anew."
     )
     options = options.POLYGONIZE
     rasters = (("PROB", "Change probability"),)

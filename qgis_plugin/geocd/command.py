@@ -98,12 +98,21 @@ def work_stem(output: Path) -> Path:
     return output.with_name(output.name + ".qgis")
 
 
+#: What polygons can be written as; of geocd's formats, those that every QGIS opens.
+VECTORS = (".gpkg", ".geojson", ".fgb", ".shp")
+
+
 def refuse_names(raster: Path, vector: Path | None) -> None:
     """Raise PluginError where outputs have names that geocd cannot give them."""
     if raster.suffix.lower() not in (".tif", ".tiff"):
         raise PluginError(f"{raster}: the change probability is written as .tif only. Choose such a name.")
     if vector is None:
         return
+    if vector.suffix.lower() in VECTORS[1:]:
+        raise PluginError(
+            f"{vector}: a run writes its polygons as .gpkg. Choose such a name, and make the other file of "
+            "the change probability, by the algorithm for its polygons."
+        )
     refuse_vector(vector)
     if raster.with_suffix("") == vector.with_suffix(""):
         raise PluginError(
@@ -113,9 +122,9 @@ def refuse_names(raster: Path, vector: Path | None) -> None:
 
 
 def refuse_vector(vector: Path) -> None:
-    """Raise PluginError where it is no GeoPackage, or one in use: replaced, it would be damaged."""
-    if vector.suffix.lower() != ".gpkg":
-        raise PluginError(f"{vector}: polygons are written as .gpkg only. Choose such a name.")
+    """Raise PluginError where it is no format for polygons, or in use: replaced, it would be damaged."""
+    if vector.suffix.lower() not in VECTORS:
+        raise PluginError(f"{vector}: polygons are written as {', '.join(VECTORS)}. Choose such a name.")
     for log in (vector.with_name(vector.name + "-wal"), vector.with_name(vector.name + "-journal")):
         if log.exists():
             raise PluginError(

@@ -83,6 +83,33 @@ MIN_AREA = Option(
     default=0.0,
     least=0.0,
 )
+OUTLINES = (
+    Option(
+        "fill_holes",
+        "number",
+        "Fill holes smaller than (m²)",
+        "Unless another polygon lies in them.",
+        default=0.0,
+        least=0.0,
+    ),
+    Option(
+        "simplify",
+        "number",
+        "Simplify outlines (m)",
+        "Corners that stand out by less than about so many metres are left out; polygons stay valid.",
+        default=0.0,
+        least=0.0,
+    ),
+    Option(
+        "smooth",
+        "whole",
+        "Round outlines (times)",
+        "Corners are cut so many times.",
+        default=0,
+        least=0,
+        most=5,
+    ),
+)
 
 DETECT = (
     Option(
@@ -123,6 +150,7 @@ DETECT = (
     ),
     NODATA,
     VALID,
+    *(dataclasses.replace(option, advanced=True) for option in OUTLINES),
     Option(
         "uncertainty",
         "flag",
@@ -186,4 +214,13 @@ POLYGONIZE = (
         most=1.0,
     ),
     MIN_AREA,
+    *OUTLINES,
+    Option(
+        "no_bands",
+        "flag",
+        "Leave out the columns of bands and indices",
+        "The images are not read then.",
+        default=False,
+        advanced=True,
+    ),
 )

@@ -10,6 +10,7 @@ from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
 from .algorithms import SETTING, Check, Detect, Polygonize
+from .command import VECTORS
 
 
 class GeocdProvider(QgsProcessingProvider):
@@ -66,4 +67,4 @@ class GeocdProvider(QgsProcessingProvider):
 
     def supportedOutputVectorLayerExtensions(self) -> list[str]:  # noqa: N802
         """Return what geocd writes."""
-        return ["gpkg"]
+        return [suffix[1:] for suffix in VECTORS]
