@@ -12,15 +12,13 @@ from rasterio.windows import Window
 from geocd.align import Warp, overlap
 from geocd.config import Align
 from geocd.errors import BandError, GridError, NoValidPixelError
-from geocd.normalize import sample_chips, valid_pixels
+from geocd.normalize import sample_chips, valid_pixels, zero_shares, zeros_in_words
 from geocd.raster import Grid, Pair, crs_name, grid_of, open_raster, read, same_grid
 from geocd.registration import WARN_SHIFT, Removed, Shift, measure_shift, remove_shift
 from geocd.report import acquisition_date
 
 #: A pair of which less than this share is valid in both dates deserves a look.
 WARN_VALID = 0.5
-#: Undeclared nodata: this share of exact zeros (in all bands) is no accident.
-WARN_ZEROS = 0.01
 #: Bands whose values go together less than this (correlation, median over bands) show other ground, other
 #: bands, or a season that changed everything.
 WARN_CORRELATION = 0.2
@@ -189,13 +187,9 @@ def check_pair(
 
     if share < WARN_VALID:
         warnings.append(f"only {share:.0%} of the pixels are valid in both dates")
-    for date, values in ((first, one), (second, two)):
-        zeros = float((values == 0).all(axis=0).mean())
-        if zeros > WARN_ZEROS:
-            warnings.append(
-                f"{date.path}: {zeros:.0%} of the pixels that count as valid are 0 in all bands. If 0 means "
-                "'no data', say --nodata 0"
-            )
+    for date, zeros in zip((first, second), zero_shares(chips), strict=True):
+        if told := zeros_in_words(date.path, zeros):
+            warnings.append(told)
     if not varies.all():
         flat = [name for name, there in zip(first.bands, varies, strict=False) if not there]
         warnings.append(f"constant in one date, so it says nothing: {_some(flat)}")

@@ -122,6 +122,28 @@ def valid_pixels(
     return before.astype(np.float64), after.astype(np.float64)
 
 
+#: Undeclared nodata: this share of exact zeros (in all bands) is no accident.
+WARN_ZEROS = 0.01
+
+
+def zero_shares(chips: Sequence[Chip]) -> tuple[float, float]:
+    """Return the share of the valid pixels that are 0 in all bands, before and after, in [0, 1]."""
+    count = max(1, sum(int(chip.valid.sum()) for chip in chips))
+    before = sum(int((chip.valid & (chip.before == 0).all(axis=0)).sum()) for chip in chips)
+    after = sum(int((chip.valid & (chip.after == 0).all(axis=0)).sum()) for chip in chips)
+    return before / count, after / count
+
+
+def zeros_in_words(name: str, share: float) -> str | None:
+    """Return a warning where so many pixels of an image are 0 that 0 may mean "no data"; None where not."""
+    if not share > WARN_ZEROS:
+        return None
+    return (
+        f"{name}: {share:.0%} of the pixels that count as valid are 0 in all bands. If 0 means 'no data', "
+        "say --nodata 0"
+    )
+
+
 #: A band that is saturated in more than this share of a date is left out.
 MOST_SATURATED = 0.75
 #: Largest values of the integer types that images come in.

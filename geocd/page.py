@@ -31,6 +31,7 @@ from rasterio.errors import RasterioError
 
 from geocd.ignore import WORDS
 from geocd.layers import largest
+from geocd.normalize import zeros_in_words
 from geocd.outputs import sha256
 from geocd.pictures import RAMP, Thumbnails, colours, percent
 from geocd.raster import Grid, output_errors
@@ -295,6 +296,11 @@ def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
     valid = float(summary["valid_share"])
     if valid < LITTLE_VALID:
         found.append(f"Only {_share(valid)} of the raster could be judged: the rest is not known.")
+    for which, zeros in (summary.get("zero_share") or {}).items():
+        if told := zeros_in_words(_last(getattr(record, which)), zeros):
+            found.append(
+                f"{told}; else every gap in the image, and what lies beside it, may count as change."
+            )
     for kind, ignored in (summary.get("ignored_share") or {}).items():
         if ignored > 0:
             much = "A large part" if ignored > MUCH_IGNORED else "A part"

@@ -31,7 +31,7 @@ from geocd.distances import ClassicalDetector
 from geocd.errors import ConfigError, ResumeError
 from geocd.ignore import KeptPair, Tally, ignored_counts
 from geocd.mosaic import Mosaic, SeamScore
-from geocd.normalize import sample_chips
+from geocd.normalize import sample_chips, zero_shares
 from geocd.outputs import Outputs, Transaction, default_stem, sha256
 from geocd.page import write_page
 from geocd.pictures import quicklook, read_thumbnails
@@ -615,6 +615,7 @@ def _run(
         chips = sample(pair)
     with _timed(timings, "shift"):
         shift = measure_shift(chips)
+    zeros = dict(zip(("before", "after"), zero_shares(chips), strict=True))
     with _timed(timings, "fit"):
         detector = fit_detector(chips, pair, settings, plan.jobs)
     del chips
@@ -682,6 +683,7 @@ def _run(
         summary={
             "valid_share": counts["valid"] / (pair.grid.height * pair.grid.width),
             "changed_share": counts["changed"] / max(counts["valid"], 1),
+            "zero_share": zeros,
             "ignored_share": tally.shares(),
             "n_polygons": polygons.count,
             "area_m2": polygons.area_m2,

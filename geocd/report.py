@@ -55,10 +55,11 @@ class RunRecord:
     timings : mapping
         Seconds by stage.
     summary : mapping
-        What came out: ``valid_share``, ``changed_share``, ``n_polygons``, ``area_m2``, ``seam_score``
-        (jump of the probability across the borders of tiles over the jump beside them: 1 means no seam;
-        None for a single tile; see :class:`geocd.mosaic.SeamScore`), ``shift`` (None where there was nothing
-        to measure on; see :meth:`geocd.registration.Shift.as_dict`), ...
+        What came out: ``valid_share``, ``changed_share``, ``zero_share`` (of the valid pixels, those that are
+        0 in all bands, by date), ``n_polygons``, ``area_m2``, ``seam_score`` (jump of the probability across
+        the borders of tiles over the jump beside them: 1 means no seam; None for a single tile; see
+        :class:`geocd.mosaic.SeamScore`), ``shift`` (None where there was nothing to measure on; see
+        :meth:`geocd.registration.Shift.as_dict`), ...
     date_before, date_after : str or None
         Acquisition, RFC 3339 in UTC; None where unknown.
     versions : mapping

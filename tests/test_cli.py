@@ -94,6 +94,22 @@ def test_json_goes_to_stdout_and_nothing_else_does(pair: tuple[Path, Path], out:
     assert quiet.output == ""
 
 
+def test_zeros_that_nobody_declared_are_told(
+    make_pair: MakePair, scene: Callable[..., np.ndarray], out: Path
+) -> None:
+    image = scene(height=100, width=100)
+    hole = image.copy()
+    hole[:, 10:30, 10:30] = 0
+    before, after = make_pair(image, hole)
+    result = run("detect", before, after, "-o", out / "run", "--method", "cva")
+    assert f"note: {after}: 4% of the pixels that count as valid are 0 in all bands" in result.stderr
+    assert str(before) not in result.stderr
+    shares = json.loads((out / "run.json").read_text())["properties"]["geocd:summary"]["zero_share"]
+    assert shares == {"before": 0, "after": 0.04}
+    result = run("detect", before, after, "-o", out / "told", "--method", "cva", "--nodata", 0)
+    assert "0 in all bands" not in result.stderr
+
+
 def test_the_default_stem_is_both_names_in_the_current_folder(
     pair: tuple[Path, Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -645,7 +661,19 @@ def test_polygonize_keeps_what_exists(pair: tuple[Path, Path], out: Path) -> Non
     assert refused.exit_code == 1
     assert f"{out / 'run_changes.gpkg'}: exists already" in refused.output
     assert (out / "run_changes.gpkg").read_bytes() == before
-    assert run("polygonize", out / "run_prob.tif", "--threshold", 0.9, "--overwrite").exit_code == 0
+    same = run("polygonize", out / "run_prob.tif", "--overwrite")
+    assert "note" not in same.output, "report and item still tell of these polygons"
+    assert (out / "run_changes.gpkg").read_bytes() == before
+    for _ in range(2):
+        other = run("polygonize", out / "run_prob.tif", "--threshold", 0.9, "--overwrite")
+        assert other.exit_code == 0
+        assert "note: run_report.html and run.json beside it, and the quick-look, still show" in other.output
+    quiet = run("-q", "polygonize", out / "run_prob.tif", "--threshold", 0.9, "--overwrite")
+    assert quiet.output == ""
+    elsewhere = run("polygonize", out / "run_prob.tif", "--threshold", 0.9, "-o", out / "fewer.gpkg")
+    assert "note" not in elsewhere.output
+    for path in out.glob("fewer.*"):
+        path.unlink()
     assert (out / "run_changes.gpkg").read_bytes() != before
     assert sorted(path.name for path in out.iterdir()) == OUTPUTS
 

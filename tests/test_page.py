@@ -180,6 +180,11 @@ def test_headline(changes: dict[str, Any], expected: str) -> None:
             "30.0 %, was left out as water",
             id="ignored",
         ),
+        pytest.param(
+            {"summary": {"zero_share": {"before": 0.009, "after": 0.17}}},
+            r"^after\.tif: 17% of the pixels .* say --nodata 0;",
+            id="undeclared nodata",
+        ),
         pytest.param({"summary": {"seam_score": 1.31}}, "seam score 1.31", id="seams"),
         pytest.param({"summary": {"seam_score": 1.1}}, None, id="seams of chance"),
         pytest.param(

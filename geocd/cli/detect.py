@@ -79,6 +79,7 @@ def detect(
     """
     from geocd import ignore, pipeline
     from geocd.config import Settings
+    from geocd.normalize import zeros_in_words
 
     if dry_run:
         expected = pipeline.forecast(
@@ -115,6 +116,9 @@ def detect(
                 for kind, share in summary["ignored_share"].items()
             )
             click.echo(f"Ignored of the valid area: {'; '.join(told)}.", err=True)
+        for which, share in summary["zero_share"].items():
+            if zeros := zeros_in_words(getattr(record, which), share):
+                click.echo(f"note: {zeros}.", err=True)
         click.echo(
             f"{summary['changed_share']:.2%} of the valid area changed: {summary['n_polygons']} polygons, "
             f"{summary['area_m2'] / 1e4:.4g} ha (probability of {record.threshold:g} or more).\n"

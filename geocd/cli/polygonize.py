@@ -106,6 +106,25 @@ def polygonize(
             f"{summary.area_m2 / 1e4:.4g} ha (probability of {threshold:g} or more).\n{target}",
             err=True,
         )
+        if outdated := _outdated(prob, target):
+            click.echo(
+                f"note: {' and '.join(path.name for path in outdated)} beside it, and the quick-look, "
+                "still show the polygons of the run itself. To have them agree, run geocd detect again with "
+                "the new options; to keep both, write these to another --output.",
+                err=True,
+            )
+
+
+def _outdated(prob: str, target: Path) -> list[Path]:
+    """Return report and item of the run of PROB where they do not name the checksum of the new polygons."""
+    from geocd.outputs import SUFFIXES, sha256
+
+    if target.resolve() != _beside(prob).resolve():
+        return []
+    stem = target.name.removesuffix(SUFFIXES["changes"])
+    files = [target.with_name(stem + SUFFIXES[which]) for which in ("report", "item")]
+    new = sha256(target)
+    return [path for path in files if path.is_file() and new not in path.read_text("utf-8", "replace")]
 
 
 def _beside(prob: str) -> Path:
