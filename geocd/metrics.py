@@ -370,8 +370,7 @@ def _checked(prob: FloatArray, reference: BoolArray) -> npt.NDArray[np.float32]:
 
 def _sorted_keys(prob: npt.NDArray[np.float32], reference: BoolArray) -> npt.NDArray[np.uint32]:
     """One key per pixel, ascending: the bits of the probability, then the reference as last bit."""
-    keys = (prob + np.float32(0)).view(np.uint32)  # the sum makes a copy, and 0 of -0
-    keys <<= np.uint32(1)  # the sign bit, always 0, makes room
+    keys = prob.view(np.uint32) << np.uint32(1)  # the sign bit, set for -0 alone, makes room
     keys |= reference
     keys.sort()
     return keys

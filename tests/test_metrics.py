@@ -112,6 +112,37 @@ def test_calibration_curve_agrees_with_scikit_learn(case):
     assert curve.count.sum() == prob.size
 
 
+def test_calibration_curve_by_hand(monkeypatch):
+    monkeypatch.setattr(geocd.metrics, "PIECE", 2)
+    prob = np.array([0, 0.5, 0.25, 0.75, 1, 0.625], F)
+    curve = calibration_curve(prob, np.array([0, 1, 0, 0, 1, 1], bool), bins=4)
+    assert curve.edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert curve.count.dtype == np.int64
+    assert curve.count.tolist() == [2, 1, 2, 1]  # an edge belongs to the bin below it
+    assert curve.mean_prob.tolist() == [0.125, 0.5, 0.6875, 1]
+    assert curve.changed_share.tolist() == [0, 1, 0.5, 1]
+    assert curve.ece == pytest.approx((2 * 0.125 + 0.5 + 2 * 0.1875) / 6)
+    assert calibration_curve(prob, prob > 0).edges.size == 16
+
+
+@pytest.mark.parametrize("piece", [1, 1 << 21])
+def test_of_two_best_thresholds_the_higher_is_named(monkeypatch, piece):
+    monkeypatch.setattr(geocd.metrics, "PIECE", piece)
+    prob, reference = np.array([0.9, 0.5, 0.5, 0.5], F), np.array([1, 1, 0, 0], bool)
+    assert best_f1(prob, reference) == (pytest.approx(2 / 3), F(0.9))
+
+
+def test_other_floats_are_rounded_to_float32_first():
+    rng = np.random.default_rng(0)
+    reference = rng.random(200) < 0.3
+    prob = rng.integers(0, 5, 200) / 7
+    near = prob + rng.uniform(-1e-12, 1e-12, 200) * (prob > 0)  # ties in float32 alone
+    for some in (prob, near):
+        assert evaluate(some, reference, threshold=3 / 7) == evaluate(
+            some.astype(F), reference, threshold=3 / 7
+        )
+
+
 def test_by_hand():
     prob = np.array([0.9, 0.8, 0.8, 0.4, 0.1], dtype=F)
     reference = np.array([1, 1, 0, 1, 0], dtype=bool)
@@ -186,6 +217,8 @@ def test_threshold_is_compared_in_float32():
     assert float(prob[0]) < 0.7
     assert confusion(prob, np.array([True]), threshold=0.7).tp == 1
     assert confusion(prob, np.array([True]), threshold=math.inf).fn == 1
+    # what float32 cannot tell from it, too
+    assert confusion(prob.astype(float) - 1e-10, np.array([True]), threshold=0.7).tp == 1
 
 
 def test_kappa_is_exact_for_counts_beyond_float():
