@@ -21,6 +21,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import torch
 from accuracy import GROUPS, Map, d_plus_ir, score
 from leave_pairs_out import macro, read_reference
 
@@ -29,14 +30,20 @@ from geocd.bands import colour_bands
 from geocd.config import Settings
 from geocd.decision import logistic_prob
 from geocd.devices import one_thread
-from geocd.features import LinearFeatures, gaussian
+from geocd.features import LinearFeatures
 from geocd.normalize import sample_chips
 from geocd.raster import Chip, Pair
 from geocd.tiling import Tiling
+from geocd.windows import gaussian
 
 Values = np.ndarray
 #: Deviation, in pixels, of the blur that stands in for D-CPG.
 BLUR = 4.0
+
+
+def distance_of(features: LinearFeatures, chip: Chip) -> Values:
+    """Return the closed-form distance of a chip."""
+    return features.distance(features.scaled(chip)).numpy()
 
 
 def as_prob(distance: Values) -> Values:
@@ -86,8 +93,10 @@ class Scene:
             device=device,
         )
         detector = optimize.DefaultDetector(self.features, networks, device, settings)
-        seen = optimize.lesson(self.features, self.chip, self.distance)
-        return detector.logit(seen, self.chip)
+        seen = self.features.scaled(self.chip)
+        lesson = optimize.lesson(seen, self.features.colour, torch.from_numpy(self.distance))
+        with torch.no_grad():
+            return detector.logit(lesson, self.chip, networks).numpy()
 
     def by_tiles(self, size: int = 256) -> Values:
         """Return the closed form fitted to every tile by itself."""
@@ -98,7 +107,7 @@ class Scene:
                 fitted, _ = LinearFeatures.fit(
                     [chip], colour=self.features.colour, pixel_size=self.pair.grid.pixel_size
                 )
-                distance[tile.window.toslices()] = fitted.distance(chip)
+                distance[tile.window.toslices()] = distance_of(fitted, chip)
         return distance
 
 
@@ -131,13 +140,14 @@ def main() -> None:
             chip, sample = pair.read(pair.grid.window), sample_chips(pair)
             colour = colour_bands(pair.band_names)
             features, known = LinearFeatures.fit(sample, colour=colour, pixel_size=pair.grid.pixel_size)
-            lessons = [optimize.lesson(features, *one) for one in known if one[0].valid.any()]
-            scene = Scene(pair, chip, lessons, features, features.distance(chip))
+            lessons = [optimize.lesson(seen, colour, taught) for seen, taught in known if seen.valid.any()]
+            scene = Scene(pair, chip, lessons, features, distance_of(features, chip))
             logits: dict[str, Values | None] = {"closed form alone": None}
             for row, (flat, context) in NETWORKS.items():
                 with context():
                     logits[row] = scene.logit(**flat)
-            logits["a blur in place of D-CPG"] = gaussian(logit_of(as_prob(scene.distance)), BLUR, chip.valid)
+            blurred = torch.from_numpy(logit_of(as_prob(scene.distance)))
+            logits["a blur in place of D-CPG"] = gaussian(blurred, BLUR, torch.from_numpy(chip.valid)).numpy()
             by_tiles = as_prob(scene.by_tiles())
         reference = read_reference(folder)
 

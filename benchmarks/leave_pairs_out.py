@@ -52,6 +52,7 @@ from unittest import mock
 
 import numpy as np
 import rasterio
+import torch
 from accuracy import GROUPS, Map, line, rgb_indexes, score, sum_d_ir
 
 from geocd import features, optimize
@@ -64,6 +65,7 @@ from geocd.features import LinearFeatures
 from geocd.metrics import evaluate
 from geocd.normalize import sample_chips
 from geocd.raster import Pair
+from geocd.windows import gaussian
 
 Values = np.ndarray
 FOLDS, SEED = 4, 0
@@ -161,11 +163,18 @@ class Sample:
                 object_sigma=features.object_sigma(size),
             )
             for _ in range(features.ROUNDS):
-                kept = fitted.combine(self.terms, self.valid)[self.valid] < features.KEEP
+                kept = combined(fitted, self.terms, self.valid)[self.valid] < features.KEEP
                 if kept.mean() > 0.05:
                     centre = medians({name: value[kept] for name, value in values.items()})
                     fitted = dataclasses.replace(fitted, centre=centre)
-            return fitted.combine(self.terms, self.valid)
+            return combined(fitted, self.terms, self.valid)
+
+
+def combined(fitted: LinearFeatures, terms: dict[str, Values], valid: Values) -> Values:
+    """Return the sum of the distances."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in terms.items()}
+    weight = None if valid.all() else torch.from_numpy(np.ascontiguousarray(valid))
+    return fitted.combine(tensors, weight).numpy()
 
 
 def medians(values: dict[str, Values]) -> dict[str, float]:
@@ -189,7 +198,7 @@ def sample(folder: Path) -> Sample:
         )
     stride = math.ceil(math.sqrt(chip.valid.size / MOST_PIXELS))
     thin = (slice(stride // 2, None, stride),) * 2
-    terms = fitted.terms(chip)
+    terms = {name: values.numpy() for name, values in fitted.terms(fitted.scaled(chip)).items()}
     return Sample(
         name=folder.name,
         fitted=fitted,
@@ -213,9 +222,12 @@ def product_maps(folder: Path, constants: Constants, weights: Path | None) -> tu
     ):
         detector = optimize.DefaultDetector.fit(sample_chips(pair), pair, settings, 1)
         chip = pair.read(pair.grid.window)
-        seen = optimize.lesson(detector.features, chip)
-        logit = detector.logit(seen, chip) if weights else np.zeros_like(seen.distance)
-        return seen.distance, logit, chip.valid
+        pair_seen = detector.features.scaled(chip)
+        distance = detector.features.distance(pair_seen)
+        seen = optimize.lesson(pair_seen, detector.features.colour, distance)
+        with torch.no_grad():
+            logit = detector.logit(seen, chip, detector.networks) if weights else torch.zeros_like(distance)
+        return distance.numpy(), logit.numpy(), chip.valid
 
 
 def as_prob(distance: Values, constants: Constants) -> Values:
@@ -363,7 +375,7 @@ def smoothed_control(folder: Path) -> Values:
     total = sum_d_ir(folder)
     with Pair(folder / "before.tif", folder / "after.tif") as pair:
         sigma = features.object_sigma(pair.grid.pixel_size)
-    return features.gaussian(total.astype(np.float32), sigma)
+    return gaussian(torch.from_numpy(total.astype(np.float32)), sigma).numpy()
 
 
 def fixed_decision(names: Sequence[str], curves: dict[str, Values]) -> float:

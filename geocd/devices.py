@@ -7,18 +7,24 @@ import copy
 import logging
 import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from rasterio.windows import Window
 from torch import Tensor, nn
 
 from geocd.errors import DeviceError
+from geocd.raster import Chip
 
+FloatArray = npt.NDArray[np.float32]
 Network = TypeVar("Network", bound=nn.Module)
 
 log = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
 #: Sides, in pixels, below which an image is not halved any more when a device has no room for it.
 LEAST_SIDE = 128
 
@@ -121,57 +127,59 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def infer(
-    network: nn.Module, inputs: Sequence[Tensor], device: torch.device, *, margin: int, stride: int
-) -> Tensor:
-    """Run a network over images of any size; in pieces where the device has no room, on the CPU at last.
+#: Computes the bands of a chip, ``(n, height, width)`` float32, on the device it is given.
+Compute = Callable[[Chip, torch.device], FloatArray]
 
-    On CUDA in mixed precision (bfloat16), from pinned memory, and in a stream of its own, so that tiles
-    computed by several threads overlap; elsewhere in float32.
+
+def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) -> FloatArray:
+    """Compute a chip on a device; in halves where it has no room for the whole, on the CPU at last.
+
+    On CUDA in a stream of its own, so that chips computed by several threads overlap.
 
     Parameters
     ----------
-    network : torch.nn.Module
-        On ``device``; takes the inputs and returns (N, 1, H, W).
-    inputs : sequence of Tensor, (N, C, H, W)
-        On the CPU; heights and widths are multiples of ``stride``.
+    compute : callable
+        ``compute(chip, device)`` returns ``(n, height, width)`` float32.
+    chip : Chip
     device : torch.device
     margin : int
-        Pixels around a pixel that its value depends on, a multiple of ``stride``; pieces overlap by it.
-    stride : int
+        Pixels around a pixel that its value depends on; halves overlap by it.
 
     Returns
     -------
-    Tensor, (N, 1, H, W), float32
-        On the CPU.
+    ndarray, (n, height, width), float32
     """
-    height, width = inputs[0].shape[-2:]
+    height, width = chip.valid.shape
     try:
-        with torch.inference_mode(), _own_stream(device):
-            result: Tensor = network(*(_sent(x, device) for x in inputs)).float().cpu()
-        return result
+        with torch.no_grad(), _own_stream(device):
+            return compute(chip, device)
     except torch.OutOfMemoryError:
         release(device)
+        if device == CPU:
+            raise
     if max(height, width) < 2 * max(LEAST_SIDE, margin):
         log.warning("%s has no room for %d x %d px: computed on the CPU", device, width, height)
-        cpu = torch.device("cpu")
-        return infer(copy.deepcopy(network).to(cpu), inputs, cpu, margin=margin, stride=stride)
+        return in_room(compute, chip, CPU, margin=margin)
     log.warning("%s has no room for %d x %d px: computed in two halves", device, width, height)
-    axis, length = (-2, height) if height >= width else (-1, width)
-    middle = length // 2 // stride * stride
+    axis, length = (0, height) if height >= width else (1, width)
+    middle = length // 2
 
-    def part(begin: int, end: int) -> Tensor:
-        return infer(
-            network,
-            [x.narrow(axis, begin, end - begin) for x in inputs],
-            device,
-            margin=margin,
-            stride=stride,
-        )
+    def part(begin: int, end: int, first: int, last: int) -> FloatArray:
+        found = in_room(compute, _part(chip, axis, begin, end), device, margin=margin)
+        return found.take(range(first - begin, last - begin), axis=1 + axis)
 
-    first = part(0, middle + margin).narrow(axis, 0, middle)
-    second = part(middle - margin, length).narrow(axis, margin, length - middle)
-    return torch.cat([first, second], dim=axis)
+    halves = part(0, middle + margin, 0, middle), part(middle - margin, length, middle, length)
+    return np.concatenate(halves, axis=1 + axis)
+
+
+def _part(chip: Chip, axis: int, begin: int, end: int) -> Chip:
+    """Return the rows (axis 0) or columns (axis 1) of a chip from ``begin`` to ``end``."""
+    rows, cols = (slice(begin, end), slice(None)) if axis == 0 else (slice(None), slice(begin, end))
+    valid, place = chip.valid[rows, cols], chip.window
+    window = Window(
+        place.col_off + (begin if axis else 0), place.row_off + (0 if axis else begin), *valid.shape[::-1]
+    )
+    return Chip(chip.before[:, rows, cols], chip.after[:, rows, cols], valid, window)
 
 
 @contextlib.contextmanager
@@ -180,25 +188,35 @@ def _own_stream(device: torch.device) -> Iterator[None]:
         yield
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    with torch.cuda.stream(stream), torch.autocast("cuda", torch.bfloat16):
+    with torch.cuda.stream(stream):
         yield
 
 
-def _sent(values: Tensor, device: torch.device) -> Tensor:
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """Return the context in which networks run: bfloat16 where it is faster, on CUDA."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def sent(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device; to CUDA from pinned memory, without waiting for it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
     if device.type != "cuda":
-        return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 __all__ = [
+    "CPU",
     "LEAST_SIDE",
     "choose_device",
     "found",
-    "infer",
+    "in_room",
     "log",
+    "mixed_precision",
     "one_thread",
     "release",
     "replicas",
+    "sent",
     "spread",
     "threads",
 ]

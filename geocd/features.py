@@ -29,12 +29,16 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, ndimage
+import torch
+from scipy import linalg
 from scipy.cluster import vq
+from torch import Tensor
 
+from geocd.devices import CPU, sent
 from geocd.distances import IrMad
 from geocd.normalize import Radiometry, crops
-from geocd.raster import BoolArray, Chip
+from geocd.raster import Chip
+from geocd.windows import gaussian, gradient, greatest, least, local_deviation, radius
 
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -74,7 +78,6 @@ OBJECT_METRES, OBJECT_PIXELS, OBJECT_GAIN = 9.0, (2.0, 8.0), 0.15
 CLASSES = 8
 #: Pixels whose windows are computed for the fit, and the valid ones among them that the fit sees.
 FIT_AREA, FIT_PIXELS = 524_288, 60_000
-TRUNCATE = 3.0
 
 
 T = TypeVar("T")
@@ -82,95 +85,64 @@ R = TypeVar("R")
 
 
 def parallel(function: Callable[[T], R], items: Sequence[T], jobs: int) -> list[R]:
-    """Return the function of every item, in order; scipy's filters release the interpreter lock."""
+    """Return the function of every item, in order; torch's operators release the interpreter lock."""
     if jobs == 1 or len(items) == 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(jobs, thread_name_prefix="geocd-fit") as pool:
         return list(pool.map(function, items))
 
 
-def gaussian(values: FloatArray, sigma: float, valid: BoolArray | None = None) -> FloatArray:
-    """Gaussian window over the last two axes, cut at three deviations.
-
-    With ``valid``, a normalised convolution: what is not valid has no weight (and gets a value that
-    only valid neighbours made).
-    """
-    if sigma <= 0:
-        return values
-    sigmas = (0.0,) * (values.ndim - 2) + (sigma, sigma)
-
-    def window(x: FloatArray) -> FloatArray:
-        return np.asarray(ndimage.gaussian_filter(x, sigmas, truncate=TRUNCATE), dtype=np.float32)
-
-    if valid is None or valid.all():
-        return window(values)
-    total = np.maximum(window(valid.astype(np.float32)[(None,) * (values.ndim - 2)]), np.float32(1e-3))
-    return np.asarray(window(np.where(valid, values, np.float32(0))) / total, np.float32)
-
-
-def radius(sigma: float) -> int:
-    """Pixels on each side that :func:`gaussian` reaches."""
-    return int(TRUNCATE * sigma + 0.5) if sigma > 0 else 0
-
-
-def local_deviation(z: FloatArray, sigma: float) -> FloatArray:
-    """Standard deviation under a Gaussian window, band by band."""
-    mean = gaussian(z, sigma)
-    variance = gaussian(z * z, sigma) - mean * mean
-    return np.asarray(np.sqrt(np.maximum(variance, np.float32(1e-4))), np.float32)
-
-
-def texture(z: FloatArray) -> FloatArray:
+def texture(z: Tensor) -> Tensor:
     """Log of the local deviations at two scales: ``(bands, h, w)`` to ``(2 bands, h, w)``."""
-    return np.concatenate([np.log(np.float32(0.05) + local_deviation(z, s)) for s in TEXTURE])
+    return torch.cat([local_deviation(z, sigma).add_(0.05).log_() for sigma in TEXTURE])
 
 
-def surroundings(z: FloatArray) -> FloatArray:
+def surroundings(z: Tensor) -> Tensor:
     """What the class of a place is known by: its bands near and around it, and its texture."""
-    rough = np.log(local_deviation(z, 3).mean(axis=0, keepdims=True) + np.float32(0.05))
-    return np.concatenate([gaussian(z, 1), np.float32(0.7) * gaussian(z, 4), rough])
+    rough = local_deviation(z, 3).mean(dim=0, keepdim=True).add_(0.05).log_()
+    return torch.cat([gaussian(z, 1), gaussian(z, 4).mul_(0.7), rough])
 
 
-def gradient_energy(z1: FloatArray, z2: FloatArray) -> FloatArray:
+def gradient_energy(z1: Tensor, z2: Tensor) -> Tensor:
     """Root of the mean squared gradient of the difference, per four bands."""
-    energy = np.zeros(z1.shape[1:], np.float32)
-    for difference in z1 - z2:
-        for order in ((0, 1), (1, 0)):
-            slope = ndimage.gaussian_filter(difference, GRADIENT, order, truncate=TRUNCATE)
-            energy += np.asarray(slope, np.float32) ** 2
-    return np.asarray(np.sqrt(gaussian(energy, ENERGY) * np.float32(4 / len(z1))), np.float32)
+    energy = torch.zeros_like(z1[0])
+    for one, two in zip(z1, z2, strict=True):
+        for slope in gradient(one - two, GRADIENT):
+            energy.addcmul_(slope, slope)
+    return gaussian(energy, ENERGY).mul_(4 / len(z1)).sqrt_()
 
 
-def pattern_change(z1: FloatArray, z2: FloatArray) -> FloatArray:
+def pattern_change(z1: Tensor, z2: Tensor) -> Tensor:
     """One minus the local correlation, summed over bands, per four bands.
 
     The 0.4 that stands beside each variance keeps the correlation of two flat surfaces, which is that of
     their noise, near one.
     """
-    total = np.zeros(z1.shape[1:], np.float32)
+    total = torch.zeros_like(z1[0])
     for a, b in zip(z1, z2, strict=True):
         mean1, mean2 = gaussian(a, PATTERN), gaussian(b, PATTERN)
-        var1 = np.maximum(gaussian(a * a, PATTERN) - mean1 * mean1, 0) + np.float32(0.4)
-        var2 = np.maximum(gaussian(b * b, PATTERN) - mean2 * mean2, 0) + np.float32(0.4)
-        both = gaussian(a * b, PATTERN) - mean1 * mean2 + np.float32(0.4)
-        total += 1 - both / np.sqrt(var1 * var2)
-    return np.maximum(total, 0) * np.float32(4 / len(z1))
+        var1 = (gaussian(a * a, PATTERN) - mean1 * mean1).clamp_(min=0).add_(0.4)
+        var2 = (gaussian(b * b, PATTERN) - mean2 * mean2).clamp_(min=0).add_(0.4)
+        both = (gaussian(a * b, PATTERN) - mean1 * mean2).add_(0.4)
+        total += 1 - both / (var1 * var2).sqrt_()
+    return total.clamp_(min=0).mul_(4 / len(z1))
 
 
-def beyond_shift(z1: FloatArray, z2: FloatArray) -> FloatArray:
+def beyond_shift(z1: Tensor, z2: Tensor) -> Tensor:
     """Return the difference that no shift by a pixel, and no blur, can make: ``(height, width)``.
 
     How far each date lies outside the least and greatest value of the other among the nine pixels around
     the same place; root mean square over bands, twice as ``image``, mean of both directions.
     """
 
-    def outside(x: FloatArray, y: FloatArray) -> FloatArray:
-        least = ndimage.minimum_filter(y, (1, 3, 3), mode="nearest")
-        most = ndimage.maximum_filter(y, (1, 3, 3), mode="nearest")
-        gap = np.maximum(np.maximum(x - most, least - x), 0)
-        return np.asarray(2 * np.sqrt((gap**2).mean(axis=0)), np.float32)
+    def outside(x: Tensor, y: Tensor) -> Tensor:
+        total = torch.zeros_like(x[0])
+        for here, there in zip(x, y, strict=True):
+            gap = torch.maximum(here - greatest(there), least(there) - here).clamp_(min=0)
+            total.addcmul_(gap, gap)
+        return total.div_(len(x)).sqrt_().mul_(2)
 
-    return np.asarray((outside(z1, z2) + outside(z2, z1)) / 2, np.float32)
+    return (outside(z1, z2) + outside(z2, z1)).div_(2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,28 +194,68 @@ class ClassResidual:
             whitening.append(whiten)
         return cls(centres, np.asarray(slopes, np.float32), np.asarray(whitening, np.float32))
 
-    def distance(self, context: FloatArray, source: FloatArray, target: FloatArray) -> FloatArray:
-        """Return the Mahalanobis length of the residual, ``(height, width)``, from ``(c, h, w)`` arrays."""
-        shape = source.shape[1:]
-        rows = [values.reshape(len(values), -1).T for values in (context, source, target)]
-        label = vq.vq(rows[0], self.centres)[0]
-        result: FloatArray = np.empty(len(label), np.float32)
-        for k in range(len(self.centres)):
-            inside = label == k
-            residual = rows[2][inside] - rows[1][inside] @ self.slopes[k, :-1] - self.slopes[k, -1]
-            result[inside] = np.sqrt(((residual @ self.whitening[k]) ** 2).sum(axis=1))
-        return result.reshape(shape)
+    def distance(self, context: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Return the Mahalanobis length of the residual, ``(height, width)``, from ``(c, h, w)`` tensors."""
+        label = self._labels(context).flatten()
+        x, y = source.flatten(1), target.flatten(1)
+        slopes, whitening = (torch.from_numpy(a).to(x.device) for a in (self.slopes, self.whitening))
+        result = torch.empty_like(x[0])
+        for k, (slope, white) in enumerate(zip(slopes, whitening, strict=True)):
+            inside = (label == k).nonzero().squeeze(1)
+            predicted = slope[:-1].T @ x.index_select(1, inside) + slope[-1, :, None]
+            residual = white.T @ (y.index_select(1, inside) - predicted)
+            result[inside] = residual.square_().sum(dim=0).sqrt_()
+        return result.reshape(source.shape[1:])
+
+    def _labels(self, context: Tensor) -> Tensor:
+        """Return the nearest centre of each place; squared distances, less what all have in common."""
+        best = torch.full_like(context[0], math.inf)
+        label = torch.zeros_like(context[0], dtype=torch.uint8)
+        for k, centre in enumerate(self.centres.astype(np.float64)):
+            apart = torch.full_like(best, float(centre @ centre))
+            for values, place in zip(context, centre.tolist(), strict=True):
+                apart.add_(values, alpha=-2 * place)
+            label.masked_fill_(apart < best, k)
+            best = torch.minimum(best, apart)
+        return label
+
+
+def chi(irmad: IrMad, x: Tensor, y: Tensor) -> Tensor:
+    """As :meth:`geocd.distances.IrMad.chi`, in float32 on any device: these bands are scaled already."""
+    left, right, offset, variance = (
+        torch.from_numpy(values.astype(np.float32)).to(x.device)
+        for values in (irmad.left, irmad.right, irmad.offset, irmad.variance)
+    )
+    variates = left @ x.flatten(1) - right @ y.flatten(1) - offset[:, None]
+    return variates.square_().div_(variance[:, None]).sum(dim=0).sqrt_().reshape(x.shape[1:])
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scaled:
-    """A chip in scene units: all bands clipped narrowly, the visible ones widely; holes filled in."""
+class ScaledPair:
+    """A chip in scene units, on the device that computes.
 
-    z1: FloatArray
-    z2: FloatArray
-    u1: FloatArray
-    u2: FloatArray
-    valid: BoolArray
+    Attributes
+    ----------
+    z1, z2 : Tensor, (bands, height, width), float32
+        All bands of before and after, clipped narrowly; holes are filled from around them.
+    u1, u2 : Tensor, (up to 3, height, width), float32
+        The visible bands, clipped widely; likewise.
+    valid : Tensor, (height, width), bool
+    whole : bool
+        Whether all of it is valid.
+    """
+
+    z1: Tensor
+    z2: Tensor
+    u1: Tensor
+    u2: Tensor
+    valid: Tensor
+    whole: bool
+
+    @property
+    def weight(self) -> Tensor | None:
+        """``valid`` as :func:`geocd.windows.gaussian` takes it."""
+        return None if self.whole else self.valid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,7 +297,8 @@ class LinearFeatures:
         pixel_size: float | None,
         seed: int = 0,
         jobs: int = 1,
-    ) -> tuple[LinearFeatures, list[tuple[Chip, FloatArray]]]:
+        device: torch.device = CPU,
+    ) -> tuple[LinearFeatures, list[tuple[ScaledPair, Tensor]]]:
         """Fit to a bounded sample of the scene.
 
         Parameters
@@ -299,28 +312,32 @@ class LinearFeatures:
         seed : int
             Seed of the subsample and of the classes.
         jobs : int
-            Chips computed at a time; the result does not depend on it.
+            Chips computed at a time on a CPU; the result does not depend on it.
+        device : torch.device
+            Computes the windows; the statistics are taken on the CPU.
 
         Returns
         -------
         features : LinearFeatures
         sample : list
-            Chips of about ``FIT_AREA`` pixels together, each with its :meth:`distance`.
+            Chips of about ``FIT_AREA`` pixels together, :meth:`scaled`, each with its :meth:`distance`.
         """
         narrow = Radiometry.fit(chips)
         wide = Radiometry.fit(chips, IRMAD_PERCENTILES).select(colour[:3])
         chips = crops(chips, FIT_AREA)
-        picks = _pick(chips, np.random.default_rng(seed))
-        scaled = parallel(lambda chip: _scale(chip, narrow, wide, colour[:3]), chips, jobs)
+        picks = [torch.from_numpy(pick).to(device) for pick in _pick(chips, np.random.default_rng(seed))]
+        jobs = jobs if device.type == "cpu" else 1
+        scaled = parallel(lambda chip: _scale(chip, narrow, wide, colour[:3], device), chips, jobs)
         band = list(colour)
 
-        def rows(of: Callable[[_Scaled], FloatArray]) -> FloatArray:
+        def rows(of: Callable[[ScaledPair], Tensor]) -> FloatArray:
             """The picked pixels of all chips, ``(n, channels)``."""
-            parts = [
-                values.reshape(len(values), -1)[:, pick].T
-                for values, pick in zip(parallel(of, scaled, jobs), picks, strict=True)
-            ]
-            return np.concatenate(parts)
+            parts = zip(parallel(of, scaled, jobs), picks, strict=True)
+            return (
+                torch.cat([values.flatten(1).index_select(1, pick) for values, pick in parts], 1)
+                .T.cpu()
+                .numpy()
+            )
 
         def irmad(one: FloatArray, two: FloatArray) -> IrMad:
             return IrMad.fit(
@@ -346,28 +363,30 @@ class LinearFeatures:
             scale=dict.fromkeys(WEIGHTS, 1.0),
             object_sigma=object_sigma(pixel_size),
         )
-        found = parallel(unscaled._terms, scaled, jobs)
-        values = {
-            name: np.concatenate([t[name][s.valid] for t, s in zip(found, scaled, strict=True)])
-            for name in WEIGHTS
-        }
+        found = parallel(unscaled.terms, scaled, jobs)
+
+        def known(maps: Iterable[Tensor]) -> FloatArray:
+            """The valid pixels of a map of each chip, one after the other."""
+            return torch.cat([m[s.valid] for m, s in zip(maps, scaled, strict=True)]).cpu().numpy()
+
+        values = {name: known(terms[name] for terms in found) for name in WEIGHTS}
         # Between the pair's own deviation and the typical one.
         scale = {
             name: math.sqrt(typical * float(np.clip(values[name].std(), *(typical * np.array(STD_RANGE)))))
             for name, typical in TYPICAL_STD.items()
         }
         fitted = dataclasses.replace(unscaled, scale=scale, centre=_medians(values))
+
+        def distances() -> list[Tensor]:
+            return [fitted.combine(terms, s.weight) for terms, s in zip(found, scaled, strict=True)]
+
         for _ in range(ROUNDS):
-            distance = np.concatenate(
-                [fitted.combine(t, s.valid)[s.valid] for t, s in zip(found, scaled, strict=True)]
-            )
-            kept = distance < KEEP
+            kept = known(distances()) < KEEP
             if kept.mean() > 0.05:
                 fitted = dataclasses.replace(
                     fitted, centre=_medians({name: v[kept] for name, v in values.items()})
                 )
-        distances = [fitted.combine(t, s.valid) for t, s in zip(found, scaled, strict=True)]
-        return fitted, list(zip(chips, distances, strict=True))
+        return fitted, list(zip(scaled, distances(), strict=True))
 
     @property
     def margin(self) -> int:
@@ -382,71 +401,74 @@ class LinearFeatures:
         )
         return holes + reach + radius(self.object_sigma)
 
-    def terms(self, chip: Chip) -> dict[str, FloatArray]:
+    def scaled(self, chip: Chip, device: torch.device = CPU) -> ScaledPair:
+        """Return a chip in the units of the scene, on a device."""
+        return _scale(chip, self.narrow, self.wide, self.colour[:3], device)
+
+    def terms(self, pair: ScaledPair) -> dict[str, Tensor]:
         """Return the six distances, each ``(height, width)`` float32, 0 or more, in their own units.
 
         And ``beyond``, the difference that no shift can make, under the same last window as their sum.
         """
-        return self._terms(_scale(chip, self.narrow, self.wide, self.colour[:3]))
-
-    def _terms(self, s: _Scaled) -> dict[str, FloatArray]:
-        one, two = s.z1[list(self.colour)], s.z2[list(self.colour)]
-        length = 2 * np.sqrt(((one - two) ** 2).mean(axis=0))
-        context = surroundings(s.z1), surroundings(s.z2)
-        near = gaussian(s.z1, 0.7), gaussian(s.z2, 0.7)
-        unusual = np.maximum(
+        one, two = (z[list(self.colour)] for z in (pair.z1, pair.z2))
+        length = (one - two).square_().mean(dim=0).sqrt_().mul_(2)
+        context = surroundings(pair.z1), surroundings(pair.z2)
+        near = gaussian(pair.z1, 0.7), gaussian(pair.z2, 0.7)
+        unusual = torch.maximum(
             self.forward.distance(context[0], near[0], near[1]),
             self.backward.distance(context[1], near[1], near[0]),
         )
 
-        def finish(values: FloatArray) -> FloatArray:
-            return gaussian(values, SMOOTH, s.valid)
+        def finish(values: Tensor) -> Tensor:
+            return gaussian(values, SMOOTH, pair.weight)
 
         return {
             "image": finish(length),
-            "ir": finish(np.log1p(gaussian(self.spectral.chi(s.u1, s.u2), 1))),
-            "tx": finish(np.log1p(gaussian(self.textural.chi(texture(one), texture(two)), 1))),
+            "ir": finish(gaussian(chi(self.spectral, pair.u1, pair.u2), 1).log1p_()),
+            "tx": finish(gaussian(chi(self.textural, texture(one), texture(two)), 1).log1p_()),
             "gd": gradient_energy(one, two),
-            "cc": finish(np.log1p(gaussian(unusual, 1))),
+            "cc": finish(gaussian(unusual, 1).log1p_()),
             "ln": pattern_change(one, two),
-            "beyond": gaussian(finish(beyond_shift(one, two)), self.object_sigma, s.valid),
+            "beyond": gaussian(finish(beyond_shift(one, two)), self.object_sigma, pair.weight),
         }
 
-    def distance(self, chip: Chip) -> FloatArray:
+    def distance(self, pair: ScaledPair) -> Tensor:
         """Return the weighted mean of the scaled distances, ``(height, width)`` float32.
 
         0 is what most of the scene has, 1 about one standard deviation of a typical pair above it.
         """
-        return self.combine(self.terms(chip), chip.valid)
+        return self.combine(self.terms(pair), pair.weight)
 
     def combine(
-        self, terms: dict[str, FloatArray], valid: BoolArray, *, without: str | None = None
-    ) -> FloatArray:
+        self, terms: dict[str, Tensor], valid: Tensor | None = None, *, without: str | None = None
+    ) -> Tensor:
         """Return :meth:`distance` from :meth:`terms`.
 
         Parameters
         ----------
-        terms : dict of ndarray, (height, width), float32
-        valid : ndarray, (height, width), bool
+        terms : dict of Tensor, (height, width), float32
+        valid : Tensor, (height, width), bool, optional
+            Leave it out where all are.
         without : str, optional
             Leave this one of the six out: of the mean, whose weights still sum to one, and of the three
             that the gate looks at.
         """
         scaled = {
-            name: np.minimum((terms[name] - self.centre[name]) / self.scale[name], CAP) for name in WEIGHTS
+            name: (terms[name] - self.centre[name]).div_(self.scale[name]).clamp_(max=CAP) for name in WEIGHTS
         }
 
-        def mean(names: Iterable[str]) -> FloatArray:
-            names = tuple(name for name in names if name != without)
-            total = sum(WEIGHTS[name] * scaled[name] for name in names)
-            return np.asarray(total / sum(WEIGHTS[name] for name in names), np.float32)
+        def mean(names: Iterable[str]) -> Tensor:
+            names = [name for name in names if name != without]
+            total = torch.zeros_like(scaled[names[0]])
+            for name in names:
+                total.add_(scaled[name], alpha=WEIGHTS[name])
+            return total.div_(sum(WEIGHTS[name] for name in names))
 
-        distance: FloatArray = np.minimum(mean(WEIGHTS), GATE + mean(NARROW))
+        distance = torch.minimum(mean(WEIGHTS), mean(NARROW).add_(GATE))
         if self.object_sigma > 0:
             gain = (1 + self.object_sigma**2 / OBJECT_PIXELS[0] ** 2) ** OBJECT_GAIN
-            distance = gaussian(distance * np.float32(gain), self.object_sigma, valid)
-        most = np.float32(BEYOND[0]) + np.float32(BEYOND[1]) * terms["beyond"]
-        return np.asarray(np.minimum(distance, most), np.float32)
+            distance = gaussian(distance.mul_(gain), self.object_sigma, valid)
+        return torch.minimum(distance, BEYOND[0] + BEYOND[1] * terms["beyond"])
 
 
 def _medians(values: dict[str, FloatArray]) -> dict[str, float]:
@@ -461,19 +483,21 @@ def object_sigma(pixel_size: float | None) -> float:
     return math.sqrt(min(max(OBJECT_METRES / pixel_size, least), most) ** 2 - least**2)
 
 
-def _scale(chip: Chip, narrow: Radiometry, wide: Radiometry, visible: Sequence[int]) -> _Scaled:
-    index = list(visible)
+def _scale(
+    chip: Chip, narrow: Radiometry, wide: Radiometry, visible: Sequence[int], device: torch.device
+) -> ScaledPair:
+    index, whole = list(visible), bool(chip.valid.all())
     part = dataclasses.replace(chip, before=chip.before[index], after=chip.after[index])
+    valid = sent(chip.valid, device)
 
-    def filled(values: FloatArray) -> FloatArray:
+    def filled(values: FloatArray) -> Tensor:
         """Without it, the zeros of holes would be an edge, and texture."""
-        if chip.valid.all():
-            return values
-        return np.where(chip.valid, values, gaussian(values, FILL, chip.valid))
+        tensor = sent(values, device)
+        return tensor if whole else torch.where(valid, tensor, gaussian(tensor, FILL, valid))
 
-    z1, z2 = narrow.apply(chip)
-    u1, u2 = wide.apply(part)
-    return _Scaled(filled(z1), filled(z2), filled(u1), filled(u2), chip.valid)
+    z1, z2 = map(filled, narrow.apply(chip))
+    u1, u2 = map(filled, wide.apply(part))
+    return ScaledPair(z1, z2, u1, u2, valid, whole)
 
 
 def _pick(chips: Sequence[Chip], random: np.random.Generator) -> list[npt.NDArray[np.intp]]:

@@ -155,7 +155,8 @@ def saturated_share(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
     0 for a band that has nothing else: it is constant, not saturated.
     """
-    share = (np.isin(values, TOPS) & (values == values.max(axis=1, keepdims=True))).mean(axis=1)
+    top = values.max(axis=1, keepdims=True)
+    share = np.where(np.isin(top[:, 0], TOPS), (values == top).mean(axis=1), 0.0)
     return np.where(share < 1, share, 0.0)
 
 

@@ -22,9 +22,9 @@ from geocd import losses
 from geocd.bands import colour_bands
 from geocd.config import MethodSettings
 from geocd.decision import logistic_prob
-from geocd.devices import choose_device, infer, log, release, replicas, spread
+from geocd.devices import CPU, choose_device, in_room, log, mixed_precision, release, replicas, sent, spread
 from geocd.errors import ConfigError
-from geocd.features import FIT_AREA, WEIGHTS, LinearFeatures
+from geocd.features import FIT_AREA, WEIGHTS, LinearFeatures, ScaledPair
 from geocd.networks import (
     CompactPair,
     ResidualGenerator,
@@ -60,10 +60,9 @@ def share(items: Sequence[T], chip: Chip) -> T:
     return items[zlib.crc32(place.tobytes()) % len(items)]
 
 
-def to_tensor(values: npt.NDArray[np.generic], device: torch.device | str = "cpu") -> Tensor:
+def to_tensor(values: npt.NDArray[np.generic], device: torch.device = CPU) -> Tensor:
     """``(bands, height, width)`` to ``(1, bands, height, width)`` float32, channels last."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None].to(device)
-    return tensor.contiguous(memory_format=torch.channels_last)
+    return sent(values.astype(np.float32), device)[None].contiguous(memory_format=torch.channels_last)
 
 
 #: The bulk of the pixels ends at median + 3 robust standard deviations.
@@ -170,10 +169,15 @@ class ReferenceDetector:
         return np.where(chip.valid, prob, np.float32(np.nan))[None]
 
     def _logit(self, generator: ResidualGenerator, chip: Chip, device: torch.device) -> FloatArray:
-        inputs = [to_tensor(x) for x in self.radiometry.apply(chip)]
-        logit = infer(generator, inputs, device, margin=ResidualGenerator.MARGIN, stride=1)
-        result: FloatArray = logit[0, 0].numpy()
-        return result
+        def compute(part: Chip, where: torch.device) -> FloatArray:
+            network = generator if where == device else copy.deepcopy(generator).to(where)
+            dates = [to_tensor(x, where) for x in self.radiometry.apply(part)]
+            with mixed_precision(where):
+                logit = network(*dates)
+            return np.asarray(logit[0].float().cpu())
+
+        logit: FloatArray = in_room(compute, chip, device, margin=ResidualGenerator.MARGIN)[0]
+        return logit
 
     def _optimise(
         self, chips: Sequence[Chip], place: tuple[int, int], told: Told = _untold
@@ -192,7 +196,7 @@ class ReferenceDetector:
                 device,
                 *chips[0].valid.shape[::-1],
             )
-            generator = self._optimised(chips, place, torch.device("cpu"), told).to(device)
+            generator = self._optimised(chips, place, CPU, told).to(device)
         return generator, [self._logit(generator, chip, device) for chip in chips]
 
     def _optimised(
@@ -259,28 +263,27 @@ class Lesson:
 
     Attributes
     ----------
-    x1, x2 : ndarray, (4, height, width), float32
+    x1, x2 : Tensor, (4, height, width), float32
         Both dates, z-scored; 0 where not valid.
-    distance : ndarray, (height, width), float32
+    distance : Tensor, (height, width), float32
         Closed-form distance, decided at ``DECISION``.
-    valid : ndarray, (height, width), bool
+    valid : Tensor, (height, width), bool
     """
 
-    x1: FloatArray
-    x2: FloatArray
-    distance: FloatArray
-    valid: npt.NDArray[np.bool_]
+    x1: Tensor
+    x2: Tensor
+    distance: Tensor
+    valid: Tensor
 
 
-def lesson(features: LinearFeatures, chip: Chip, distance: FloatArray | None = None) -> Lesson:
-    """Return what the networks see of a chip, and its distance (computed unless given)."""
+def lesson(pair: ScaledPair, colour: Sequence[int], distance: Tensor) -> Lesson:
+    """Return what the networks see of a chip, and its distance, all on the chip's device."""
     dates = []
-    for z in features.narrow.apply(chip):
-        seen = np.zeros((CompactPair.BANDS, *chip.valid.shape), np.float32)
-        seen[: len(features.colour)] = z[list(features.colour)]
+    for z in (pair.z1, pair.z2):
+        seen = z.new_zeros((CompactPair.BANDS, *z.shape[1:]))
+        seen[: len(colour)] = z[list(colour)].masked_fill_(~pair.valid, 0)  # not what fills the holes
         dates.append(seen)
-    distance = features.distance(chip) if distance is None else distance
-    return Lesson(dates[0], dates[1], distance, chip.valid)
+    return Lesson(dates[0], dates[1], distance, pair.valid)
 
 
 def draw(
@@ -294,15 +297,15 @@ def draw(
         x1, x2 (N, 4, side, side), distance, valid (N, 1, side, side).
     """
     side = min(SIDE, *(min(one.valid.shape) for one in lessons))
-    batch: list[list[FloatArray]] = [[], [], [], []]
+    batch: list[list[Tensor]] = [[], [], [], []]
     for _ in range(size):
         one = lessons[int(random.integers(len(lessons)))]
         row, col = (int(random.integers(0, n - side + 1)) for n in one.valid.shape)
         turns, mirror = int(random.integers(4)), bool(random.integers(2))
         for place, values in enumerate((one.x1, one.x2, one.distance[None], one.valid[None])):
-            cut = np.rot90(values[:, row : row + side, col : col + side], turns, (1, 2))
-            batch[place].append(np.float32(cut[..., ::-1] if mirror else cut))  # type: ignore[arg-type]
-    return [torch.from_numpy(np.stack(values)).to(device) for values in batch]
+            cut = torch.rot90(values[:, row : row + side, col : col + side], turns, (1, 2))
+            batch[place].append(cut.flip(-1) if mirror else cut)
+    return [torch.stack(values).to(device, torch.float32) for values in batch]
 
 
 def loss(networks: CompactPair, batch: Sequence[Tensor], jitter: torch.Generator) -> Tensor:
@@ -386,6 +389,7 @@ def learn(
         told(iteration, float(value.detach()))
 
 
+@torch.enable_grad()
 def adapt(
     networks: CompactPair,
     lessons: Sequence[Lesson],
@@ -401,8 +405,7 @@ def adapt(
     Where the device has no room for a batch, it is halved, and at last the CPU does it; ``told`` then hears
     of the same steps again.
     """
-    cpu = torch.device("cpu")
-    tries = [(device, BATCH >> halvings) for halvings in range(BATCH.bit_length())] + [(cpu, BATCH)]
+    tries = [(device, BATCH >> halvings) for halvings in range(BATCH.bit_length())] + [(CPU, BATCH)]
     for place, (where, batch) in enumerate(tries):
         adapted = copy.deepcopy(networks).to(where)
         try:
@@ -476,14 +479,25 @@ class DefaultDetector:
         assert settings.learning_rate is not None
         device = choose_device(settings.device)
         networks = cls._start(settings)
-        features, sample = LinearFeatures.fit(
-            chips,
-            colour=colour_bands(pair.band_names),
-            pixel_size=pair.grid.pixel_size,
-            seed=settings.seed,
-            jobs=jobs,
-        )
-        lessons = [lesson(features, chip, distance) for chip, distance in sample if chip.valid.any()]
+
+        def fitted(where: torch.device) -> tuple[LinearFeatures, list[Lesson]]:
+            features, sample = LinearFeatures.fit(
+                chips,
+                colour=colour_bands(pair.band_names),
+                pixel_size=pair.grid.pixel_size,
+                seed=settings.seed,
+                jobs=jobs,
+                device=where,
+            )
+            known = [one for one in sample if one[0].valid.any()]
+            return features, [lesson(one, features.colour, distance) for one, distance in known]
+
+        try:
+            features, lessons = fitted(device)
+        except torch.OutOfMemoryError:
+            release(device)
+            log.warning("%s has no room for the sample: fitted on the CPU", device)
+            features, lessons = fitted(CPU)
         curve: dict[int, float] = {}  # by step, because steps may be taken again
         networks = adapt(
             networks,
@@ -532,33 +546,52 @@ class DefaultDetector:
         """
         if not chip.valid.any():
             return np.full((1 + self.settings.uncertainty, *chip.valid.shape), np.nan, np.float32)
-        terms = self.features.terms(chip)
-        seen = lesson(self.features, chip, self.features.combine(terms, chip.valid))
-        learned = np.float32(LEARNED_WEIGHT) * self.logit(seen, chip)
+        device, networks = share(self._everywhere, chip)
 
-        def decide(distance: FloatArray) -> FloatArray:
-            return logistic_prob(distance + learned, DECISION, SLOPE_BELOW, SLOPE_ABOVE)
+        def compute(part: Chip, where: torch.device) -> FloatArray:
+            here = networks if where == device else copy.deepcopy(networks).to(where)
+            return self._bands(part, here, where)
+
+        bands = in_room(compute, chip, device, margin=self.margin)
+        return np.where(chip.valid, bands, np.float32(np.nan))
+
+    def _bands(self, chip: Chip, networks: CompactPair, device: torch.device) -> FloatArray:
+        pair = self.features.scaled(chip, device)
+        terms = self.features.terms(pair)
+        seen = lesson(pair, self.features.colour, self.features.combine(terms, pair.weight))
+        del pair
+        learned = LEARNED_WEIGHT * self.logit(seen, chip, networks)
+
+        def decide(distance: Tensor) -> FloatArray:
+            distances = (distance + learned).cpu().numpy()
+            return logistic_prob(distances, DECISION, SLOPE_BELOW, SLOPE_ABOVE)
 
         bands = [decide(seen.distance)]
         if self.settings.uncertainty:
-            left_out = [decide(self.features.combine(terms, chip.valid, without=name)) for name in WEIGHTS]
+            weight = None if chip.valid.all() else seen.valid
+            left_out = [decide(self.features.combine(terms, weight, without=name)) for name in WEIGHTS]
             bands.append(jackknife(np.stack(left_out)))
-        return np.where(chip.valid, np.stack(bands), np.float32(np.nan))
+        return np.stack(bands)
 
-    def logit(self, seen: Lesson, chip: Chip) -> FloatArray:
+    def logit(self, seen: Lesson, chip: Chip, networks: CompactPair) -> Tensor:
         """Return the logit of D-CPG, ``(height, width)`` float32, within ``LOGIT_RANGE``."""
         # The strides begin at multiples of 8 of the scene, wherever the tile begins.
         stride, (height, width) = CompactPair.STRIDE, chip.valid.shape
         top, left = int(chip.window.row_off) % stride, int(chip.window.col_off) % stride
         pad = (left, -(left + width) % stride, top, -(top + height) % stride)
-        dates = [torch.nn.functional.pad(to_tensor(x), pad, mode="replicate") for x in (seen.x1, seen.x2)]
-        device, networks = share(self._everywhere, chip)
+        dates = [
+            torch.nn.functional.pad(
+                x[None].contiguous(memory_format=torch.channels_last), pad, mode="replicate"
+            )
+            for x in (seen.x1, seen.x2)
+        ]
+        device = seen.x1.device
         if self.settings.fit == "tile":
             networks = self._adapted(networks, seen, chip, device)
-        full = infer(networks, dates, device, margin=CompactPair.MARGIN, stride=stride)
-        values = full[0, 0, top : top + height, left : left + width]
-        result: FloatArray = values.clamp(-LOGIT_RANGE, LOGIT_RANGE).numpy()
-        return result
+        with mixed_precision(device):
+            full = networks(*dates)
+        values: Tensor = full[0, 0, top : top + height, left : left + width].float()
+        return values.clamp(-LOGIT_RANGE, LOGIT_RANGE)
 
     def _adapted(self, networks: CompactPair, seen: Lesson, chip: Chip, device: torch.device) -> CompactPair:
         """Return networks that went on from the scene's on one tile."""

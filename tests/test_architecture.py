@@ -31,6 +31,7 @@ LAYERS: list[set[str]] = [
         "networks",
         "losses",
         "features",
+        "windows",
         "decision",
         "distances",
         "ignore",
@@ -54,7 +55,7 @@ LAYERS: list[set[str]] = [
 
 #: Who may import a package or module, inside a function or not; everybody else may not.
 ONLY = {
-    "torch": {"devices", "networks", "losses", "optimize"},
+    "torch": {"devices", "features", "networks", "losses", "optimize", "windows"},
     "safetensors": {"networks"},
     "click": {"cli"},
     "dask": {"batch", "xarray"},
@@ -70,7 +71,8 @@ ONLY = {
     "geocd.metrics": {"cli", "evaluate"},
     "geocd.evaluate": {"cli"},
     "geocd.optimize": {"pipeline"},
-    "geocd.devices": {"environment", "optimize", "pipeline"},
+    "geocd.devices": {"environment", "features", "optimize", "pipeline"},
+    "geocd.features": {"optimize"},
 }
 
 #: What would make ``geocd --help`` slow or drag torch into the classical methods.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from rasterio.windows import Window
+from scipy import ndimage
 
 from geocd import devices
+from geocd.devices import CPU
 from geocd.errors import DeviceError
 from geocd.networks import CompactPair, initialise
-
-CPU = torch.device("cpu")
+from geocd.raster import Chip
 
 
 @pytest.fixture(autouse=True)
@@ -54,61 +57,85 @@ def test_threads_are_put_back_by_the_last_to_leave() -> None:
         torch.set_num_threads(before)
 
 
-class Scarce(CompactPair):
-    """Networks on a device with room for so many pixels."""
+SCARCE = torch.device("meta")  # a device that nothing is put on here
+NETWORK = CompactPair().eval().requires_grad_(False)
+initialise(NETWORK, torch.Generator().manual_seed(3))
 
-    def __init__(self, room: int, *, everywhere: bool) -> None:
-        super().__init__()
-        initialise(self, torch.Generator().manual_seed(3))
-        self.room, self.everywhere, self.seen = room, everywhere, []  # type: ignore[var-annotated]
 
-    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        self.seen.append(tuple(x1.shape[-2:]))
-        if x1.shape[-2] * x1.shape[-1] > self.room:
+def chip(height: int, width: int) -> Chip:
+    before, after = np.random.default_rng(0).normal(size=(2, 4, height, width)).astype(np.float32)
+    return Chip(before, after, np.ones((height, width), bool), Window(88, 160, width, height))
+
+
+def mean_of_both(chip: Chip) -> np.ndarray:
+    """Return two bands that depend on five pixels in each direction."""
+    means = [ndimage.uniform_filter(date[0], 11, mode="constant") for date in (chip.before, chip.after)]
+    return np.stack(means)
+
+
+class Scarce:
+    """A method on a device with room for so many pixels."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.seen: list[tuple[torch.device, tuple[int, ...]]] = []
+
+    def __call__(self, chip: Chip, device: torch.device) -> np.ndarray:
+        self.seen.append((device, chip.valid.shape))
+        if device == SCARCE and chip.valid.size > self.room:
             raise torch.OutOfMemoryError("no room")
-        return super().forward(x1, x2)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> nn.Module:
-        """What is copied to the CPU has room."""
-        copied = Scarce(10**9 if not self.everywhere else self.room, everywhere=self.everywhere)
-        copied.load_state_dict(self.state_dict())
-        return copied
-
-
-def whole(network: CompactPair, dates: list[Tensor]) -> Tensor:
-    with torch.inference_mode():
-        return CompactPair.forward(network, *dates)
+        # where a part is: what strides and seeds begin at
+        place = chip.window.row_off * 1000 + chip.window.col_off
+        rows, cols = np.indices(chip.valid.shape)
+        return np.concatenate([mean_of_both(chip), (place + rows * 1000 + cols)[None].astype(np.float32)])
 
 
 @pytest.mark.parametrize("size", [(512, 320), (320, 512), (512, 512)])
 def test_without_room_the_pieces_give_the_same(
     size: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    network = Scarce(200 * 300, everywhere=True)
-    dates = [torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
-    found = devices.infer(network, dates, CPU, margin=CompactPair.MARGIN, stride=CompactPair.STRIDE)
-    assert len(network.seen) > 3
-    network.room = 10**9
-    assert torch.allclose(found, whole(network, dates), atol=1e-4)
+    compute, whole = Scarce(200 * 300), chip(*size)
+    found = devices.in_room(compute, whole, SCARCE, margin=5)
+    assert len(compute.seen) > 3
+    assert {device for device, _ in compute.seen} == {SCARCE}
+    assert np.array_equal(found, Scarce(0)(whole, CPU))
     assert "computed in two halves" in caplog.text
 
 
-def test_without_room_for_a_small_piece_the_cpu_computes(caplog: pytest.LogCaptureFixture) -> None:
-    network = Scarce(100, everywhere=False)
-    dates = [torch.randn(1, 4, 96, 96) for _ in range(2)]
-    found = devices.infer(network, dates, CPU, margin=CompactPair.MARGIN, stride=CompactPair.STRIDE)
+@pytest.mark.parametrize(("size", "margin"), [((96, 96), 5), ((250, 100), 5), ((300, 290), 200)])
+def test_without_room_for_a_small_piece_the_cpu_computes(
+    size: tuple[int, int], margin: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    compute, whole = Scarce(100), chip(*size)
+    found = devices.in_room(compute, whole, SCARCE, margin=margin)
+    assert compute.seen == [(SCARCE, size), (CPU, size)]
     assert "computed on the CPU" in caplog.text
-    network.room = 10**9
-    assert torch.equal(found, whole(network, dates))
+    assert np.array_equal(found, Scarce(0)(whole, CPU))
+
+
+def test_without_room_anywhere_the_error_is_told() -> None:
+    def compute(chip: Chip, device: torch.device) -> np.ndarray:
+        raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        devices.in_room(compute, chip(300, 300), SCARCE, margin=5)
+
+
+def test_what_is_sent_is_what_was_there() -> None:
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)[:, :, ::-1]
+    assert np.array_equal(devices.sent(values, CPU), values)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_gives_what_the_cpu_gives() -> None:
-    network = CompactPair()
-    initialise(network, torch.Generator().manual_seed(3))
-    dates = [torch.randn(1, 4, 160, 160, generator=torch.Generator().manual_seed(k)) for k in (0, 1)]
-    on_cpu = devices.infer(network, dates, CPU, margin=40, stride=8)
-    cuda = torch.device("cuda")
-    on_cuda = devices.infer(network.to(cuda), dates, cuda, margin=40, stride=8)
+    def compute(chip: Chip, device: torch.device) -> np.ndarray:
+        dates = [devices.sent(date[None], device) for date in (chip.before, chip.after)]
+        with devices.mixed_precision(device):
+            logit = copy.deepcopy(NETWORK).to(device)(*dates)
+        return np.asarray(logit[0].float().cpu())
+
+    on_cpu, on_cuda = (
+        devices.in_room(compute, chip(160, 160), device, margin=40) for device in (CPU, torch.device("cuda"))
+    )
     # bfloat16 has 8 bits
-    assert (on_cpu - on_cuda).abs().max() < 0.05 * on_cpu.abs().max()
+    assert np.abs(on_cpu - on_cuda).max() < 0.05 * np.abs(on_cpu).max()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 from geocd import devices, losses, optimize
 from geocd.config import MethodSettings, Settings
 from geocd.errors import ConfigError, WeightsError
+from geocd.features import LinearFeatures
 from geocd.networks import (
     CompactFeatures,
     CompactPair,
@@ -101,8 +103,14 @@ def scene(seed: int = 0, size: int = 96) -> optimize.Lesson:
     changed[row : row + 28, col : col + 28] = True
     x2[:, changed] = rng.normal(size=(4, 1)) + rng.normal(0, 0.5, (4, changed.sum()))
     distance = np.where(changed, 3.5, 0.2) + rng.normal(0, 0.1, changed.shape)
-    values = [np.asarray(v, np.float32) for v in (x1, x2, distance)]
-    return optimize.Lesson(*values, np.ones(changed.shape, bool))
+    values = [torch.from_numpy(v.astype(np.float32)) for v in (x1, x2, distance)]
+    return optimize.Lesson(*values, torch.ones(changed.shape, dtype=torch.bool))
+
+
+def place(one: optimize.Lesson, row: int = 0, col: int = 0) -> Chip:
+    """A chip of the values of a lesson, at a place."""
+    height, width = one.valid.shape
+    return Chip(one.x1.numpy(), one.x2.numpy(), one.valid.numpy(), Window(col, row, width, height))
 
 
 def fresh(seed: int = 1) -> CompactPair:
@@ -124,7 +132,7 @@ def test_learning_finds_change_in_a_scene_it_has_not_seen() -> None:
     optimize.learn(networks, lessons, iterations=60, learning_rate=2e-3, seed=0, device=CPU)
     unseen = scene(99)
     with torch.no_grad():
-        logit = networks(torch.from_numpy(unseen.x1)[None], torch.from_numpy(unseen.x2)[None])[0, 0].numpy()
+        logit = networks(unseen.x1[None], unseen.x2[None])[0, 0].numpy()
     changed = unseen.distance > 2
     assert np.median(logit[changed]) > np.percentile(logit[~changed], 95)
 
@@ -165,8 +173,8 @@ def test_the_loss_is_finite_without_a_valid_pixel() -> None:
 
 def test_a_batch_keeps_dates_distance_and_valid_together() -> None:
     size = 130
-    rows, cols = np.mgrid[:size, :size].astype(np.float32)
-    x1 = np.stack([rows, cols, rows, cols])
+    rows, cols = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
+    x1 = torch.stack([rows, cols, rows, cols])
     one = optimize.Lesson(x1, x1 + 1, rows * size + cols, rows > cols)
     x1b, x2b, distance, valid = optimize.draw([one], np.random.default_rng(0), CPU)
     assert x1b.shape == (optimize.BATCH, 4, optimize.SIDE, optimize.SIDE)
@@ -180,25 +188,23 @@ def test_the_logit_does_not_depend_on_where_a_tile_begins() -> None:
     detector = optimize.DefaultDetector(None, networks, CPU, MethodSettings())  # type: ignore[arg-type]
     one = scene(3, size=160)
 
-    def logit(row: int, col: int, size: int) -> np.ndarray:
+    def logit(row: int, col: int, size: int) -> torch.Tensor:
         cut = (..., slice(row, row + size), slice(col, col + size))
         part = optimize.Lesson(one.x1[cut], one.x2[cut], one.distance[cut], one.valid[cut])
-        chip = Chip(part.x1, part.x2, part.valid, Window(col, row, size, size))
-        return detector.logit(part, chip)
+        return detector.logit(part, place(part, row, col), networks)
 
     whole = logit(0, 0, 160)
     margin = CompactPair.MARGIN
     for row, col in ((8, 16), (13, 3), (31, 29)):
         part = logit(row, col, 120)[margin:-margin, margin:-margin]
         inner = whole[row + margin : row + 120 - margin, col + margin : col + 120 - margin]
-        assert np.allclose(part, inner, atol=1e-4)
+        assert torch.allclose(part, inner, atol=1e-4)
 
 
 def test_reference_optimises_both_networks_and_repeats_per_place() -> None:
     settings = Settings.from_flat({"preset": "reference", "weights": "random", "iterations": 2})
     one = scene(0, size=64)
-    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 64, 64))
-    elsewhere = Chip(one.x1, one.x2, one.valid, Window(64, 0, 64, 64))
+    chip, elsewhere = place(one), place(one, col=64)
     detector = optimize.ReferenceDetector.fit([chip], settings.resolved().method)
     first, again, other = (detector.prob(c) for c in (chip, chip, elsewhere))
     assert np.array_equal(first, again)
@@ -221,10 +227,11 @@ def test_reference_fitted_to_the_scene_learns_once_and_its_tiles_agree() -> None
     flat = {"preset": "reference", "weights": "random", "iterations": 3, "fit": "scene"}
     settings = Settings.from_flat(flat).resolved().method
     one = scene(0, size=192)
-    whole = Chip(one.x1, one.x2, one.valid, Window(0, 0, 192, 192))
+    whole = place(one)
     detector = optimize.ReferenceDetector.fit([whole], settings)
     assert detector.fitted is not None
-    part = Chip(one.x1[..., 20:], one.x2[..., 20:], one.valid[..., 20:], Window(20, 0, 172, 192))
+    cut = (x[..., 20:] for x in (one.x1, one.x2, one.distance, one.valid))
+    part = place(optimize.Lesson(*cut), col=20)
     apart = np.abs(detector.prob(whole)[0, :, 20:] - detector.prob(part)[0])
     assert apart[:, ResidualGenerator.MARGIN :].max() < 1e-4
     assert np.array_equal(detector.prob(part), detector.prob(part))
@@ -232,41 +239,85 @@ def test_reference_fitted_to_the_scene_learns_once_and_its_tiles_agree() -> None
 
 def test_tiles_go_on_from_the_scene_with_fit_tile() -> None:
     one = scene(0)
-    chip = Chip(one.x1, one.x2, one.valid, Window(0, 0, 96, 96))
     logits = {}
     for fit in ("scene", "tile"):
         settings = MethodSettings(fit=fit, iterations=8, learning_rate=1e-2)  # type: ignore[arg-type]
         networks = fresh().eval().requires_grad_(False)
         detector = optimize.DefaultDetector(None, networks, CPU, settings)  # type: ignore[arg-type]
-        logits[fit] = detector.logit(one, chip)
-        assert np.array_equal(logits[fit], detector.logit(one, chip))
+        with torch.no_grad():  # as in a run
+            logits[fit] = detector.logit(one, place(one), networks)
+            assert torch.equal(logits[fit], detector.logit(one, place(one), networks))
         assert all(
             torch.equal(a, b) for a, b in zip(networks.parameters(), fresh().parameters(), strict=True)
         )
-    assert not np.array_equal(logits["scene"], logits["tile"])
+    assert not torch.equal(logits["scene"], logits["tile"])
 
 
 def test_several_devices_share_the_tiles_by_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two names of the CPU stand for two GPUs."""
     two = [torch.device("cpu"), torch.device("cpu", 0)]
-    used = set()
-    infer = optimize.infer
+    used: dict[tuple[float, float], torch.device] = {}
 
-    def told(network: nn.Module, dates: list[torch.Tensor], device: torch.device, **how: int) -> torch.Tensor:
-        used.add(device)
-        return infer(network, dates, device, **how)
+    def told(compute: devices.Compute, chip: Chip, device: torch.device, *, margin: int) -> np.ndarray:
+        used[chip.window.row_off, chip.window.col_off] = device
+        return compute(chip, device)
 
     monkeypatch.setattr(devices, "spread", lambda device: two)
-    monkeypatch.setattr(optimize, "infer", told)
+    monkeypatch.setattr(optimize, "in_room", told)
+    chips = [place(scene(0), row, row // 2) for row in range(0, 4160, 416)]
+    features, _ = LinearFeatures.fit(chips[:1], colour=(0, 1, 2, 3), pixel_size=None)
+    detector = optimize.DefaultDetector(features, fresh().eval().requires_grad_(False), CPU, MethodSettings())
+    probs = [detector.prob(chip) for chip in chips]
+    assert set(used.values()) == set(two)
+    before = dict(used)
+    assert all(np.array_equal(prob, detector.prob(chip)) for prob, chip in zip(probs, chips, strict=True))
+    assert used == before
+
+
+@pytest.mark.parametrize("uncertainty", [False, True])
+def test_without_room_on_a_device_the_result_is_the_same(
+    uncertainty: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A device that nothing fits on: halves, and at last the CPU, which has copies of the networks."""
+    whole = place(scene(0, size=400), 13, 3)
+    features, _ = LinearFeatures.fit([whole], colour=(0, 1, 2, 3), pixel_size=None)
     networks = fresh().eval().requires_grad_(False)
-    detector = optimize.DefaultDetector(None, networks, CPU, MethodSettings())  # type: ignore[arg-type]
-    one = scene(0)
-    logits = []
-    for row in range(0, 4160, 416):
-        chip = Chip(one.x1, one.x2, one.valid, Window(0, row, 96, 96))
-        logits.append(detector.logit(one, chip))
-    assert used == set(two)
-    assert all(np.array_equal(logit, logits[0]) for logit in logits)
+    settings = MethodSettings(uncertainty=uncertainty)
+    expected = optimize.DefaultDetector(features, networks, CPU, settings).prob(whole)
+    detector = optimize.DefaultDetector(features, networks, CPU, settings)
+
+    class Full(optimize.DefaultDetector):
+        def _bands(self, chip: Chip, networks: CompactPair, device: torch.device) -> np.ndarray:
+            if device == torch.device("meta"):
+                raise torch.OutOfMemoryError("no room")
+            return super()._bands(chip, networks, device)
+
+    detector = Full(features, networks, CPU, settings)
+    detector.__dict__["_everywhere"] = [(torch.device("meta"), networks)]
+    found = detector.prob(whole)
+    assert "computed in two halves" in caplog.text
+    assert "computed on the CPU" in caplog.text
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+def test_without_room_for_the_sample_the_cpu_fits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit, devices_tried = LinearFeatures.fit, []
+
+    def scarce(*args: object, device: torch.device, **how: object) -> object:
+        devices_tried.append(device)
+        if len(devices_tried) == 1:
+            raise torch.OutOfMemoryError("no room")
+        return fit(*args, device=device, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LinearFeatures, "fit", scarce)
+    settings = Settings.from_flat({"iterations": 1}).resolved().method
+    pair = SimpleNamespace(band_names=["red", "green", "blue", "nir"], grid=SimpleNamespace(pixel_size=10.0))
+    detector = optimize.DefaultDetector.fit([place(scene(0))], pair, settings, 1)  # type: ignore[arg-type]
+    assert len(devices_tried) == 2
+    assert "no room for the sample: fitted on the CPU" in caplog.text
+    assert np.isfinite(detector.prob(place(scene(0)))).all()
 
 
 def test_adapting_halves_the_batch_where_there_is_no_room(

@@ -360,9 +360,11 @@ def test_the_uncertainty_is_the_jackknife_over_the_six_distances(pair: tuple[Pat
     assert isinstance(detector, optimize.DefaultDetector)
     features = detector.features
     assert features.object_sigma == 0  # pixels of 10 m: no window after the sum
-    terms = features.terms(chip)
+    seen = features.scaled(chip)
+    terms = {name: values.numpy() for name, values in features.terms(seen).items()}
     scaled = {n: np.minimum((terms[n] - features.centre[n]) / features.scale[n], CAP) for n in WEIGHTS}
-    logit = detector.logit(optimize.lesson(features, chip), chip)
+    lesson = optimize.lesson(seen, features.colour, features.distance(seen))
+    logit = detector.logit(lesson, chip, detector.networks).numpy()
     left_out = []
     for name in WEIGHTS:
         means = []

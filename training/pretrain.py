@@ -46,7 +46,7 @@ def lessons_of(before: Path, after: Path) -> list[Lesson]:
         features, sample = LinearFeatures.fit(
             sample_chips(pair), colour=colour_bands(pair.band_names), pixel_size=pair.grid.pixel_size
         )
-    return [lesson(features, chip, distance) for chip, distance in sample]
+    return [lesson(seen, features.colour, distance) for seen, distance in sample]
 
 
 def main() -> None:
