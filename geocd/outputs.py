@@ -176,10 +176,10 @@ class Transaction:
         self.checkpoint = Checkpoint(self._folder)
         self._keep = True  # until it is known that an earlier run's work may be deleted
         try:
-            self._settle()
-            self._keep = len(self.checkpoint) > 0
-            self._refuse_existing()
             with output_errors(self._folder):
+                self._settle()
+                self._keep = len(self.checkpoint) > 0
+                self._refuse_existing()
                 self._begin(record, resume)
             self._keep = False
         except BaseException:
@@ -334,7 +334,12 @@ class Transaction:
     ) -> None:
         # An error would come again, so nothing of the run is kept; more memory or time may be had next time.
         stopped = error is not None and not (isinstance(error, Exception) and kind is not MemoryError)
-        kept = len(self.checkpoint) if stopped else 0
+        kept = 0
+        if stopped:
+            try:
+                kept = len(self.checkpoint)
+            except OSError:  # what cannot be counted is not deleted
+                self._keep = True
         self._keep = self._keep or kept > 0
         self._leave()
         if kept and isinstance(error, KeyboardInterrupt):
@@ -345,15 +350,19 @@ class Transaction:
         if not _LOCKS:
             self._close()  # Windows deletes no open file
         if not self._keep:
-            # Replaced results go first. One that cannot be deleted stays with the note of the commit, by
-            # which the next run knows it for rubbish and not for the only copy.
-            replaced = list(self._folder.glob(_OLD.format("*")))
-            for path in replaced:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            if not any(_exists(path) for path in replaced):
-                shutil.rmtree(self._folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # what cannot even be listed is left to the next run
+                self._delete()
         self._close()
+
+    def _delete(self) -> None:
+        # Replaced results go first. One that cannot be deleted stays with the note of the commit, by
+        # which the next run knows it for rubbish and not for the only copy.
+        replaced = list(self._folder.glob(_OLD.format("*")))
+        for path in replaced:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if not any(_exists(path) for path in replaced):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):  # all is written by now

@@ -490,3 +490,34 @@ def test_once_all_is_in_place_nothing_fails_any_more(tmp_path: Path, monkeypatch
     run(tmp_path / "x", then=when_moved)
     assert len(failed) == 1
     assert contents(tmp_path) == NEW
+
+
+def unlisted(patch: pytest.MonkeyPatch) -> None:
+    """Let no folder of a run be listed."""
+    for name in ("listdir", "scandir"):
+        real = getattr(os, name)
+
+        def refuse(path: Any = ".", real: Callable[[Any], Any] = real) -> Any:
+            if str(path).endswith(".geocd"):
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return real(path)
+
+        patch.setattr(os, name, refuse)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(old: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        unlisted(patch)
+        with pytest.raises(OutputError, match=r"\.x\.geocd: cannot be written \(.*Input/output error"):
+            run(old / "x", overwrite=True)
+    assert contents(old).items() >= OLD.items()
+    run(old / "x", overwrite=True)
+    assert contents(old) == NEW
+
+
+def test_a_folder_that_cannot_be_listed_at_the_end_is_left_to_the_next_run(old: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        run(old / "x", overwrite=True, then=lambda: unlisted(patch))
+    assert contents(old).items() >= NEW.items()
+    run(old / "x", overwrite=True)
+    assert contents(old) == NEW
