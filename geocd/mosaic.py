@@ -142,7 +142,8 @@ def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, FloatArray
 
 
 def _mean(total: FloatArray, weight: FloatArray) -> FloatArray:
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore"):
+        # Not that of 0 / 0, whose sign is the processor's.
         return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)
 
 
@@ -297,7 +298,7 @@ def _jumps(begin: list[int], size: int, margin: int) -> list[list[tuple[int, int
         room = min(left[1] - left[0], right[1] - right[0])
         if room < 2 or right[0] - left[1] > WIDE:  # three tiles meet here, or two so gently
             for end in sorted({border.begin, border.end, border.blend_begin, border.blend_end}):
-                add(end - 1, end, (max(0, end - 1 - NEAR), end), (end, min(length, end + 1 + NEAR)))
+                add(end - 1, end, (0, end), (end, length))
             continue
         lag = min(right[0] - left[1] + 1, LONGEST, room // 2)
         first = (left[1] + right[0] - lag) // 2

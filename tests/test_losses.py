@@ -23,7 +23,7 @@ ALL = image(1, 1)
 def test_image_distance_is_the_mean_over_bands() -> None:
     x1 = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 1, 2)
     x2 = torch.tensor([[1.0, 0.0], [7.0, 4.0]]).reshape(1, 2, 1, 2)
-    assert losses.image_distance(x1, x2).flatten().tolist() == [2.0, 1.0]
+    assert losses.image_distance(x1, x2).tolist() == [[[[2.0, 1.0]]]]
 
 
 def test_similarity_and_dissimilarity_by_hand() -> None:
@@ -269,7 +269,9 @@ def test_noise_is_of_every_pixel() -> None:
     x = torch.zeros(2, 3, 60, 70)
     moved = jitter(x, gain=0, offset=0)
     assert moved.std(dim=(2, 3)).flatten().tolist() == pytest.approx([0.05] * 6, rel=0.1)
+    assert (moved[0] - moved[1]).std().item() == pytest.approx(0.05 * math.sqrt(2), rel=0.1), "its own"
     assert jitter(x, gain=0, offset=0, noise=0).abs().max() == 0
+    assert jitter(x.to(torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_gain_keeps_zero_and_is_proportional() -> None:

@@ -107,7 +107,7 @@ def test_a_window_alone_has_the_same_bits(overlap: int, margin: int, top: int, l
     random = np.random.default_rng(0)
     values = [random.random((2, *tiling.tile_shape), np.float32) for _ in tiling]
     for prob in values[::3]:
-        prob[:, 5:35, 10:40] = np.nan
+        prob[0, 5:35, 10:40] = np.nan  # the first band says what is not valid
     sink = Sink(90, 70, 2)
     mosaic = Mosaic(tiling, sink, bands=2)
     for tile, prob in zip(tiling, values, strict=True):
@@ -135,6 +135,7 @@ def test_what_is_not_valid_stays_nan_and_spreads_nowhere() -> None:
     image[:, hole] = np.nan
     sink = put_together(Tiling(150, 160, 64, 20, 4), image, block=16)
     np.testing.assert_array_equal(np.isnan(sink.values[0]), hole)
+    assert (sink.values[:, hole].view(np.uint32) == 0x7FC00000).all(), "one NaN on every machine"
     np.testing.assert_allclose(sink.values[:, ~hole], image[:, ~hole], rtol=2e-6, atol=1e-4)
 
 
@@ -435,6 +436,18 @@ def up(first: int, last: int) -> tuple[int, ...]:
             id="three tiles meet",
         ),
         pytest.param(
+            [0, 5, 10],
+            11,
+            0,
+            [
+                (4, 5, down(3, 0), (*up(5, 8), 11, 12)),
+                (10, 11, (*down(8, 5), 3, 2), (*up(11, 14), *up(16, 18))),
+                (9, 10, (*down(8, 5), *down(3, 1)), (*up(11, 14), 16, 17)),
+                (15, 16, (*down(14, 11), 8, 7), up(16, 19)),
+            ],
+            id="three small tiles meet, near the rims of the raster",
+        ),
+        pytest.param(
             [0, 4],
             8,
             3,
@@ -497,6 +510,9 @@ def test_the_score_by_hand() -> None:
     other[16:, 32:] -= 0.15
     other[20:, 40] = np.nan
     assert score(tiling, other) == expected((0.21, 0.01, 16 * 16), (0.06, 0.01, 10 * 15 + 4))
+    other[20:, 31] = np.nan  # at the border: all of its likes count no more than it
+    assert score(tiling, other) == expected((0.21, 0.01, 16), (0.06, 0.01, 4))
+    assert score(Tiling(1, 64, 32, 0), image[:1]) == expected((0.21, 0.01, 1))
 
 
 @settings(max_examples=20)
