@@ -238,8 +238,8 @@ def explanation(record: RunRecord) -> list[str]:
     judged = (
         "Every pixel of the raster was judged."
         if valid == 1
-        else f"{_share(valid)} of the raster was judged. The rest has no data in one of the images (or was "
-        "left out on request); there, nothing is known, which is not the same as unchanged."
+        else f"{_share(valid).capitalize()} of the raster was judged. The rest has no data in one of the "
+        "images (or was left out on request); there, nothing is known, which is not the same as unchanged."
     )
     return [decision, meaning, order, judged]
 
@@ -285,8 +285,9 @@ def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
     share = float(summary["changed_share"])
     if share > MUCH_CHANGED:
         found.append(
-            f"{_share(share)} of the area changed. Where so much changes the decision is too careful and the "
-            "order of the probabilities less reliable. Check season, clouds and light; try a lower threshold."
+            f"{_share(share).capitalize()} of the area changed. Where so much changes the decision is too "
+            "careful and the order of the probabilities less reliable. Check season, clouds and light; try a "
+            "lower threshold."
         )
     elif 0 < share < LITTLE_CHANGED:
         found.append(

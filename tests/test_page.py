@@ -172,6 +172,9 @@ def test_headline(changes: dict[str, Any], expected: str) -> None:
         pytest.param({"date_after": "2015-07-01T12:00:00Z"}, "are dated 2015-07-01", id="one day"),
         pytest.param({"date_after": "2014-07-01T12:00:00Z"}, "taken later than", id="wrong way round"),
         pytest.param({"summary": {"changed_share": 0.31}}, "31.0 % of the area changed", id="much"),
+        pytest.param(
+            {"summary": {"changed_share": 0.9999}}, r"^More than 99\.9 % of the area", id="nearly all"
+        ),
         pytest.param({"summary": {"changed_share": 0.0003}}, "Only less than 0.1 %", id="little"),
         pytest.param({"summary": {"changed_share": 0.0, "n_polygons": 0}}, None, id="nothing at all"),
         pytest.param({"summary": {"valid_share": 0.2}}, "Only 20.0 % of the raster", id="little valid"),
