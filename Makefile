@@ -67,7 +67,7 @@ test: $(VENV)/ready-test
 # Python is for PYTHON to say. Warnings are no errors here: old versions warn of what their successors mended.
 LOWEST := .venv-lowest
 QUICK := arrays bands config configfile features generalize layers losses metrics networks normalize outputs \
-	pictures raster report tiling vectorize xarray
+	pictures raster report tiling vectorize windows xarray
 
 test-lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)

@@ -192,9 +192,9 @@ def _own_stream(device: torch.device) -> Iterator[None]:
         yield
 
 
-def mixed_precision(device: torch.device) -> torch.autocast:
+def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Return the context in which networks run: bfloat16 where it is faster, on CUDA."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def sent(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
