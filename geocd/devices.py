@@ -154,9 +154,9 @@ def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) 
         with torch.no_grad(), _own_stream(device):
             return compute(chip, device)
     except torch.OutOfMemoryError:
-        release(device)
         if device == CPU:
             raise
+    release(device)  # not before the error is gone, which holds on to what was computed
     if max(height, width) < 2 * max(LEAST_SIDE, margin):
         log.warning("%s has no room for %d x %d px: computed on the CPU", device, width, height)
         return in_room(compute, chip, CPU, margin=margin)
@@ -188,6 +188,7 @@ def _own_stream(device: torch.device) -> Iterator[None]:
         yield
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))  # on which the networks came to the device
     with torch.cuda.stream(stream):
         yield
 
