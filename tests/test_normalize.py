@@ -20,6 +20,8 @@ from geocd.normalize import (
     sample_chips,
     saturated_share,
     valid_pixels,
+    zero_shares,
+    zeros_in_words,
 )
 from geocd.raster import Chip, Pair
 
@@ -357,3 +359,27 @@ def test_any_gain_and_offset_vanish(seed: int, gain: float, offset: float, bands
     pair = chip(values, gain * values + offset)
     x1, x2 = Radiometry.fit([pair]).apply(pair)
     np.testing.assert_allclose(x1, x2, atol=1e-4)
+
+
+def test_the_share_of_zeros_is_of_pixels_that_are_zero_in_all_bands() -> None:
+    before = np.zeros((2, 2, 5), np.float32)
+    before[:, 0, :3] = 7
+    before[1, 1, 0] = 7  # zero in one band of two: a value
+    after = np.ones((2, 2, 5), np.float32)
+    after[:, 1, 4] = 0
+    valid = np.ones((2, 5), bool)
+    valid[0, 4] = False
+    one = chip(before, after, valid)
+    two = chip(np.ones((2, 1, 3)), np.zeros((2, 1, 3)))
+    assert zero_shares([one]) == (5 / 9, 1 / 9)
+    assert zero_shares([one, two]) == (5 / 12, 4 / 12)
+    assert zero_shares([chip(before, after, valid & False)]) == (0, 0)
+
+
+def test_many_zeros_are_worth_a_word() -> None:
+    assert zeros_in_words("before", 0.01) is None
+    assert zeros_in_words("before.tif", 0.254) == (
+        "before.tif: 25% of the pixels that count as valid are 0 in all bands. If 0 means 'no data', "
+        "say --nodata 0"
+    )
+    assert zeros_in_words("after", float("nan")) is None
