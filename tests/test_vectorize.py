@@ -28,7 +28,7 @@ from shapely.geometry import shape
 
 from geocd import vectorize
 from geocd.config import PolygonSettings
-from geocd.errors import BandError, ConfigError, GridError, OutputError, RasterOpenError
+from geocd.errors import BandError, ConfigError, GridError, OutputError, RasterOpenError, RasterReadError
 from geocd.layers import LAYER
 from geocd.raster import Grid
 from geocd.vectorize import COLUMNS, PixelSize, Regions, polygonize
@@ -426,8 +426,9 @@ def test_an_older_file_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threshold", [0, -0.1, 1.1, float("nan")])
 def test_threshold_out_of_range(tmp_path: Path, threshold: float) -> None:
-    with pytest.raises(ConfigError, match=r"threshold .* is not a probability"):
+    with pytest.raises(ConfigError, match=r"threshold .* is not a probability") as caught:
         polygonize(picture(tmp_path), tmp_path / "o.gpkg", threshold=threshold)
+    assert caught.value.details["threshold"] is threshold
 
 
 def test_a_raster_that_is_no_probability(tmp_path: Path) -> None:
@@ -437,12 +438,34 @@ def test_a_raster_that_is_no_probability(tmp_path: Path) -> None:
     assert not (tmp_path / "o.gpkg").exists()
 
 
+@pytest.mark.parametrize("odd", [-0.0005, 1.0005])
+def test_rounding_past_the_ends_is_still_a_probability(tmp_path: Path, odd: float) -> None:
+    prob = save(tmp_path / "p.tif", np.array([[odd, 0.6, np.nan]], "f4"))
+    assert polygonize(prob, tmp_path / "o.gpkg", threshold=0.5).n_pixels == (2 if odd > 1 else 1)
+
+
+@pytest.mark.parametrize(("odd", "span"), [(-0.01, (-0.01, 0.6)), (1.25, (0.6, 1.25))])
+def test_more_than_rounding_is_not(tmp_path: Path, odd: float, span: tuple[float, float]) -> None:
+    prob = save(tmp_path / "p.tif", np.array([[odd, 0.6, np.nan]], "f4"))
+    with pytest.raises(BandError, match=rf"from {span[0]} to {span[1]} and") as caught:
+        polygonize(prob, tmp_path / "o.gpkg", threshold=0.5)
+    assert caught.value.details["path"] == str(prob)
+    assert caught.value.details["range"] == pytest.approx(span)
+
+
+def test_a_raster_that_ends_too_early_is_named(tmp_path: Path) -> None:
+    prob = save(tmp_path / "p.tif", np.random.default_rng(0).random((64, 64), np.float32))
+    prob.write_bytes(prob.read_bytes()[:4000])
+    with pytest.raises((RasterOpenError, RasterReadError), match=r"p\.tif"):
+        polygonize(prob, tmp_path / "o.gpkg", threshold=0.5)
+
+
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(RasterOpenError, match="no such file"):
         polygonize(tmp_path / "none.tif", tmp_path / "o.gpkg", threshold=0.5)
     prob = save(tmp_path / "p.tif", np.ones((4, 4), "f4"), crs=None)
-    with pytest.raises(GridError, match="no coordinate reference system"):
+    with pytest.raises(GridError, match=r"p\.tif: .*no coordinate reference system"):
         polygonize(prob, tmp_path / "o.gpkg", threshold=0.5)
 
 
@@ -510,17 +533,17 @@ PLACES = [
     pytest.param("EPSG:4326", Affine(1e-4, 0, 13.3, 0, -1e-4, 62.6), id="degrees"),
     pytest.param("EPSG:2263", Affine(3, 0, 980_000, 0, -3, 200_000), id="feet"),
 ]
-MEASURES = ["area_m2", "perimeter_m", "centroid_x", "centroid_y"]
+SIZES = ["area_m2", "perimeter_m"]
 
 
 @pytest.mark.parametrize(("crs", "transform"), PLACES)
 def test_a_filled_hole_counts_as_if_it_had_never_been(tmp_path: Path, crs: str, transform: Affine) -> None:
     prob = np.zeros((9, 12), "f4")
     prob[1:6, 1:6] = np.linspace(0.6, 0.9, 25).reshape(5, 5)
-    prob[3, 2] = 0
+    prob[4, 2] = 0
     prob[4:8, 8:10] = 0.8
     full = prob.copy()
-    full[3, 2] = 0.9
+    full[4, 2] = 0.9
     frames = []
     for name, values, limit in (("plain", prob, 0), ("quiet", prob, 1e9), ("full", full, 0)):
         source = save(tmp_path / f"{name}.tif", values, crs=crs, transform=transform)
@@ -534,8 +557,11 @@ def test_a_filled_hole_counts_as_if_it_had_never_been(tmp_path: Path, crs: str, 
     assert all(shapely.is_ccw(shapely.get_exterior_ring(p)) for p in quiet.geometry)
     # The altered one is measured as it is written, ...
     np.testing.assert_allclose(
-        quiet.loc[0, MEASURES].astype(float), whole.loc[0, MEASURES].astype(float), rtol=1e-6
+        quiet.loc[0, SIZES].astype(float), whole.loc[0, SIZES].astype(float), rtol=1e-4
     )
+    for column, side in (("centroid_x", transform.a), ("centroid_y", transform.e)):
+        assert abs(quiet.loc[0, column] - whole.loc[0, column]) < abs(side) / 1000
+        assert abs(quiet.loc[0, column] - plain.loc[0, column]) > abs(side) / 100
     # ... what its pixels say is not altered, and neither is the other polygon.
     pixels = [column for column in COLUMNS if column.startswith(("n_", "p_"))]
     assert quiet[pixels].equals(plain[pixels])
