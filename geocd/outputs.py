@@ -276,7 +276,8 @@ class Transaction:
         """
         self._refuse_existing()
         written = {key: path for key, path in self.outputs.paths().items() if self.path(key).exists()}
-        (self._folder / _COMMIT).touch()
+        with output_errors(self._folder):
+            (self._folder / _COMMIT).touch()
         # Noted before each move: an interrupt may come between a move and the line after it.
         undo: list[tuple[Path, Path]] = []
         target = self.outputs.stem
@@ -291,7 +292,8 @@ class Transaction:
                     self.path(key).replace(target)
         except BaseException as error:
             self._undo(undo)
-            (self._folder / _COMMIT).unlink()
+            with contextlib.suppress(OSError):  # the error that matters is the first
+                (self._folder / _COMMIT).unlink()
             if not isinstance(error, OSError):
                 raise
             kept = f" The older results are in {self._folder}." if self._keep else ""

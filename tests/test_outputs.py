@@ -521,3 +521,13 @@ def test_a_folder_that_cannot_be_listed_at_the_end_is_left_to_the_next_run(old: 
     assert contents(old).items() >= NEW.items()
     run(old / "x", overwrite=True)
     assert contents(old) == NEW
+
+
+def test_a_commit_that_cannot_begin_is_told(old: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        with pytest.raises(OutputError, match="cannot be written .*No space left on device"):
+            run(old / "x", overwrite=True, then=lambda: patch.setattr(Path, "touch", refuse))
+    assert contents(old) == OLD
