@@ -527,7 +527,9 @@ def test_a_commit_that_cannot_begin_is_told(old: Path) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.MonkeyPatch.context() as patch:
-        with pytest.raises(OutputError, match="cannot be written .*No space left on device"):
-            run(old / "x", overwrite=True, then=lambda: patch.setattr(Path, "touch", refuse))
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(OutputError, match=r"cannot be written .*No space left on device"),
+    ):
+        run(old / "x", overwrite=True, then=lambda: patch.setattr(Path, "touch", refuse))
     assert contents(old) == OLD
