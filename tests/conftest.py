@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
-from hypothesis import settings
+from hypothesis import Phase, settings
 from rasterio.transform import Affine
 
 #: The real pairs lie beside the repository, or where GEOCD_TEST_DATA says.
@@ -22,6 +22,8 @@ NORTH_UP = Affine(10, 0, 500_000, 0, -10, 4_200_000)
 
 # A busy machine is no failure; and what CI finds must be found again by whoever looks into it.
 settings.register_profile("geocd", deadline=None, derandomize="CI" in os.environ)
+# Mutants (see [tool.mutmut] in pyproject.toml): one failure is enough, its shortest form is not looked for.
+settings.register_profile("mutants", deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
 settings.load_profile("geocd")
 
 WriteRaster = Callable[..., Path]

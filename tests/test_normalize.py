@@ -374,6 +374,7 @@ def test_the_share_of_zeros_is_of_pixels_that_are_zero_in_all_bands() -> None:
     assert zero_shares([one]) == (5 / 9, 1 / 9)
     assert zero_shares([one, two]) == (5 / 12, 4 / 12)
     assert zero_shares([chip(before, after, valid & False)]) == (0, 0)
+    assert zero_shares([chip(np.zeros((1, 1, 1)), np.ones((1, 1, 1)))]) == (1, 0)
 
 
 def test_many_zeros_are_worth_a_word() -> None:

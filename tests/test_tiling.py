@@ -148,6 +148,7 @@ def test_margin_gets_next_to_no_weight() -> None:
     assert (left[-10:] < 1e-5).all()
     assert (right[:10] < 1e-5).all()
     assert (right[shared - 10 : shared] > 1 - 1e-5).all()
+    assert left.dtype == right.dtype == np.float32
     assert (left[:100] == 1).all(), "the frame of the raster has no neighbour"
 
 

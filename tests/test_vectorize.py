@@ -648,6 +648,9 @@ def test_polygons_in_a_plane_and_outside_of_a_projection() -> None:
     polygons = np.array([shapely.box(0, 0, 1, 1), shapely.box(2e7, 0, 2e7 + 1, 1)], dtype=object)
     area, perimeter = size.measure(polygons)
     assert np.isfinite([area, perimeter]).tolist() == [[True, False]] * 2
+    outside = PixelSize(Grid(mollweide, Affine(100, 0, 2e7, 0, -100, 0), 10, 10))
+    assert outside.sides == (1, 1), "something to reckon with"
+    assert np.isnan(outside.area(np.array([3]), np.array([4]))).all()
 
 
 @pytest.mark.parametrize(
