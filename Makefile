@@ -90,5 +90,5 @@ plugin:
 	$(PYTHON) qgis_plugin/make_zip.py dist/geocd_qgis.zip
 
 clean:
-	rm -rf $(VENV) $(LOWEST) demo build dist site docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
+	rm -rf $(VENV) $(LOWEST) demo build dist site docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants *.egg-info
 	find geocd qgis_plugin tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -674,9 +674,15 @@ def test_the_size_of_large_pixels(crs: int, transform: Affine) -> None:
         corners = (row, col), (row, col + 1), (row + 1, col + 1), (row + 1, col)
         area, _ = geodesic(shapely.Polygon([to_map(*corner) for corner in corners]), crs)
         assert size.area(np.array([row]), np.array([col])) == pytest.approx(area, rel=1e-3)
+
+    def length(row: float, col: float, last_row: float, last_col: float) -> float:
+        line = to_map(np.linspace(row, last_row, 101), np.linspace(col, last_col, 101))
+        return float(known.get_geod().line_length(*to_lonlat.transform(*line)))
+
+    assert size.sides == pytest.approx((length(6, 7, 6, 8), length(5.5, 7.5, 6.5, 7.5)), rel=1e-4), (
+        "the middle"
+    )
     for end in ((6, 8), (5, 9)):
-        line = to_map(np.linspace(5, end[0], 101), np.linspace(8, end[1], 101))
-        length = known.get_geod().line_length(*to_lonlat.transform(*line))
         there = [np.array([place]) for place in (5, 8, *end)]
-        assert size.length(*there) == pytest.approx(length, rel=1e-3)
+        assert size.length(*there) == pytest.approx(length(5, 8, *end), rel=1e-3)
         assert size.length(*there[2:], *there[:2]) == size.length(*there)
