@@ -494,15 +494,15 @@ def test_once_all_is_in_place_nothing_fails_any_more(tmp_path: Path, monkeypatch
 
 def unlisted(patch: pytest.MonkeyPatch) -> None:
     """Let no folder of a run be listed."""
-    for name in ("listdir", "scandir"):
-        real = getattr(os, name)
+    for where, name in ((Path, "iterdir"), (Path, "glob"), (os, "scandir")):
+        real = getattr(where, name)
 
-        def refuse(path: Any = ".", real: Callable[[Any], Any] = real) -> Any:
+        def refuse(path: Any = ".", *args: Any, real: Callable[..., Any] = real) -> Any:
             if str(path).endswith(".geocd"):
                 raise OSError(errno.EIO, "Input/output error", str(path))
-            return real(path)
+            return real(path, *args)
 
-        patch.setattr(os, name, refuse)
+        patch.setattr(where, name, refuse)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(old: Path) -> None:
