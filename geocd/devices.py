@@ -200,7 +200,7 @@ def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[o
 
 def sent(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
     """Return an array as a tensor on a device; to CUDA from pinned memory, without waiting for it."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    tensor = torch.from_numpy(np.require(values, requirements=["C", "W"]))  # which torch insists on
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -124,6 +124,9 @@ def test_without_room_anywhere_the_error_is_told() -> None:
 def test_what_is_sent_is_what_was_there() -> None:
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)[:, :, ::-1]
     assert np.array_equal(devices.sent(values, CPU), values)
+    values.setflags(write=False)  # as dask gives them
+    assert np.array_equal(devices.sent(values, CPU), values)
+    assert devices.sent(np.array([True, False]), CPU).dtype == torch.bool
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
