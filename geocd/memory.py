@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import math
+import os
 import sys
 
 from geocd.config import PRESETS, Settings, check_tile_size
@@ -44,6 +45,11 @@ FIT_BYTES = {"deep": (85, 13), "cva": (60, 20), "irmad": (0, 80)}
 #: Bytes for each pixel of the rows that are blended (sums, weights, what is being written), and of those that
 #: are made polygons, of which up to STRIP_PIXELS are read at a time.
 BLEND_BYTES, POLYGON_BYTES, STRIP_PIXELS = 12, 40, 2**22
+
+
+#: Bytes for glibc's M_TRIM_THRESHOLD (free memory that is not given back) and M_MMAP_THRESHOLD (arrays that
+#: are taken from the system one by one), by their numbers in malloc.h: what it comes to by itself.
+_KEPT = {-1: 2**28, -3: 2**25}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +167,20 @@ def plan(pair: Pair, settings: Settings, jobs: int, limit: int | None, *, jobs_g
         value=limit,
         least=works,
     )
+
+
+def keep() -> None:
+    """Let the C library keep what one tile gives back for the next, where it was asked not to.
+
+    dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``. Every array of a tile is then taken from
+    the system anew, page by page: a worker spent more time there than on the pair. Called where tiles are
+    computed; :func:`release` gives the memory back at the end.
+    """
+    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            for parameter, size in _KEPT.items():
+                mallopt(parameter, size)
 
 
 def release() -> None:

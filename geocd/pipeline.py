@@ -88,6 +88,7 @@ class Detector(Protocol):
 
 def computing(settings: Settings) -> AbstractContextManager[None]:
     """Return the context in which a method computes."""
+    memory.keep()
     if settings.method.method != "deep":
         return nullcontext()
     from geocd.devices import one_thread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -118,3 +119,32 @@ def test_the_limit_holds_and_changes_no_byte(
     assert peaks[1] <= 640
     for suffix in ("prob.tif", "changes.gpkg"):
         assert (tmp_path / f"free_{suffix}").read_bytes() == (tmp_path / f"bound_{suffix}").read_bytes()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's, measured by Linux")
+def test_memory_is_taken_from_the_system_once_also_on_a_dask_worker() -> None:
+    """Pages taken anew for a hundred arrays of 8 MB, one after the other."""
+    program = (
+        "import resource, sys, numpy as np\n"
+        "from geocd import memory\n"
+        "if sys.argv[1] == 'keep':\n"
+        "    memory.keep()\n"
+        "begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(100):\n"
+        "    np.ones(2**20)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin)\n"
+    )
+    as_dask_does = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    faults = {
+        what: int(
+            subprocess.run(
+                [sys.executable, "-c", program, what],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=as_dask_does,
+            ).stdout
+        )
+        for what in ("keep", "leave")
+    }
+    assert faults["keep"] < faults["leave"] / 5
