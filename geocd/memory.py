@@ -44,7 +44,7 @@ WARP_COPIES = 6
 FIT_BYTES = {"deep": (85, 13), "cva": (60, 20), "irmad": (0, 80)}
 #: Bytes for each pixel of the rows that are blended (sums, weights, what is being written), and of those that
 #: are made polygons, of which up to STRIP_PIXELS are read at a time.
-BLEND_BYTES, POLYGON_BYTES, STRIP_PIXELS = 12, 40, 2**22
+BLEND_BYTES, POLYGON_BYTES, STRIP_PIXELS = 20, 40, 2**22
 
 
 #: Bytes for glibc's M_TRIM_THRESHOLD (free memory that is not given back) and M_MMAP_THRESHOLD (arrays that

@@ -584,6 +584,8 @@ def around(tmp_path: Path, executable: Path) -> dict[str, str]:
     (tmp_path / "profile").mkdir()
     (tmp_path / "run").mkdir(mode=0o700)
     return given | {
+        # QGIS asks the first python3 of the path where Python is: it must not be that of an environment.
+        "PATH": os.pathsep.join([str(Path(QGIS_PROCESS or "").parent), os.defpath]),
         "QT_QPA_PLATFORM": "offscreen",
         "QGIS_PLUGINPATH": str(PLUGIN.parent),
         "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path / "profile"),
