@@ -645,6 +645,7 @@ def _run(
             date_before=dates[0],
             date_after=dates[1],
         )
+    memory.release()  # of what the polygons took, before the pictures take theirs
     tell("polygons", 1, 1)
     with _timed(timings, "quicklook"):
         thumbnails = read_thumbnails(

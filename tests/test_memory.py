@@ -123,15 +123,15 @@ def test_the_limit_holds_and_changes_no_byte(
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's, measured by Linux")
 def test_memory_is_taken_from_the_system_once_also_on_a_dask_worker() -> None:
-    """Pages taken anew for a hundred arrays of 8 MB, one after the other."""
+    """Pages taken anew for arrays of 1 MB, one after the other: too small for large pages."""
     program = (
         "import resource, sys, numpy as np\n"
         "from geocd import memory\n"
         "if sys.argv[1] == 'keep':\n"
         "    memory.keep()\n"
         "begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(100):\n"
-        "    np.ones(2**20)\n"
+        "for _ in range(500):\n"
+        "    np.ones(2**17)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin)\n"
     )
     as_dask_does = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
