@@ -13,7 +13,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from rasterio.windows import Window
 from torch import Tensor, nn
 
 from geocd.errors import DeviceError
@@ -165,21 +164,13 @@ def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) 
     middle = length // 2
 
     def part(begin: int, end: int, first: int, last: int) -> FloatArray:
-        found = in_room(compute, _part(chip, axis, begin, end), device, margin=margin)
+        kept = slice(begin, end)
+        piece = chip.part(slice(None), kept) if axis else chip.part(kept, slice(None))
+        found = in_room(compute, piece, device, margin=margin)
         return found.take(range(first - begin, last - begin), axis=1 + axis)
 
     halves = part(0, middle + margin, 0, middle), part(middle - margin, length, middle, length)
     return np.concatenate(halves, axis=1 + axis)
-
-
-def _part(chip: Chip, axis: int, begin: int, end: int) -> Chip:
-    """Return the rows (axis 0) or columns (axis 1) of a chip from ``begin`` to ``end``."""
-    rows, cols = (slice(begin, end), slice(None)) if axis == 0 else (slice(None), slice(begin, end))
-    valid, place = chip.valid[rows, cols], chip.window
-    window = Window(
-        place.col_off + (begin if axis else 0), place.row_off + (0 if axis else begin), *valid.shape[::-1]
-    )
-    return Chip(chip.before[:, rows, cols], chip.after[:, rows, cols], valid, window)
 
 
 @contextlib.contextmanager

@@ -138,9 +138,8 @@ class IrMad:
             right *= _one_over(norm)[:, None]
             variance = 2 * (1 - np.minimum(rho, max_correlation))
             chi2 = ((left @ cx - right @ cy) ** 2 / variance[:, None]).sum(axis=0)
-            weight = special.chdtrc(
-                bands, chi2
-            )  # the survival function; scipy.stats takes half a second to import
+            # The survival function; scipy.stats has it too, and takes half a second to import.
+            weight = special.chdtrc(bands, chi2)
             moved = np.abs(rho - previous).max()
             previous = rho
             if moved < tolerance:

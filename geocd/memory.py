@@ -46,7 +46,6 @@ FIT_BYTES = {"deep": (85, 13), "cva": (60, 20), "irmad": (0, 80)}
 #: are made polygons, of which up to STRIP_PIXELS are read at a time.
 BLEND_BYTES, POLYGON_BYTES, STRIP_PIXELS = 20, 40, 2**22
 
-
 #: Bytes for glibc's M_TRIM_THRESHOLD (free memory that is not given back) and M_MMAP_THRESHOLD (arrays that
 #: are taken from the system one by one), by their numbers in malloc.h: what it comes to by itself.
 _KEPT = {-1: 2**28, -3: 2**25}

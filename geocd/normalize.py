@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.windows import Window
 
 from geocd.raster import Chip, Pair
 from geocd.tiling import Tiling
@@ -97,18 +96,11 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
     found: list[Chip] = []
     for index in _scattered(len(places)):
         chip, window = places[index]
-        rows, cols = window.toslices()
-        valid = chip.valid[rows, cols]
-        if not valid.any():
+        piece = chip.part(*window.toslices())
+        if not piece.valid.any():
             continue
-        place = Window(
-            chip.window.col_off + window.col_off,
-            chip.window.row_off + window.row_off,
-            window.width,
-            window.height,
-        )
-        found.append(Chip(chip.before[:, rows, cols], chip.after[:, rows, cols], valid, place))
-        if sum(piece.valid.size for piece in found) >= max_pixels:
+        found.append(piece)
+        if sum(other.valid.size for other in found) >= max_pixels:
             break
     return found
 

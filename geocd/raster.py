@@ -495,6 +495,16 @@ class Chip:
     valid: BoolArray
     window: Window
 
+    def part(self, rows: slice, cols: slice) -> Chip:
+        """Return some rows and columns of this chip, counted from its own first: views, not copies."""
+        valid = self.valid[rows, cols]
+        place = Window(
+            self.window.col_off + (cols.start or 0),
+            self.window.row_off + (rows.start or 0),
+            *valid.shape[::-1],
+        )
+        return Chip(self.before[:, rows, cols], self.after[:, rows, cols], valid, place)
+
 
 class Pair:
     """A before and an after raster, read by window on one grid: that of the before raster.

@@ -22,15 +22,6 @@ def chip(before: np.ndarray, after: np.ndarray, valid: np.ndarray | None = None)
     return Chip(before, after, valid, Window(0, 0, before.shape[2], before.shape[1]))
 
 
-def crop(whole: Chip, rows: slice, cols: slice) -> Chip:
-    return Chip(
-        whole.before[:, rows, cols],
-        whole.after[:, rows, cols],
-        whole.valid[rows, cols],
-        Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start),
-    )
-
-
 @pytest.fixture(scope="module")
 def ground() -> np.ndarray:
     """Four bands of patchy ground with texture, 160 x 180."""
@@ -126,7 +117,7 @@ def test_windows_agree_with_the_whole_beyond_the_margin(ground: np.ndarray) -> N
     whole = chip(noisy(ground, 1), noisy(after, 2))
     for pixel_size in (10.0, 3.0):
         features = fit(whole, pixel_size)
-        part = crop(whole, slice(0, 140), slice(30, 180))
+        part = whole.part(slice(0, 140), slice(30, 180))
         inner = (slice(0, 140 - features.margin), slice(features.margin, 150))
         cut = distance_of(features, part)[inner]
         full = distance_of(features, whole)[0 : 140 - features.margin, 30 + features.margin : 180]
