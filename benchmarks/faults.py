@@ -1,6 +1,6 @@
 """Let every file-system call on the output side of a run fail, or be the last one before `kill -9`.
 
-    python benchmarks/faults.py [--every K] [--method cva] [--json faults.json]
+    python benchmarks/faults.py [--every K] [--start empty] [--method cva] [--json faults.json]
 
 A small run is traced once with ``strace`` (Linux; Debian's package of this name), and every call that touches
 a file under its output folder is noted. Then the run is repeated for each of these calls: with the call
@@ -12,7 +12,8 @@ the results of an earlier run. After each:
   moved some of its files, but each file is one of the two, whole;
 * the same command again, undisturbed, gives the bytes of an undisturbed run and leaves nothing else behind.
 
-Prints what was not so, and exits with 1. ``--every K`` tries every K-th call only.
+Prints what was not so, and exits with 1. ``--every K`` tries every K-th call only; ``--start`` one of the two
+starts, so that both may run at a time.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ CALLS = {
 #: A run that takes longer hangs.
 TIMEOUT = 60.0
 ENDED_WELL, ENDED_BADLY = 0, 1
+#: What the folder for the results holds at first.
+STARTS = ("empty", "older")
 
 
 def make_pair(folder: Path) -> list[str]:
@@ -179,6 +182,7 @@ def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--every", type=int, default=1, metavar="K")
+    parser.add_argument("--start", choices=STARTS, action="append", help="default: both")
     parser.add_argument("--method", default="cva")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -209,7 +213,8 @@ def main() -> int:
                 old = results(out)
         good = results(out)
         assert not same(good, old)
-        for start, content in (("empty", {}), ("older results", old)):
+        for start in options.start or STARTS:
+            content = {"empty": {}, "older": old}[start]
             refill(out, content)
             trace = folder / "trace"
             code, said = runner.run("-y", "-e", f"trace={','.join(CALLS)}", "-o", str(trace))
