@@ -42,9 +42,11 @@ WARP_COPIES = 6
 #: Bytes that the fit takes beside the sample, for each of its pixels: whatever the bands (the statistics are
 #: taken of two or three at a time), and for each band.
 FIT_BYTES = {"deep": (85, 13), "cva": (60, 20), "irmad": (0, 80)}
+#: Pixels that are made polygons at a time, unless one row of blocks is more.
+STRIP_PIXELS = 2**22
 #: Bytes for each pixel of the rows that are blended (sums, weights, what is being written), and of those that
-#: are made polygons, of which up to STRIP_PIXELS are read at a time.
-BLEND_BYTES, POLYGON_BYTES, STRIP_PIXELS = 20, 40, 2**22
+#: are made polygons.
+BLEND_BYTES, POLYGON_BYTES = 20, 40
 
 #: Bytes for glibc's M_TRIM_THRESHOLD (free memory that is not given back) and M_MMAP_THRESHOLD (arrays that
 #: are taken from the system one by one), by their numbers in malloc.h: what it comes to by itself.

@@ -987,6 +987,10 @@ def _usable(
     return usable
 
 
+#: Said of a result whose file is not what was written into it.
+NOT_AS_WRITTEN = "what was read back is not what was written: is the disk full?"
+
+
 class ProbWriter:
     """Write the probability raster: block rows into a temporary tiled GeoTIFF, then one COG.
 
@@ -1080,12 +1084,48 @@ class ProbWriter:
             with rasterio.open(self.path) as written:
                 for window, checksum in self._written:
                     if _checksum(written.read(window=window)) != checksum:
-                        raise OSError("what was read back is not what was written: is the disk full?")
+                        raise OSError(NOT_AS_WRITTEN)
+            _check_layout(self.path)
 
     def abort(self) -> None:
         """Close the temporary file, whatever state it is in; its folder is deleted by the caller."""
         with contextlib.suppress(RasterioError, CPLE_BaseError, OSError):
             self._dataset.close()
+
+
+def _check_layout(path: Path) -> None:
+    """Raise unless the parts of a COG stand where GDAL puts them.
+
+    Where a write fails as the file is closed, libtiff may put a directory at the end instead, and nobody
+    hears of it: all pixels can be read, but not from afar with few requests. The layout: directories, then
+    data; its size before each block and its last four bytes once more behind it
+    (https://gdal.org/en/stable/drivers/raster/cog.html).
+
+    Raises
+    ------
+    OSError
+        A part stands elsewhere, or was not written.
+    """
+    with rasterio.open(path) as main, path.open("rb") as file:
+        for level in (None, *range(len(main.overviews(1)))):
+            with rasterio.open(path) if level is None else rasterio.open(path, overview_level=level) as image:
+                blocks = [index for index, _ in image.block_windows(1)]
+
+            def find(name: str, level: int | None = level) -> int:
+                return int(main.get_tag_item(name, "TIFF", bidx=1, ovr=level) or 0)
+
+            directory = find("IFD_OFFSET")
+            for row, col in blocks:
+                begin, size = find(f"BLOCK_OFFSET_{col}_{row}"), find(f"BLOCK_SIZE_{col}_{row}")
+                file.seek(max(0, begin - 4))
+                around = file.read(4 + size + 4)
+                if not (
+                    0 < directory < begin
+                    and around[:4] == size.to_bytes(4, "little")
+                    and len(around) == 4 + size + 4
+                    and around[-8:-4] == around[-4:]
+                ):
+                    raise OSError(NOT_AS_WRITTEN)
 
 
 def _checksum(values: npt.NDArray[Any]) -> int:

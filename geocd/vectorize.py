@@ -35,6 +35,7 @@ from geocd.direction import BandMeans
 from geocd.errors import BandError, ConfigError
 from geocd.generalize import fill_holes, simplify, smooth
 from geocd.layers import check_format, timestamp, write
+from geocd.memory import STRIP_PIXELS, release
 from geocd.raster import BLOCK_SIZE, Grid, Pair, check_same_grid, grid_of, open_raster, read
 
 BoolArray = npt.NDArray[np.bool_]
@@ -59,9 +60,6 @@ COLUMNS = (
     "date_before",
     "date_after",
 )
-
-#: Pixels read at a time, unless one row of blocks is more.
-STRIP_PIXELS = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +171,7 @@ def polygonize(
             _check_probability(values, path)
             with np.errstate(invalid="ignore"):
                 regions.add(values, values >= np.float32(threshold))
+            release()  # or the heap, full of holes, grows with every strip
     table = regions.finish(settings)
     table["date_before"] = pd.Series(date_before, index=table.index, dtype="object")
     table["date_after"] = pd.Series(date_after, index=table.index, dtype="object")

@@ -839,6 +839,42 @@ def test_what_is_read_back_must_be_what_was_written(tmp_path: Path, monkeypatch:
         writer.finish()
 
 
+def directory_moved(path: Path) -> None:
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(LONGER="x" * 500)
+
+
+def overview_cut(path: Path) -> None:
+    """Lose what stands before the only block of the overview; all pixels can still be read."""
+    with rasterio.open(path) as dataset:
+        begin = int(dataset.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1, ovr=0))
+    with path.open("r+b") as file:
+        file.seek(begin - 4)
+        file.write(bytes(4))
+
+
+@pytest.mark.parametrize("damage", [directory_moved, overview_cut])
+def test_what_stands_elsewhere_than_a_cog_has_it_is_found(
+    damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left where one write fails while GDAL closes the file: every pixel is there, and no error."""
+    values = np.random.default_rng(0).random((1, 600, 700), dtype=np.float32)
+    real = rasterio.shutil.copy
+
+    def copy(source: Path, target: Path, **options: Any) -> None:
+        real(source, target, **options)
+        damage(target)
+
+    monkeypatch.setattr(rasterio.shutil, "copy", copy)
+    writer = ProbWriter(tmp_path / "x_prob.tif", Grid(UTM33, NORTH_UP, 600, 700), tags={})
+    writer.write(0, values[:, :512])
+    writer.write(512, values[:, 512:])
+    with pytest.raises(OutputError, match=r"x_prob\.tif.*not what was written"):
+        writer.finish()
+    with rasterio.open(tmp_path / "x_prob.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(), values)
+
+
 def test_all_kinds_of_nan_count_as_nodata(tmp_path: Path) -> None:
     values = np.zeros((1, 20, 30), np.float32)
     values.view(np.uint32)[0, :10] = 0xFFC00000  # what 0 / 0 gives on some machines
