@@ -401,6 +401,7 @@ def test_progress_for_programs(pair: tuple[Path, Path], out: Path) -> None:
 
 STOPPED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 from geocd import pipeline
 real = pipeline.detect
 def detect(*args, progress, **options):
