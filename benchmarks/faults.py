@@ -13,8 +13,8 @@ the results of an earlier run. After each:
 * the same command again, undisturbed, gives the bytes of an undisturbed run and leaves nothing else behind.
 
 Prints what was not so, and exits with 1. A fault that did not happen is counted as "not reached" and shows
-nothing. ``--every K`` tries every K-th call only; ``--start`` one of the two starts, so that both may run at a
-time; ``--calls`` these kinds.
+nothing. ``--every K`` tries every K-th call only; ``--start`` one of the two starts, so that both may run at
+a time; ``--calls`` these kinds.
 """
 
 from __future__ import annotations
