@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.util
+import io
 import json
 import math
 import os
@@ -48,6 +49,8 @@ FORMATS = {
     ".parquet": "Parquet",
     ".shp": "ESRI Shapefile",
 }
+#: What GIS programs of the last years read.
+GEOPACKAGE = {"VERSION": "1.2"}
 #: A shapefile has ten characters for a name: these columns and beginnings of names are shortened, what is
 #: still too long is cut.
 SHORT = {"perimeter_m": "perim_m", "date_before": "date_b", "date_after": "date_a"}
@@ -172,16 +175,22 @@ def write(
 
 
 def _to_file(frame: geopandas.GeoDataFrame, path: Path, driver: str, **options: Any) -> None:
-    frame.to_file(path, driver=driver, engine="pyogrio", geometry_type="Polygon", **options)
+    """Write a file of one piece.
+
+    GDAL makes it in memory. On a disk where a single write fails, its GeoPackage lacks the CRS, the extent or
+    the spatial index, and no error says so.
+    """
+    file = io.BytesIO()
+    frame.to_file(file, driver=driver, engine="pyogrio", layer=LAYER, **options)
+    path.write_bytes(file.getbuffer())
 
 
 def _geopackage(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
-    # what GIS programs of the last years read
-    _to_file(frame, path, "GPKG", layer=LAYER, dataset_options={"VERSION": "1.2"})
+    _to_file(frame, path, "GPKG", geometry_type="Polygon", dataset_options=GEOPACKAGE)
 
 
 def _flatgeobuf(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
-    _to_file(frame, path, "FlatGeobuf", layer=LAYER)
+    _to_file(frame, path, "FlatGeobuf", geometry_type="Polygon")
 
 
 def _geojson(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
@@ -200,19 +209,15 @@ def _geojson(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float
         ) from error
     # Nine digits are a tenth of a millimetre. Across the date line GDAL cuts polygons in two, as the RFC
     # wants.
-    frame.to_file(
-        path,
-        driver="GeoJSON",
-        engine="pyogrio",
-        layer=LAYER,
-        layer_options={"RFC7946": "YES", "COORDINATE_PRECISION": "9"},
-    )
+    _to_file(frame, path, "GeoJSON", layer_options={"RFC7946": "YES", "COORDINATE_PRECISION": "9"})
 
 
 def _shapefile(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
     names = short_names([column for column in frame.columns if column != "geometry"])
     options = {"ENCODING": "UTF-8", "DBF_DATE_LAST_UPDATE": stamp[:10]}
-    _to_file(frame.rename(columns=names), path, "ESRI Shapefile", layer_options=options)
+    frame.rename(columns=names).to_file(
+        path, driver="ESRI Shapefile", engine="pyogrio", geometry_type="Polygon", layer_options=options
+    )
 
 
 def _geoparquet(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
@@ -360,8 +365,11 @@ def _append_geopackage(
     for table in tables:
         if table.empty and path.exists():
             continue
-        new = {} if path.exists() else {"dataset_options": {"VERSION": "1.2"}}
-        _to_file(table, path, "GPKG", layer=LAYER, mode="a" if path.exists() else "w", **new)
+        new = {} if path.exists() else {"dataset_options": GEOPACKAGE}
+        mode = "a" if path.exists() else "w"
+        table.to_file(
+            path, driver="GPKG", engine="pyogrio", geometry_type="Polygon", layer=LAYER, mode=mode, **new
+        )
         count += len(table)
     return count
 
