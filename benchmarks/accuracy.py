@@ -50,6 +50,14 @@ def run_geocd(folder: Path, **settings: Any) -> Map:
             return dataset.read(1), record.threshold
 
 
+def labelled_pairs(folder: Path, names: str | None = None) -> list[Path]:
+    """Return the folders of the pairs that have a reference map, in order; of these names, with commas."""
+    chosen = names.split(",") if names else None
+    return sorted(
+        path.parent for path in folder.glob("*/mask.tif") if not chosen or path.parent.name in chosen
+    )
+
+
 def read_pair(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return both dates whole; the controls below are three lines of numpy on arrays."""
     dates = []
@@ -196,8 +204,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, help="score a crop of this size instead of the whole pair")
     parser.add_argument("--json", type=Path, help="write all scores here")
     options = parser.parse_args()
-    names = options.pairs.split(",") if options.pairs else None
-    pairs = sorted(p.parent for p in options.folder.glob("*/mask.tif") if not names or p.parent.name in names)
+    pairs = labelled_pairs(options.folder, options.pairs)
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         if options.crop:

@@ -1,20 +1,20 @@
 """Let every file-system call on the output side of a run fail, or be the last one before `kill -9`.
 
-    python benchmarks/faults.py [--every K] [--start empty] [--calls write,rename] [--json faults.json]
+    python benchmarks/faults.py [--every K] [--kills 50] [--start empty] [--calls write,rename] [--json FILE]
 
 A small run is traced once with ``strace`` (Linux; Debian's package of this name), and every call that touches
 a file under its output folder is noted. Then the run is repeated for each of these calls: with the call
 failing (ENOSPC, EIO, EACCES, whichever it may return), or with SIGKILL at it; into an empty folder, and over
-the results of an earlier run. After each:
+the results of an earlier run. Then SIGKILL comes at random moments. After each:
 
 * the run ended with one message and no traceback, or, where the failed call did not matter, well;
 * under the final names stand all results or none (before: or all of the earlier run); a killed run may have
-  moved some of its files, but each file is one of the two, whole;
+  moved some of its files, but each file is one of the two, whole, and none of the earlier run is missing;
 * the same command again, undisturbed, gives the bytes of an undisturbed run and leaves nothing else behind.
 
 Prints what was not so, and exits with 1. A fault that did not happen is counted as "not reached" and shows
-nothing. ``--every K`` tries every K-th call only; ``--start`` one of the two starts, so that both may run at
-a time; ``--calls`` these kinds.
+nothing. ``--every K`` tries every K-th call only; ``--kills N`` as many random moments for each start;
+``--start`` one of the two starts, so that both may run at a time; ``--calls`` these kinds.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -89,8 +91,8 @@ class Runner:
         self.folder = folder
         self.arguments = arguments
 
-    def run(self, *strace: str) -> tuple[int, str]:
-        """Return exit status (negative: the signal) and what was printed."""
+    def run(self, *strace: str, kill_after: float | None = None) -> tuple[int, str]:
+        """Return exit status (negative: the signal) and what was printed; ``kill_after`` is in seconds."""
         said = self.folder / "said.txt"
         child = os.fork()
         if child == 0:
@@ -107,6 +109,9 @@ class Runner:
                         raise SystemExit(f"strace: {tracer.communicate()[1]}")
             os.kill(child, signal.SIGCONT)
             signal.alarm(int(TIMEOUT))
+            if kill_after is not None:
+                time.sleep(kill_after)
+                os.kill(child, signal.SIGKILL)  # of one that has ended, nothing
             _, status = os.waitpid(child, 0)
         except TimeoutError:
             os.kill(child, signal.SIGKILL)
@@ -182,10 +187,70 @@ def trials(count: Counter[str], calls: list[str], every: int) -> Iterator[tuple[
             yield call, number, "signal=SIGKILL"
 
 
+def refill(folder: Path, content: dict[str, bytes]) -> None:
+    """Empty a folder and put files into it."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    folder.mkdir()
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+
+
+class Verdicts:
+    """Looks at the folder after each fault, and says what is wrong."""
+
+    def __init__(self, runner: Runner, out: Path, good: dict[str, bytes]) -> None:
+        self.runner, self.out, self.good = runner, out, good
+        self.tally: Counter[str] = Counter()
+        self.wrong: list[str] = []
+
+    def judge(self, label: str, before: dict[str, bytes], end: tuple[int, str], *, kill: bool) -> str:
+        """Compare what is there now with what was there before; return how the run ended."""
+        now, (code, said) = results(self.out), end
+        if kill:
+            whole = before.keys() <= now.keys() and all(
+                alike(found, self.good[key], key) or alike(found, before.get(key, b""), key)
+                for key, found in now.items()
+            )
+            if not whole or code not in (ENDED_WELL, -signal.SIGKILL):
+                self._say(f"{label}: after the kill ({code}) a file is neither old nor new")
+            return "killed"
+        if code == ENDED_WELL:
+            if not same(now, self.good):
+                self._say(f"{label}: ended well, but the results are wrong")
+            return "did not matter"
+        lines = said.splitlines() or [""]  # libtiff may have printed its own before
+        if code != ENDED_BADLY or not lines[-1].startswith("Error: ") or "Traceback" in said:
+            self._say(f"{label}: exit {code}: {said[-600:]}")
+        if not same(now, before):
+            self._say(f"{label}: after the error the folder holds other results: {sorted(now)}")
+        return "refused"
+
+    def count(
+        self, label: str, before: dict[str, bytes], end: tuple[int, str], *, kill: bool, happened: bool
+    ) -> None:
+        """Judge a fault, and the same command after it."""
+        kind = self.judge(label, before, end, kill=kill)
+        self.tally[kind if happened else "not reached"] += 1
+        code, said = self.runner.run()
+        if code != 0:
+            self._say(f"{label}: the same command again: exit {code}: {said[-400:]}")
+        elif not same(results(self.out), self.good) or any(
+            path.name.startswith(".") for path in self.out.iterdir()
+        ):
+            left = sorted(path.name for path in self.out.iterdir())
+            self._say(f"{label}: after the same command again: {left}")
+
+    def _say(self, line: str) -> None:
+        self.wrong.append(line)
+        print(line, flush=True)
+
+
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--every", type=int, default=1, metavar="K")
+    parser.add_argument("--kills", type=int, default=50, metavar="N")
     parser.add_argument("--start", choices=STARTS, action="append", help="default: both")
     parser.add_argument("--calls", help=f"comma-separated, of: {', '.join(CALLS)}; default: all")
     parser.add_argument("--method", default="cva")
@@ -201,9 +266,7 @@ def main() -> int:
     signal.signal(signal.SIGALRM, late)
     os.environ["GDAL_NUM_THREADS"] = "1"
     calls = options.calls.split(",") if options.calls else list(CALLS)
-    tally: Counter[str] = Counter()
-    wrong: list[str] = []
-    told = 0
+    moments = random.Random(0)
     with tempfile.TemporaryDirectory(prefix="geocd-faults-") as name:
         folder = Path(name).resolve()
         out = folder / "out"
@@ -213,12 +276,14 @@ def main() -> int:
         runner = Runner(folder, command)
         old_runner = Runner(folder, [*command, "--threshold", "0.9"])
         for each in (runner, old_runner, runner):
+            begin = time.perf_counter()
             code, said = each.run()
+            seconds = time.perf_counter() - begin
             assert code == 0, said
             if each is old_runner:
                 old = results(out)
-        good = results(out)
-        assert not same(good, old)
+        verdicts = Verdicts(runner, out, results(out))
+        assert not same(verdicts.good, old)
         for start in options.start or STARTS:
             content = {"empty": {}, "older": old}[start]
             refill(out, content)
@@ -230,63 +295,23 @@ def main() -> int:
             chosen = [part for path in paths for part in ("-P", path)]
             for call, number, what in trials(count, calls, options.every):
                 refill(out, content)
-                before = results(out)
-                code, said = runner.run(
-                    *chosen,
-                    "-o",
-                    str(trace),
-                    "-e",
-                    f"trace={call}",
-                    "-e",
-                    f"inject={call}:{what}:when={number}",
-                )
-                now = results(out)
-                label = f"{start}, {call} {number}, {what}"
+                inject = ["-e", f"trace={call}", "-e", f"inject={call}:{what}:when={number}"]
+                end = runner.run(*chosen, "-o", str(trace), *inject)
                 happened = re.search(r"\(INJECTED\)|\+\+\+ killed by SIGKILL", trace.read_text())
-                if what == "signal=SIGKILL":
-                    kind = "killed"
-                    whole = all(
-                        alike(found, good[key], key) or alike(found, before.get(key, b""), key)
-                        for key, found in now.items()
-                    )
-                    if not whole or code not in (ENDED_WELL, -signal.SIGKILL):
-                        wrong.append(f"{label}: after the kill ({code}) a file is neither old nor new")
-                elif code == ENDED_WELL:
-                    kind = "did not matter"
-                    if not same(now, good):
-                        wrong.append(f"{label}: ended well, but the results are wrong")
-                else:
-                    kind = "refused"
-                    lines = said.splitlines() or [""]  # libtiff may have printed its own before
-                    if code != ENDED_BADLY or not lines[-1].startswith("Error: ") or "Traceback" in said:
-                        wrong.append(f"{label}: exit {code}: {said[-600:]}")
-                    if not same(now, before):
-                        wrong.append(
-                            f"{label}: after the error the folder holds other results: {sorted(now)}"
-                        )
-                tally[kind if happened else "not reached"] += 1
-                code, said = runner.run()
-                if code != 0:
-                    wrong.append(f"{label}: the same command again: exit {code}: {said[-400:]}")
-                elif not same(results(out), good) or any(p.name.startswith(".") for p in out.iterdir()):
-                    left = sorted(path.name for path in out.iterdir())
-                    wrong.append(f"{label}: after the same command again: {left}")
-                for line in wrong[told:]:
-                    print(line, flush=True)
-                told = len(wrong)
+                label = f"{start}, {call} {number}, {what}"
+                kill = what == "signal=SIGKILL"
+                verdicts.count(label, content, end, kill=kill, happened=bool(happened))
+            for number in range(1, options.kills + 1):
+                refill(out, content)
+                moment = moments.uniform(0, seconds)
+                end = runner.run(kill_after=moment)
+                label = f"{start}, kill {number} after {moment:.2f} s"
+                verdicts.count(label, content, end, kill=True, happened=end[0] != ENDED_WELL)
+    tally, wrong = verdicts.tally, verdicts.wrong
     print(f"{sum(tally.values())} faults: {dict(tally)}; {len(wrong)} wrong")
     if options.json:
         options.json.write_text(json.dumps({"tally": tally, "wrong": wrong}, indent=1), encoding="utf-8")
     return 1 if wrong else 0
-
-
-def refill(folder: Path, content: dict[str, bytes]) -> None:
-    """Empty a folder and put files into it."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
-    folder.mkdir()
-    for name, data in content.items():
-        (folder / name).write_bytes(data)
 
 
 if __name__ == "__main__":

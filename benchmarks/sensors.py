@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import rasterio
-from accuracy import COLUMNS, GROUPS, METHODS, colour_bands, score
+from accuracy import COLUMNS, GROUPS, METHODS, colour_bands, labelled_pairs, score
 from rasterio.enums import ColorInterp
 from scipy import ndimage
 
@@ -167,8 +167,7 @@ def main() -> None:
     parser.add_argument("--pairs", help="comma-separated names of folders; default: all")
     parser.add_argument("--json", type=Path, help="write all scores here")
     options = parser.parse_args()
-    names = options.pairs.split(",") if options.pairs else None
-    pairs = sorted(p.parent for p in options.folder.glob("*/mask.tif") if not names or p.parent.name in names)
+    pairs = labelled_pairs(options.folder, options.pairs)
     methods = options.methods.split(",")
     results: dict[str, Any] = {}
     print(f"{'view':12s}{'group':12s}{'method':12s}" + "".join(f"{c:>18s}" for c in COLUMNS))

@@ -174,23 +174,34 @@ def write(
         _put_in_place(temporary, destination)
 
 
-def _to_file(frame: geopandas.GeoDataFrame, path: Path, driver: str, **options: Any) -> None:
-    """Write a file of one piece.
+def _to_file(
+    frame: geopandas.GeoDataFrame,
+    file: Path | io.BytesIO,
+    driver: str,
+    *,
+    geometry_type: str | None = "Polygon",
+    **options: Any,
+) -> None:
+    frame.to_file(file, driver=driver, engine="pyogrio", geometry_type=geometry_type, **options)
 
-    GDAL makes it in memory. On a disk where a single write fails, its GeoPackage lacks the CRS, the extent or
-    the spatial index, and no error says so.
+
+def _in_one_piece(frame: geopandas.GeoDataFrame, path: Path, driver: str, **options: Any) -> None:
+    """Let GDAL make a file in memory, and write that.
+
+    On a disk where a single write fails, GDAL's GeoPackage lacks the CRS, the extent or the spatial index,
+    and no error says so.
     """
     file = io.BytesIO()
-    frame.to_file(file, driver=driver, engine="pyogrio", layer=LAYER, **options)
+    _to_file(frame, file, driver, layer=LAYER, **options)
     path.write_bytes(file.getbuffer())
 
 
 def _geopackage(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
-    _to_file(frame, path, "GPKG", geometry_type="Polygon", dataset_options=GEOPACKAGE)
+    _in_one_piece(frame, path, "GPKG", dataset_options=GEOPACKAGE)
 
 
 def _flatgeobuf(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
-    _to_file(frame, path, "FlatGeobuf", geometry_type="Polygon")
+    _in_one_piece(frame, path, "FlatGeobuf")
 
 
 def _geojson(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
@@ -208,16 +219,15 @@ def _geojson(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float
             crs=frame.crs.name,
         ) from error
     # Nine digits are a tenth of a millimetre. Across the date line GDAL cuts polygons in two, as the RFC
-    # wants.
-    _to_file(frame, path, "GeoJSON", layer_options={"RFC7946": "YES", "COORDINATE_PRECISION": "9"})
+    # wants: they are of no one type.
+    options = {"RFC7946": "YES", "COORDINATE_PRECISION": "9"}
+    _in_one_piece(frame, path, "GeoJSON", geometry_type=None, layer_options=options)
 
 
 def _shapefile(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
     names = short_names([column for column in frame.columns if column != "geometry"])
     options = {"ENCODING": "UTF-8", "DBF_DATE_LAST_UPDATE": stamp[:10]}
-    frame.rename(columns=names).to_file(
-        path, driver="ESRI Shapefile", engine="pyogrio", geometry_type="Polygon", layer_options=options
-    )
+    _to_file(frame.rename(columns=names), path, "ESRI Shapefile", layer_options=options)
 
 
 def _geoparquet(frame: geopandas.GeoDataFrame, path: Path, stamp: str, pixel: float | None) -> None:
@@ -365,11 +375,8 @@ def _append_geopackage(
     for table in tables:
         if table.empty and path.exists():
             continue
-        new = {} if path.exists() else {"dataset_options": GEOPACKAGE}
-        mode = "a" if path.exists() else "w"
-        table.to_file(
-            path, driver="GPKG", engine="pyogrio", geometry_type="Polygon", layer=LAYER, mode=mode, **new
-        )
+        new: dict[str, Any] = {} if path.exists() else {"dataset_options": GEOPACKAGE}
+        _to_file(table, path, "GPKG", layer=LAYER, mode="a" if path.exists() else "w", **new)
         count += len(table)
     return count
 

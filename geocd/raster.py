@@ -1085,7 +1085,7 @@ class ProbWriter:
                 for window, checksum in self._written:
                     if _checksum(written.read(window=window)) != checksum:
                         raise OSError(NOT_AS_WRITTEN)
-            _check_layout(self.path)
+                _check_layout(written, self.path)
 
     def abort(self) -> None:
         """Close the temporary file, whatever state it is in; its folder is deleted by the caller."""
@@ -1093,7 +1093,7 @@ class ProbWriter:
             self._dataset.close()
 
 
-def _check_layout(path: Path) -> None:
+def _check_layout(written: DatasetReader, path: Path) -> None:
     """Raise unless the parts of a COG stand where GDAL puts them.
 
     Where a write fails as the file is closed, libtiff may put a directory at the end instead, and nobody
@@ -1106,25 +1106,26 @@ def _check_layout(path: Path) -> None:
     OSError
         A part stands elsewhere, or was not written.
     """
-    with rasterio.open(path) as main, path.open("rb") as file:
-        for level in (None, *range(len(main.overviews(1)))):
-            with rasterio.open(path) if level is None else rasterio.open(path, overview_level=level) as image:
-                blocks = [index for index, _ in image.block_windows(1)]
 
-            def find(name: str, level: int | None = level) -> int:
-                return int(main.get_tag_item(name, "TIFF", bidx=1, ovr=level) or 0)
+    def find(name: str, level: int | None) -> int:
+        return int(written.get_tag_item(name, "TIFF", bidx=1, ovr=level) or 0)
 
-            directory = find("IFD_OFFSET")
+    with path.open("rb") as file:
+        for level in (None, *range(len(written.overviews(1)))):
+            directory = find("IFD_OFFSET", level)
+            options = {} if level is None else {"overview_level": level}
+            with rasterio.open(path, **options) as image:
+                blocks = [block for block, _ in image.block_windows(1)]
             for row, col in blocks:
-                begin, size = find(f"BLOCK_OFFSET_{col}_{row}"), find(f"BLOCK_SIZE_{col}_{row}")
-                file.seek(max(0, begin - 4))
-                around = file.read(4 + size + 4)
-                if not (
-                    0 < directory < begin
-                    and around[:4] == size.to_bytes(4, "little")
-                    and len(around) == 4 + size + 4
-                    and around[-8:-4] == around[-4:]
-                ):
+                begin = find(f"BLOCK_OFFSET_{col}_{row}", level)
+                size = find(f"BLOCK_SIZE_{col}_{row}", level)
+                if not 0 < directory < begin:
+                    raise OSError(NOT_AS_WRITTEN)
+                file.seek(begin - 4)
+                leader = file.read(4)
+                file.seek(begin + size - 4)
+                end, trailer = file.read(4), file.read(4)
+                if leader != size.to_bytes(4, "little") or len(trailer) < 4 or end != trailer:
                     raise OSError(NOT_AS_WRITTEN)
 
 
