@@ -37,7 +37,7 @@ COLUMNS = ("auc", "average_precision", "f1", "best_f1")
 Map = tuple[np.ndarray, float]  # a map, and the value from which a pixel is changed
 
 
-def run_geocd(folder: Path, **settings: Any) -> Map:
+def run_geocd(folder: Path, *, mem_limit: int | None = None, **settings: Any) -> Map:
     """Run the pipeline into a folder that is thrown away; return the probability."""
     with tempfile.TemporaryDirectory() as scratch:
         files, record = detect(
@@ -45,6 +45,7 @@ def run_geocd(folder: Path, **settings: Any) -> Map:
             folder / "after.tif",
             Path(scratch) / "run",
             settings=Settings.from_flat(settings),
+            mem_limit=mem_limit,
         )
         with rasterio.open(files["prob"]) as dataset:
             return dataset.read(1), record.threshold
