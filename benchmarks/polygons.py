@@ -1,14 +1,15 @@
 """Polygonise a large probability raster with very many blobs, and check every polygon.
 
     python benchmarks/polygons.py [--megapixels 64] [--blobs 100000] [--bands 4] [--simplify 10 --smooth 2]
-                                  [--suffix .gpkg] [--json polygons.json] [--markdown]
+                                  [--inverse] [--suffix .gpkg] [--json polygons.json] [--markdown]
 
 The raster is made in strips: discs, rings and crosses of random size in a grid of cells that does not fit the
 blocks, so thousands lie across their borders. `polygonize` runs in a process of its own, whose peak resident
 memory the kernel tells. With ``--bands``, two images of as many bands (of noise) are read for the means
-before and after. Then, in this process: are all polygons valid; are there as many as
-scipy.ndimage.label finds regions in the whole raster, so that none was split or joined; do they hold as many
-pixels?
+before and after. With ``--inverse``, the ground between the blobs has changed: one region from border to
+border, with a hole for each blob, and what rings enclose. Then, in this process: are all polygons valid; are
+there as many as scipy.ndimage.label finds regions in the whole raster, so that none was split or joined; do
+they hold as many pixels?
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def blob(random: np.random.Generator, size: int) -> np.ndarray:
     return shape & (away > radius - 2) if kind == 1 and radius > 4 else shape
 
 
-def make(path: Path, side: int, blobs: int) -> None:
+def make(path: Path, side: int, blobs: int, inverse: bool) -> None:
     """Write the raster a row of cells at a time."""
     cells = math.ceil(math.sqrt(blobs))
     cell = side // cells
@@ -82,7 +83,8 @@ def make(path: Path, side: int, blobs: int) -> None:
                     place[blob(random, cell - 1)] += 0.5
             pending = np.concatenate([pending, strip])
             while len(pending) >= BLOCK or (line == cells and len(pending)):
-                sink.write(pending[:BLOCK], 1, window=Window(0, row, side, min(BLOCK, len(pending))))
+                block = 1 - pending[:BLOCK] if inverse else pending[:BLOCK]
+                sink.write(block, 1, window=Window(0, row, side, min(BLOCK, len(pending))))
                 row += min(BLOCK, len(pending))
                 pending = pending[BLOCK:]
 
@@ -141,6 +143,7 @@ def main() -> None:
     parser.add_argument("--fill-holes", type=float, default=0)
     parser.add_argument("--simplify", type=float, default=0)
     parser.add_argument("--smooth", type=int, default=0)
+    parser.add_argument("--inverse", action="store_true")
     parser.add_argument("--suffix", default=".gpkg")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", action="store_true")
@@ -148,7 +151,7 @@ def main() -> None:
     side = round(math.sqrt(options.megapixels * 1e6))
     with tempfile.TemporaryDirectory() as scratch:
         prob, changes = Path(scratch) / "prob.tif", Path(scratch) / f"changes{options.suffix}"
-        make(prob, side, options.blobs)
+        make(prob, side, options.blobs, options.inverse)
         images = [Path(scratch) / name for name in ("before.tif", "after.tif") if options.bands]
         for seed, image in enumerate(images):
             make_image(image, side, options.bands, seed)
@@ -186,7 +189,8 @@ def main() -> None:
             "peak MB": round(usage.ru_maxrss / 1024),
         }
         good = (
-            len(polygons) == regions == options.blobs
+            len(polygons) == regions
+            and (options.inverse or regions == options.blobs)
             and invalid == 0
             and abs(found["shared m2"]) < 1e-3
             and int(polygons.n_pixels.sum()) == pixels

@@ -77,7 +77,7 @@ class BandMeans:
         self._labels: list[IntArray] = []
         self._sums: list[FloatArray] = []
 
-    def add(self, label: IntArray, row: npt.NDArray[np.int32], col: npt.NDArray[np.int32]) -> None:
+    def add(self, label: IntArray, row: IntArray, col: IntArray) -> None:
         """Add pixels, one value each per array; no pixel twice.
 
         Raises
@@ -85,13 +85,13 @@ class BandMeans:
         RasterReadError
         """
         blocks = 1 + self._pair.grid.width // BLOCK_SIZE
-        block = (row // BLOCK_SIZE).astype(np.int64) * blocks + col // BLOCK_SIZE
+        block = row // BLOCK_SIZE * blocks + col // BLOCK_SIZE
         order = np.argsort(block, kind="stable")
         for some in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):
             if some.size:
                 self._add_block(label[some], row[some], col[some])
 
-    def _add_block(self, label: IntArray, row: npt.NDArray[np.int32], col: npt.NDArray[np.int32]) -> None:
+    def _add_block(self, label: IntArray, row: IntArray, col: IntArray) -> None:
         top, left = int(row.min()), int(col.min())
         chip = self._pair.read(Window(left, top, int(col.max()) - left + 1, int(row.max()) - top + 1))
         row, col = row - top, col - left

@@ -7,8 +7,9 @@ the classical detectors that every learned one must beat, and they are part of t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ SIGMA = 2.0
 #: sqrt(2 (1 - rho)); between nearly equal images that is the deviation of rounding errors, and dividing by
 #: it would turn them into change.
 MAX_CORRELATION = 0.999
+#: Pixels that IR-MAD takes at a time: all of them would take several copies of the sample.
+PIECE = 2**16
 
 
 def smooth(values: FloatArray, valid: BoolArray, sigma: float) -> FloatArray:
@@ -116,20 +119,26 @@ class IrMad:
         """
         # Working on standardised bands keeps the ridge below meaningful for every unit. A band that
         # does not vary becomes zero and drops out of the canonical variates.
-        scale1, scale2 = _one_over(before.std(axis=1)), _one_over(after.std(axis=1))
-        x = (before - before.mean(axis=1, keepdims=True)) * scale1[:, None]
-        y = (after - after.mean(axis=1, keepdims=True)) * scale2[:, None]
-        bands = len(x)
+        raw1, raw2 = before.mean(axis=1), after.mean(axis=1)
+        scale1, scale2 = (_one_over(np.array([band.std() for band in date])) for date in (before, after))
+        bands, count = before.shape
+
+        def pieces() -> Iterator[Float64Array]:
+            """Yield the standardised bands of both dates."""
+            for start in range(0, count, PIECE):
+                part = slice(start, start + PIECE)
+                one = (before[:, part] - raw1[:, None]) * scale1[:, None]
+                two = (after[:, part] - raw2[:, None]) * scale2[:, None]
+                yield np.concatenate([one, two])
+
         loading = ridge * np.eye(bands)
-        weight = np.ones(x.shape[1])
+        weigh: Callable[[Float64Array], Float64Array] = _alike
         previous = np.zeros(bands)
         for _ in range(iterations):
-            total = max(weight.sum(), 1e-12)
-            mean1, mean2 = (x @ weight) / total, (y @ weight) / total
-            cx, cy = x - mean1[:, None], y - mean2[:, None]
-            wx = cx * weight
-            s11, s12 = wx @ cx.T / total + loading, wx @ cy.T / total
-            s22 = (cy * weight) @ cy.T / total + loading
+            mean, covariance = _weighted_moments(pieces(), weigh)
+            s11 = covariance[:bands, :bands] + loading
+            s12 = covariance[:bands, bands:]
+            s22 = covariance[bands:, bands:] + loading
             squared, left = linalg.eigh(s12 @ linalg.solve(s22, s12.T, assume_a="pos"), s11)
             rho = np.sqrt(np.clip(squared, 0, 1))
             left = left.T  # rows; unit variance of the variates by eigh's normalisation
@@ -137,17 +146,13 @@ class IrMad:
             norm = np.sqrt(np.einsum("ij,jk,ik->i", right, s22, right))
             right *= _one_over(norm)[:, None]
             variance = 2 * (1 - np.minimum(rho, max_correlation))
-            chi2 = ((left @ cx - right @ cy) ** 2 / variance[:, None]).sum(axis=0)
-            # The survival function; scipy.stats has it too, and takes half a second to import.
-            weight = special.chdtrc(bands, chi2)
             moved = np.abs(rho - previous).max()
             previous = rho
             if moved < tolerance:
                 break
+            weigh = functools.partial(_no_change, np.hstack([left, -right]), mean, variance)
         left_raw, right_raw = left * scale1, right * scale2
-        offset = (
-            left_raw @ before.mean(axis=1) + left @ mean1 - right_raw @ after.mean(axis=1) - right @ mean2
-        )
+        offset = left_raw @ raw1 + left @ mean[:bands] - right_raw @ raw2 - right @ mean[bands:]
         return cls(left_raw, right_raw, offset, variance, rho)
 
     def chi(self, before: npt.NDArray[np.generic], after: npt.NDArray[np.generic]) -> FloatArray:
@@ -158,6 +163,38 @@ class IrMad:
         variates = self.left @ x - self.right @ y - self.offset[:, None]
         chi2 = (variates**2 / self.variance[:, None]).sum(axis=0)
         return np.asarray(np.sqrt(chi2), dtype=np.float32).reshape(shape)
+
+
+def _alike(pixels: Float64Array) -> Float64Array:
+    """Return the weights of the first iteration."""
+    return np.ones(pixels.shape[1])
+
+
+def _no_change(
+    vectors: Float64Array, mean: Float64Array, variance: Float64Array, pixels: Float64Array
+) -> Float64Array:
+    """Return the probability that a pixel has not changed: of a chi-squared as large or larger."""
+    variates = vectors @ pixels - (vectors @ mean)[:, None]
+    chi2 = (variates**2 / variance[:, None]).sum(axis=0)
+    # The survival function; scipy.stats has it too, and takes half a second to import.
+    return np.asarray(special.chdtrc(len(variance), chi2), dtype=np.float64)
+
+
+def _weighted_moments(
+    pieces: Iterable[Float64Array], weigh: Callable[[Float64Array], Float64Array]
+) -> tuple[Float64Array, Float64Array]:
+    """Return mean ``(n,)`` and covariance ``(n, n)`` of variables about 0, with a weight for each pixel."""
+    total: float = 0.0
+    first, second = np.zeros(()), np.zeros(())
+    for pixels in pieces:
+        weight = weigh(pixels)
+        weighted = pixels * weight
+        total += float(weight.sum())
+        first = first + weighted.sum(axis=1)
+        second = second + weighted @ pixels.T
+    total = max(total, 1e-12)
+    mean = first / total
+    return mean, second / total - np.outer(mean, mean)
 
 
 def _one_over(values: Float64Array) -> Float64Array:

@@ -2,7 +2,8 @@
 
 A model with measured constants, not a meter: the number of tiles at a time is settled before a pixel is read
 and is the same on every run. ``benchmarks/scale.py`` measures the peak of whole runs. Tensors on a graphics
-card are not counted, nor are regions of change that span many block rows, whose pixels polygonising keeps.
+card are not counted, nor are the outlines of polygons, some 250 bytes for each corner: what has a million of
+corners takes as much again as a small run.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ FITTED_TILE = 1.5
 WARP_COPIES = 6
 #: Bytes that the fit takes beside the sample, for each of its pixels: whatever the bands (the statistics are
 #: taken of two or three at a time), and for each band.
-FIT_BYTES = {"deep": (85, 13), "cva": (60, 20), "irmad": (0, 80)}
+FIT_BYTES = {"deep": (85, 13), "cva": (60, 20), "irmad": (0, 40)}
 #: Pixels that are made polygons at a time, unless one row of blocks is more.
 STRIP_PIXELS = 2**22
 #: Bytes for each pixel of the rows that are blended (sums, weights, what is being written), and of those that

@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -204,6 +204,11 @@ def _check_probability(values: npt.NDArray[np.float32], path: str) -> None:
         )
 
 
+def slab(rows: int) -> int:
+    """Return how many columns of a strip are measured at a time: some quarter of a million pixels, whole blocks."""
+    return max(1, 2**18 // rows // BLOCK_SIZE) * BLOCK_SIZE
+
+
 def strips(grid: Grid) -> Iterator[Window]:
     """Cut a grid into strips of whole block rows, from the top."""
     rows = max(1, STRIP_PIXELS // grid.width // BLOCK_SIZE) * BLOCK_SIZE
@@ -228,7 +233,9 @@ class PixelSize:
     """
 
     def __init__(self, grid: Grid) -> None:
-        self._height, self._width = grid.shape
+        #: Number of columns.
+        self.width: int = grid.width
+        self._height = grid.height
         self._transform = grid.transform
         crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
         ellipsoid = crs.ellipsoid
@@ -244,7 +251,7 @@ class PixelSize:
             )
             self._to_lonlat = pyproj.Transformer.from_crs(crs, lonlat, always_xy=True)
             self._geod = pyproj.Geod(a=self._a, b=ellipsoid.semi_minor_metre)
-        middle = self._measure(np.array([self._height / 2]), np.array([self._width / 2]))
+        middle = self._measure(np.array([self._height / 2]), np.array([self.width / 2]))
         size = float(np.nanmax(middle[1:])) if np.isfinite(middle[1:]).any() else 1.0
         #: Width and height of the middle pixel, in metres.
         self.sides = cast(
@@ -252,11 +259,14 @@ class PixelSize:
         )
         step = min(512.0, max(1.0, 20_000 / size))
         rows = np.linspace(0, self._height - 1, 1 + math.ceil((self._height - 1) / step))
-        cols = np.linspace(0, self._width - 1, 1 + math.ceil((self._width - 1) / step))
+        cols = np.linspace(0, self.width - 1, 1 + math.ceil((self.width - 1) / step))
         self._per_row = (len(rows) - 1) / max(self._height - 1, 1)
-        self._per_col = (len(cols) - 1) / max(self._width - 1, 1)
+        self._per_col = (len(cols) - 1) / max(self.width - 1, 1)
         row, col = np.meshgrid(rows + 0.5, cols + 0.5, indexing="ij")
         self._lattice = self._measure(row, col)  # (3, rows, cols)
+        largest = np.fmax.reduce(self._lattice[0], axis=None, where=np.isfinite(self._lattice[0]), initial=0)
+        #: Areas are whole multiples of this, in square metres: the billionth part of a pixel, or less.
+        self.unit = 2.0 ** (math.ceil(math.log2(largest)) - 30) if largest else 1.0
 
     def _measure(self, row: FloatArray, col: FloatArray) -> FloatArray:
         """Area, length of the side along the row, length of the side along the column; any shape."""
@@ -365,25 +375,100 @@ def _lookup(turns: dict[int, tuple[int, int, int]]) -> npt.NDArray[np.int8]:
 _FIRST, _SECOND = _lookup(TURNS), _lookup(SECOND_TURNS)
 
 
+#: Probabilities are added up in units of this, and areas in units of a part of the largest pixel: sums of
+#: whole numbers are the same in whatever order and in whatever pieces their terms come.
+UNIT = 2.0**-30
+#: Quartiles of regions of more pixels than this are of probabilities rounded to one part in as many. Those
+#: of all pixels would have to be kept until a region ends, and a region may cover the whole raster.
+EXACT = 2048
+#: Corners of outlines that are linked at a time, if one region does not have more.
+CORNERS = 2**18
+
+
 @dataclasses.dataclass
-class _Pixels:
-    """Changed pixels: one value each per array, by row and then column."""
+class _Tally:
+    """What is known of regions, or of parts of them; a pixel is the smallest.
+
+    Attributes
+    ----------
+    label : ndarray, (regions,), int64
+    sums : ndarray, (regions, 6), int64
+        Over the pixels: 1, row, column, probability in ``UNIT``, area in the unit of :class:`PixelSize`, and
+        1 where there is no area.
+    first : ndarray, (regions,), int64
+        Place of the first pixel, by row and then column.
+    low, high : ndarray, (regions,), float32
+        Extremes of the probability.
+    owner, value, count : ndarray, (values,), int64, float32, int64
+        How often a region (by its label) has a probability.
+    """
 
     label: IntArray
-    row: npt.NDArray[np.int32]
-    col: npt.NDArray[np.int32]
-    prob: npt.NDArray[np.float32]
+    sums: IntArray
+    first: IntArray
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+    owner: IntArray
+    value: npt.NDArray[np.float32]
+    count: IntArray
 
-    def where(self, keep: BoolArray) -> _Pixels:
-        return _Pixels(self.label[keep], self.row[keep], self.col[keep], self.prob[keep])
+    @classmethod
+    def of_pixels(
+        cls, label: IntArray, row: IntArray, col: IntArray, prob: npt.NDArray[np.float32], size: PixelSize
+    ) -> _Tally:
+        """Return the tally of the regions that these pixels belong to."""
+        area = size.area(row, col)
+        known = np.isfinite(area)
+        ones = np.ones_like(label)
+        units = np.rint(prob / UNIT), np.rint(np.where(known, area, 0) / size.unit), ~known
+        sums = np.stack([ones, row, col, *(each.astype(np.int64) for each in units)], axis=1)
+        return cls.together([cls(label, sums, row * size.width + col, prob, prob, label, prob, ones)])
 
-    def then(self, other: _Pixels) -> _Pixels:
-        return _Pixels(
-            np.concatenate([self.label, other.label]),
-            np.concatenate([self.row, other.row]),
-            np.concatenate([self.col, other.col]),
-            np.concatenate([self.prob, other.prob]),
+    @classmethod
+    def together(cls, tallies: Sequence[_Tally]) -> _Tally:
+        """Return one tally, in which each label is there once, in order."""
+
+        def gather(name: str) -> npt.NDArray[Any]:
+            return np.concatenate([getattr(tally, name) for tally in tallies])
+
+        label = gather("label")
+        order = np.argsort(label, kind="stable")
+        label = label[order]
+        starts = np.flatnonzero(np.diff(label, prepend=-1))
+        label, sums = label[starts], np.add.reduceat(gather("sums")[order], starts, axis=0)
+        first = np.minimum.reduceat(gather("first")[order], starts)
+        low = np.minimum.reduceat(gather("low")[order], starts)
+        high = np.maximum.reduceat(gather("high")[order], starts)
+        owner, value = gather("owner"), gather("value")
+        large = sums[np.searchsorted(label, owner), 0] > EXACT
+        value[large] = np.rint(value[large] * EXACT) / EXACT
+        order = np.lexsort((value, owner))
+        owner, value = owner[order], value[order]
+        starts = np.flatnonzero((np.diff(owner, prepend=-1) != 0) | (np.diff(value, prepend=-1) != 0))
+        count = np.add.reduceat(gather("count")[order], starts)
+        return cls(label, sums, first, low, high, owner[starts], value[starts], count)
+
+    def where(self, keep: BoolArray) -> _Tally:
+        """Return the tally of some labels; ``keep`` has a value for every label ever used."""
+        some, values = keep[self.label], keep[self.owner]
+        return _Tally(
+            *(self.label[some], self.sums[some], self.first[some], self.low[some], self.high[some]),
+            *(self.owner[values], self.value[values], self.count[values]),
         )
+
+    def quantile(self, q: float) -> FloatArray:
+        """Return a quantile of each region's probabilities, linear between neighbours."""
+        n = self.sums[:, 0]
+        ends = np.cumsum(self.count)  # of values; ranks are counted over all regions
+        at = q * (n - 1)
+        rank = np.floor(at).astype(np.int64)
+        begin = np.cumsum(n) - n
+        below, above = (
+            self.value[np.searchsorted(ends, begin + each, side="right")].astype(np.float64)
+            for each in (rank, np.minimum(rank + 1, n - 1))
+        )
+        found: FloatArray = np.clip(below + (above - below) * (at - rank), self.low, self.high)
+        return found
 
 
 @dataclasses.dataclass
@@ -404,7 +489,7 @@ class _Corners:
 class Regions:
     """Find the connected regions of a raster that comes in strips, measure them and trace their outlines.
 
-    Kept between strips are the corners of all outlines, one row of labels, and the pixels of those regions
+    Kept between strips are the corners of all outlines, one row of labels, and the sums of those regions
     that reach the last row: what ended above it has been measured.
 
     Parameters
@@ -427,8 +512,8 @@ class Regions:
         self._above = np.zeros(grid.width, dtype=np.int64)  # labels in the last row so far
         self._parents: list[tuple[IntArray, IntArray]] = []  # label that was merged, label it went into
         self._next = 1  # labels begin at 1, 0 is "not changed"
-        none = np.zeros(0, dtype=np.int32)
-        self._open = _Pixels(none.astype(np.int64), none, none, none.astype(np.float32))
+        none = np.zeros(0, dtype=np.int64)
+        self._open = _Tally.of_pixels(none, none, none, none.astype(np.float32), self.size)
         self._corners: list[_Corners] = []
         self._tables: list[pd.DataFrame] = []
 
@@ -448,20 +533,27 @@ class Regions:
             stacked[1:, 1:-1] = changed
             local, count = ndimage.label(stacked)  # by sides alone
             names, merged = self._join(local[0, 1:-1], count)
-            row, col = np.nonzero(changed)
-            pixels = _Pixels(
-                names[local[row + 1, col + 1]],
-                (row + self._row).astype(np.int32),
-                col.astype(np.int32),
-                prob[row, col].astype(np.float32),
-            )
-            if self._means is not None:
-                self._means.add(pixels.label, pixels.row, pixels.col)
-            self._open.label = merged[self._open.label] if self._open.label.size else self._open.label
+            self._open.label, self._open.owner = merged[self._open.label], merged[self._open.owner]
+            for left in range(0, self._grid.width, step := slab(height)):
+                part = slice(left, left + step)
+                row, col = np.nonzero(changed[:, part])
+                self._add_pixels(
+                    names[local[1:, 1:-1][:, part][row, col]],
+                    row + self._row,
+                    col + left,
+                    prob[:, part][row, col].astype(np.float32),
+                )
             self._find_corners(stacked, local, names)
             self._above = names[local[-1, 1:-1]]
-            self._close(self._open.then(pixels))
+            self._close()
         self._row += height
+
+    def _add_pixels(
+        self, label: IntArray, row: IntArray, col: IntArray, prob: npt.NDArray[np.float32]
+    ) -> None:
+        if self._means is not None:
+            self._means.add(label, row, col)
+        self._open = _Tally.together([self._open, _Tally.of_pixels(label, row, col, prob, self.size)])
 
     def _join(self, above: npt.NDArray[np.int32], count: int) -> tuple[IntArray, IntArray]:
         """Name the regions of a strip, joining those that were apart above it.
@@ -505,48 +597,32 @@ class Regions:
                 _Corners(label, twin, (row + self._row).astype(np.int32), col.astype(np.int32), come, go)
             )
 
-    def _close(self, pixels: _Pixels) -> None:
-        """Measure the regions that do not reach the last row, keep the others' pixels."""
+    def _close(self) -> None:
+        """Measure the regions that do not reach the last row, keep the others' sums."""
         reaches = np.zeros(self._next, dtype=bool)
         reaches[self._above] = True
-        self._open = pixels.where(reaches[pixels.label])
-        done = pixels.where(~reaches[pixels.label])
+        done, self._open = self._open.where(~reaches), self._open.where(reaches)
         if done.label.size:
             self._tables.append(self._measure(done))
 
-    def _measure(self, pixels: _Pixels) -> pd.DataFrame:
-        """One row per region. All sums run by value within the region, whatever strips it came in."""
-        order = np.lexsort((pixels.prob, pixels.label))
-        label, prob = pixels.label[order], pixels.prob[order].astype(np.float64)
-        row, col = pixels.row[order].astype(np.int64), pixels.col[order].astype(np.int64)
-        first = np.flatnonzero(np.diff(label, prepend=-1))
-        n = np.diff(np.append(first, label.size))
-        last = first + n - 1
-
-        def quantile(q: float) -> FloatArray:
-            at = q * (n - 1)
-            low = np.floor(at).astype(np.int64)
-            high = np.minimum(low + 1, n - 1)
-            below, above = prob[first + low], prob[first + high]
-            between: FloatArray = below + (above - below) * (at - low)
-            return between
-
-        # Rounding must not push the mean out of the range of the values.
-        mean = np.clip(np.add.reduceat(prob, first) / n, prob[first], prob[last])
+    def _measure(self, tally: _Tally) -> pd.DataFrame:
+        """One row per region."""
+        n, row, col, prob, area, no_area = tally.sums.T
         t = self._grid.transform
-        y, x = np.add.reduceat(row, first) / n + 0.5, np.add.reduceat(col, first) / n + 0.5
+        x, y = col / n + 0.5, row / n + 0.5
         return pd.DataFrame(
             {
-                "label": label[first],
-                "first": np.minimum.reduceat(row * self._grid.width + col, first),
-                "area_m2": np.add.reduceat(self.size.area(row, col), first),
+                "label": tally.label,
+                "first": tally.first,
+                "area_m2": np.where(no_area, np.nan, area * self.size.unit),
                 "n_pixels": n,
-                "p_mean": mean,
-                "p_max": prob[last],
-                "p_min": prob[first],
-                "p_q25": quantile(0.25),
-                "p_q50": quantile(0.5),
-                "p_q75": quantile(0.75),
+                # Rounding must not push the mean out of the range of the values.
+                "p_mean": np.clip(prob * UNIT / n, tally.low, tally.high),
+                "p_max": tally.high.astype(np.float64),
+                "p_min": tally.low.astype(np.float64),
+                "p_q25": tally.quantile(0.25),
+                "p_q50": tally.quantile(0.5),
+                "p_q75": tally.quantile(0.75),
                 "centroid_x": t.a * x + t.b * y + t.c,
                 "centroid_y": t.d * x + t.e * y + t.f,
             }
@@ -571,7 +647,7 @@ class Regions:
             raise ValueError(f"{self._row} of {self._grid.height} rows came")
         nothing = np.zeros((1, self._grid.width), dtype=bool)
         self.add(nothing.astype(np.float32), nothing)  # the lower sides of the last row
-        # By now no region is open; measured, these no pixels are a table with all columns and no row.
+        # By now no region is open; measured, that is a table with all columns and no row.
         table = pd.concat(self._tables or [self._measure(self._open)], ignore_index=True)
         # A region outside the domain of its projection has no area (NaN) and is kept.
         table = table[~(table["area_m2"] < settings.min_area)].sort_values("first", ignore_index=True)
@@ -643,46 +719,70 @@ class Regions:
         count = int(place.max(initial=-1)) + 1
         if not count:
             return np.zeros(0, dtype=object), np.zeros(0)
-
-        def gather(name: str) -> npt.NDArray[Any]:
-            return np.concatenate([getattr(corners, name) for corners in self._corners])
-
-        region, row, col = place[gather("label")], gather("row"), gather("col")
-        kept = np.flatnonzero(region >= 0)
-        kept = kept[np.lexsort((col[kept], row[kept]))]
-        region, row, col = region[kept], row[kept], col[kept]
-        come, go, twin = gather("come")[kept], gather("go")[kept], gather("twin")[kept]
+        label, twin, row, col, come, go = (
+            np.concatenate([getattr(corners, field.name) for corners in self._corners])
+            for field in dataclasses.fields(_Corners)
+        )
+        self._corners.clear()
+        region = place[label]
         # Two pixels touch by the corner. Of two regions, each outline stays with its own pixel. Of one
         # region, which then surrounds a hole, the outline must stay with the background instead: the
         # outer ring passes the corner, the hole touches it, and neither touches itself. That is known
         # only now, because the two pixels may have been joined by a later strip.
-        go = np.where((twin > 0) & (place[twin] == region), go ^ 2, go)
+        go[(twin > 0) & (place[twin] == region)] ^= 2
+        del label, twin
+        order = np.argsort(region, kind="stable")
+        ends = np.searchsorted(region, np.arange(count + 1), sorter=order)  # before them, those left out
+        polygons, perimeters, first = [], [], 0
+        while first < count:  # some regions at a time: what is needed beside the corners is ten times as much
+            last = max(first + 1, int(np.searchsorted(ends, ends[first] + CORNERS, side="right")) - 1)
+            some = order[ends[first] : ends[last]]
+            outlines = _outlines(
+                region[some] - first, row[some], col[some], come[some], go[some], transform, self.size
+            )
+            polygons.append(outlines[0])
+            perimeters.append(outlines[1])
+            first = last
+        return np.concatenate(polygons), np.concatenate(perimeters)
 
-        # Along a row of corners, lines that run east begin and end in turn; likewise the other three.
-        before = np.zeros(region.size, dtype=np.int64)
-        by_col = np.lexsort((row, col))
-        for direction, order in (
-            (EAST, np.arange(region.size)),
-            (WEST, np.arange(region.size)),
-            (SOUTH, by_col),
-            (NORTH, by_col),
-        ):
-            before[order[come[order] == direction]] = order[go[order] == direction]
 
-        size = self.size.length(row[before], col[before], row, col)
-        perimeter = np.bincount(region, weights=size, minlength=count).astype(np.float64)
+def _outlines(
+    region: IntArray,
+    row: npt.NDArray[np.int32],
+    col: npt.NDArray[np.int32],
+    come: npt.NDArray[np.int8],
+    go: npt.NDArray[np.int8],
+    transform: Affine,
+    size: PixelSize,
+) -> tuple[npt.NDArray[Any], FloatArray]:
+    """Link all corners of some regions, which are numbered from 0, to polygons, and measure their sides."""
+    by_row = np.lexsort((col, row))
+    region, row, col, come, go = region[by_row], row[by_row], col[by_row], come[by_row], go[by_row]
 
-        order, ring = _cycles(before)  # backwards: outer rings counter-clockwise on a north-up map
-        t = transform
-        x, y = col[order].astype(np.float64), row[order].astype(np.float64)
-        points = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
-        rings = shapely.linearrings(points, indices=ring)
-        # A region's upper left corner lies on its outer ring, so of its rings that one was found first.
-        starts = np.flatnonzero(np.diff(ring, prepend=-1))
-        owner = region[order[starts]]
-        by_owner = np.argsort(owner, kind="stable")
-        polygons: npt.NDArray[Any] = shapely.polygons(rings[by_owner], indices=owner[by_owner])
-        return polygons, perimeter
+    # Along a row of corners, lines that run east begin and end in turn; likewise the other three.
+    before = np.zeros(region.size, dtype=np.int64)
+    by_col = np.lexsort((row, col))
+    for direction, order in (
+        (EAST, np.arange(region.size)),
+        (WEST, np.arange(region.size)),
+        (SOUTH, by_col),
+        (NORTH, by_col),
+    ):
+        before[order[come[order] == direction]] = order[go[order] == direction]
+
+    perimeter = np.bincount(region, weights=size.length(row[before], col[before], row, col))
+
+    order, ring = _cycles(before)  # backwards: outer rings counter-clockwise on a north-up map
+    t = transform
+    x, y = col[order].astype(np.float64), row[order].astype(np.float64)
+    points = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
+    rings = shapely.linearrings(points, indices=ring)
+    # A region's upper left corner lies on its outer ring, so of its rings that one was found first.
+    starts = np.flatnonzero(np.diff(ring, prepend=-1))
+    owner = region[order[starts]]
+    by_owner = np.argsort(owner, kind="stable")
+    polygons: npt.NDArray[Any] = shapely.polygons(rings[by_owner], indices=owner[by_owner])
+    return polygons, perimeter.astype(np.float64)
 
 
 def _cycles(following: IntArray) -> tuple[IntArray, IntArray]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from geocd.config import PolygonSettings
 from geocd.errors import BandError, ConfigError, GridError, OutputError, RasterOpenError, RasterReadError
 from geocd.layers import LAYER
 from geocd.raster import Grid
-from geocd.vectorize import COLUMNS, PixelSize, Regions, polygonize
+from geocd.vectorize import COLUMNS, EXACT, PixelSize, Regions, polygonize
 
 UTM = CRS.from_epsg(32633)
 NORTH_UP = Affine(10, 0, 500_000, 0, -10, 4_200_000)
@@ -198,6 +199,45 @@ def test_statistics_are_those_of_the_pixels_inside() -> None:
         assert line.p_mean == pytest.approx(values.mean(), rel=1e-12)
         centroid = line.geometry.centroid
         assert (line.centroid_x, line.centroid_y) == pytest.approx((centroid.x, centroid.y), abs=1e-4)
+
+
+@pytest.mark.parametrize("side", [45, 46, 700])  # 2025, 2116, 490 000 pixels
+def test_large_regions_have_rounded_quartiles_and_all_else_exact(side: int) -> None:
+    """None of their pixels is kept, and yet it does not matter how they come."""
+    prob = np.random.default_rng(side).uniform(0.5, 1, (side, side)).astype(np.float32)
+    prob[side // 3, : side - 1] = 0.1  # two large regions until the last column joins them
+    changed = prob >= 0.5
+    grid = grid_for(prob)
+    table = find(prob, changed, [side], grid)
+    for heights in ([1], [side // 3, side - side // 3], [7, 30, 3]):
+        pd.testing.assert_frame_equal(find(prob, changed, heights, grid), table, check_exact=True)
+    values = prob[changed].astype(float)
+    line = next(table.itertuples())
+    assert (len(table), line.n_pixels, line.p_min, line.p_max) == (1, values.size, values.min(), values.max())
+    assert line.p_mean == pytest.approx(values.mean(), rel=1e-12)
+    assert line.area_m2 == pytest.approx(PixelSize(grid).area(*np.nonzero(changed)).sum(), rel=1e-8)
+    expected = np.quantile(values, [0.25, 0.5, 0.75])
+    error = 0.5 / EXACT if values.size > EXACT else 1e-12
+    np.testing.assert_allclose([line.p_q25, line.p_q50, line.p_q75], expected, rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_is_kept_of_open_regions_does_not_grow_with_them(every: int) -> None:
+    """One region over the whole raster, or one in every other column: a strip more takes no more memory."""
+    strip = np.zeros((4096, 256), bool)
+    strip[:, ::every] = True
+    regions = Regions(grid_for(np.zeros((4 * 4096, 256), bool)))
+    kept = []
+    tracemalloc.start()
+    try:
+        for seed in range(4):
+            prob = np.random.default_rng(seed).uniform(0.5, 1, strip.shape).astype(np.float32)
+            regions.add(prob, strip)
+            kept.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert kept[-1] < 1.05 * kept[1]
+    assert kept[-1] < 5 * strip.size * prob.itemsize
 
 
 def test_a_mean_never_leaves_the_range_of_the_values() -> None:
