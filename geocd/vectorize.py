@@ -182,6 +182,8 @@ def polygonize(
         crs=pyproj.CRS.from_wkt(grid.crs.to_wkt()),
     )
     pixel = math.sqrt(math.prod(regions.size.sides))
+    del regions, table
+    release()  # of the corners: the frame is copied as it is written
     write(frame, destination, timestamp(date_after or date_before), style=style, pixel=pixel)
     n_pixels = int(frame["n_pixels"].sum())
     return PolygonSummary(
@@ -205,7 +207,7 @@ def _check_probability(values: npt.NDArray[np.float32], path: str) -> None:
 
 
 def slab(rows: int) -> int:
-    """Return how many columns of a strip are measured at a time: some quarter of a million pixels, whole blocks."""
+    """Return how many columns of a strip are measured at a time: whole blocks, some 2**18 pixels."""
     return max(1, 2**18 // rows // BLOCK_SIZE) * BLOCK_SIZE
 
 
