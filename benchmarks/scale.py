@@ -38,7 +38,10 @@ from rasterio.windows import Window
 GEOCD = [sys.executable, "-c", "from geocd.cli import main; main()", "-q", "detect"]
 OTB = "otbcli_MultivariateAlterationDetector"
 BLOCK = 512
-COLUMNS = ("s", "s/Mpx", "Mpx/s", "CPU s/Mpx", "MB", "seam score", "x floor", "x default", "CPU x default")
+COLUMNS = (
+    *("s", "s/Mpx", "s/further Mpx", "Mpx/s", "CPU s/Mpx", "MB", "seam score"),
+    *("x floor", "x default", "CPU x default"),
+)
 
 
 def measured(command: list[str]) -> dict[str, Any]:
@@ -218,7 +221,10 @@ def save(rows: list[dict[str, Any]], path: Path | None) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the rows as text, with the ratios to the floor and to the default of the same size."""
+    """Return the rows as text, with the ratios to the floor and to the default of the same size.
+
+    ``s/further Mpx`` is the slope from the next smaller size: what a run costs once is not in it.
+    """
     lines = []
     for row in rows:
         size = row["megapixels"]
@@ -226,6 +232,13 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
         if row["code"] != 0:
             lines.append([*name, f"exit {row['code']}", *[""] * (len(COLUMNS) - 1)])
             continue
+        further = ""
+        alike = [
+            r for r in rows if r["method"] == row["method"] and r["code"] == 0 and r["megapixels"] < size
+        ]
+        if alike:
+            smaller = max(alike, key=lambda r: float(r["megapixels"]))
+            further = f"{(row['wall_s'] - smaller['wall_s']) / (size - smaller['megapixels']):.3g}"
         like = {r["method"]: r for r in rows if r["megapixels"] == size and r["code"] == 0}
         ratios = [
             f"{row[key] / like[other][key]:.3g}" if other in like else ""
@@ -237,6 +250,7 @@ def table(rows: list[dict[str, Any]]) -> list[list[str]]:
                 *name,
                 f"{row['wall_s']:.1f}",
                 f"{row['wall_s'] / size:.3g}",
+                further,
                 f"{size / row['wall_s']:.3g}",
                 f"{row['cpu_s'] / size:.3g}",
                 f"{row['memory_mb']:.0f}",
