@@ -2,8 +2,7 @@
 
 A model with measured constants, not a meter: the number of tiles at a time is settled before a pixel is read
 and is the same on every run. ``benchmarks/scale.py`` measures the peak of whole runs. Tensors on a graphics
-card are not counted, nor are the outlines of polygons, some 250 bytes for each corner: what has a million of
-corners takes as much again as a small run.
+card are not counted, nor are the outlines of polygons, some 200 bytes for each of their corners.
 """
 
 from __future__ import annotations

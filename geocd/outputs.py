@@ -179,7 +179,7 @@ class Transaction:
             with output_errors(self._folder):
                 self._settle()
                 self._keep = len(self.checkpoint) > 0
-                self._refuse_existing()
+                self._refuse_existing(ended=resume and not self._keep)
                 self._begin(record, resume)
             self._keep = False
         except BaseException:
@@ -234,7 +234,7 @@ class Transaction:
             elif path.name != _LOCK and (tiles or not self.checkpoint.holds(path)):
                 path.unlink()
 
-    def _refuse_existing(self) -> None:
+    def _refuse_existing(self, *, ended: bool = False) -> None:
         existing = [path for path in self.outputs.paths().values() if _exists(path)]
         for path in existing:
             if path.is_dir() and not path.is_symlink():
@@ -247,6 +247,7 @@ class Transaction:
             raise OutputExistsError(
                 f"{existing[0]}: exists already"
                 + (f" (and {len(existing) - 1} more of this run's outputs)" if existing[1:] else "")
+                + (". Nothing is left to resume: the run that wrote it has ended" if ended else "")
                 + ". Pass --overwrite to replace it, or choose another --output.",
                 paths=[str(path) for path in existing],
             )
