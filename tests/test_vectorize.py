@@ -221,6 +221,21 @@ def test_large_regions_have_rounded_quartiles_and_all_else_exact(side: int) -> N
     np.testing.assert_allclose([line.p_q25, line.p_q50, line.p_q75], expected, rtol=0, atol=error)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.6, 0.9])
+@pytest.mark.parametrize(("corners", "columns"), [(1, 512), (40, 7), (2**18, 1)])
+def test_it_does_not_matter_how_much_is_done_at_a_time(
+    share: float, corners: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prob = np.random.default_rng(7).random((60, 70), dtype=np.float32)
+    changed = prob >= 1 - share
+    grid = grid_for(prob)
+    at_once = find(prob, changed, [60], grid)
+    assert_same_polygons(at_once["geometry"].to_numpy(), whole(changed))
+    monkeypatch.setattr(vectorize, "CORNERS", corners)
+    monkeypatch.setattr(vectorize, "slab", lambda rows: columns)
+    pd.testing.assert_frame_equal(find(prob, changed, [11], grid), at_once, check_exact=True)
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_what_is_kept_of_open_regions_does_not_grow_with_them(every: int) -> None:
     """One region over the whole raster, or one in every other column: a strip more takes no more memory."""
