@@ -536,26 +536,21 @@ class Regions:
             local, count = ndimage.label(stacked)  # by sides alone
             names, merged = self._join(local[0, 1:-1], count)
             self._open.label, self._open.owner = merged[self._open.label], merged[self._open.owner]
+            tallies = [self._open]
             for left in range(0, self._grid.width, step := slab(height)):
                 part = slice(left, left + step)
                 row, col = np.nonzero(changed[:, part])
-                self._add_pixels(
-                    names[local[1:, 1:-1][:, part][row, col]],
-                    row + self._row,
-                    col + left,
-                    prob[:, part][row, col].astype(np.float32),
-                )
+                label = names[local[1:, 1:-1][:, part][row, col]]
+                probs = prob[:, part][row, col].astype(np.float32)
+                row, col = row + self._row, col + left
+                if self._means is not None:
+                    self._means.add(label, row, col)
+                tallies.append(_Tally.of_pixels(label, row, col, probs, self.size))
+            self._open = _Tally.together(tallies)
             self._find_corners(stacked, local, names)
             self._above = names[local[-1, 1:-1]]
             self._close()
         self._row += height
-
-    def _add_pixels(
-        self, label: IntArray, row: IntArray, col: IntArray, prob: npt.NDArray[np.float32]
-    ) -> None:
-        if self._means is not None:
-            self._means.add(label, row, col)
-        self._open = _Tally.together([self._open, _Tally.of_pixels(label, row, col, prob, self.size)])
 
     def _join(self, above: npt.NDArray[np.int32], count: int) -> tuple[IntArray, IntArray]:
         """Name the regions of a strip, joining those that were apart above it.
