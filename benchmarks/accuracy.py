@@ -216,13 +216,13 @@ def main() -> None:
         for name in options.methods.split(","):
             method = METHODS[name]
             rows: dict[str, list[dict[str, float]]] = {}
-            begin = time.perf_counter(), time.process_time()
+            begin, cpu_begin = time.perf_counter(), time.process_time()
             for pair in pairs:
                 with rasterio.open(pair / "mask.tif") as dataset:
                     reference = dataset.read(1)
                 seeds = range(options.seeds if name in RANDOM else 1)
                 rows[pair.name] = [score(method(pair, seed), reference) for seed in seeds]
-            wall, cpu = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            wall, cpu = time.perf_counter() - begin, time.process_time() - cpu_begin
             report(f"{name} ({wall:.0f} s, {cpu:.0f} CPU s)", rows)
             results[name] = rows
     if options.json:

@@ -207,13 +207,13 @@ class Verdicts:
     def judge(self, label: str, before: dict[str, bytes], end: tuple[int, str], *, kill: bool) -> str:
         """Compare what is there now with what was there before; return how the run ended."""
         now, (code, said) = results(self.out), end
-        if kill:
+        if kill and code != ENDED_WELL:
             whole = before.keys() <= now.keys() and all(
                 alike(found, self.good[key], key) or alike(found, before.get(key, b""), key)
                 for key, found in now.items()
             )
-            if not whole or code not in (ENDED_WELL, -signal.SIGKILL):
-                self._say(f"{label}: after the kill ({code}) a file is neither old nor new")
+            if not whole or code != -signal.SIGKILL:
+                self._say(f"{label}: after the kill ({code}) a file is missing, or neither old nor new")
             return "killed"
         if code == ENDED_WELL:
             if not same(now, self.good):

@@ -120,6 +120,7 @@ class IrMad:
         # Working on standardised bands keeps the ridge below meaningful for every unit. A band that
         # does not vary becomes zero and drops out of the canonical variates.
         raw1, raw2 = before.mean(axis=1), after.mean(axis=1)
+        # One by one: the deviation takes a copy of what it is of.
         scale1, scale2 = (_one_over(np.array([band.std() for band in date])) for date in (before, after))
         bands, count = before.shape
 

@@ -2,7 +2,8 @@
 
 A model with measured constants, not a meter: the number of tiles at a time is settled before a pixel is read
 and is the same on every run. ``benchmarks/scale.py`` measures the peak of whole runs. Tensors on a graphics
-card are not counted, nor are the outlines of polygons, some 200 bytes for each of their corners.
+card are not counted, nor are the outlines of polygons, some 200 bytes for each of their corners, and the
+values of regions that lie side by side by the thousand in one row.
 """
 
 from __future__ import annotations

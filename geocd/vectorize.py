@@ -206,11 +206,6 @@ def _check_probability(values: npt.NDArray[np.float32], path: str) -> None:
         )
 
 
-def slab(rows: int) -> int:
-    """Return how many columns of a strip are measured at a time: whole blocks, some 2**18 pixels."""
-    return max(1, 2**18 // rows // BLOCK_SIZE) * BLOCK_SIZE
-
-
 def strips(grid: Grid) -> Iterator[Window]:
     """Cut a grid into strips of whole block rows, from the top."""
     rows = max(1, STRIP_PIXELS // grid.width // BLOCK_SIZE) * BLOCK_SIZE
@@ -267,8 +262,8 @@ class PixelSize:
         row, col = np.meshgrid(rows + 0.5, cols + 0.5, indexing="ij")
         self._lattice = self._measure(row, col)  # (3, rows, cols)
         largest = np.fmax.reduce(self._lattice[0], axis=None, where=np.isfinite(self._lattice[0]), initial=0)
-        #: Areas are whole multiples of this, in square metres: the billionth part of a pixel, or less.
-        self.unit = 2.0 ** (math.ceil(math.log2(largest)) - 30) if largest else 1.0
+        #: Areas are whole multiples of this, in square metres: some 2**-26 of a pixel.
+        self.unit = 2.0 ** (math.ceil(math.log2(largest)) - 26) if largest else 1.0
 
     def _measure(self, row: FloatArray, col: FloatArray) -> FloatArray:
         """Area, length of the side along the row, length of the side along the column; any shape."""
@@ -379,10 +374,12 @@ _FIRST, _SECOND = _lookup(TURNS), _lookup(SECOND_TURNS)
 
 #: Probabilities are added up in units of this, and areas in units of a part of the largest pixel: sums of
 #: whole numbers are the same in whatever order and in whatever pieces their terms come.
-UNIT = 2.0**-30
+UNIT = 2.0**-26
 #: Quartiles of regions of more pixels than this are of probabilities rounded to one part in as many. Those
 #: of all pixels would have to be kept until a region ends, and a region may cover the whole raster.
 EXACT = 2048
+#: Columns of a row of blocks whose pixels are measured at a time.
+SLAB = BLOCK_SIZE
 #: Corners of outlines that are linked at a time, if one region does not have more.
 CORNERS = 2**18
 
@@ -444,7 +441,8 @@ class _Tally:
         owner, value = gather("owner"), gather("value")
         large = sums[np.searchsorted(label, owner), 0] > EXACT
         value[large] = np.rint(value[large] * EXACT) / EXACT
-        order = np.lexsort((value, owner))
+        # By region, then value: floats of one sign are in the order of their bits. Runs are sorted already.
+        order = np.argsort(owner << 32 | value.view(np.int32), kind="stable")
         owner, value = owner[order], value[order]
         starts = np.flatnonzero((np.diff(owner, prepend=-1) != 0) | (np.diff(value, prepend=-1) != 0))
         count = np.add.reduceat(gather("count")[order], starts)
@@ -492,7 +490,7 @@ class Regions:
     """Find the connected regions of a raster that comes in strips, measure them and trace their outlines.
 
     Kept between strips are the corners of all outlines, one row of labels, and the sums of those regions
-    that reach the last row: what ended above it has been measured.
+    that reach the last row, with how often each probability is among them: what ended above is measured.
 
     Parameters
     ----------
@@ -537,12 +535,14 @@ class Regions:
             names, merged = self._join(local[0, 1:-1], count)
             self._open.label, self._open.owner = merged[self._open.label], merged[self._open.owner]
             tallies = [self._open]
-            for left in range(0, self._grid.width, step := slab(height)):
-                part = slice(left, left + step)
-                row, col = np.nonzero(changed[:, part])
-                label = names[local[1:, 1:-1][:, part][row, col]]
-                probs = prob[:, part][row, col].astype(np.float32)
-                row, col = row + self._row, col + left
+            inner = local[1:, 1:-1]
+            tops, lefts = range(0, height, BLOCK_SIZE), range(0, self._grid.width, SLAB)
+            for top, left in itertools.product(tops, lefts):
+                part = slice(top, top + BLOCK_SIZE), slice(left, left + SLAB)
+                row, col = np.nonzero(changed[part])
+                label = names[inner[part][row, col]]
+                probs = prob[part][row, col].astype(np.float32)
+                row, col = row + top + self._row, col + left
                 if self._means is not None:
                     self._means.add(label, row, col)
                 tallies.append(_Tally.of_pixels(label, row, col, probs, self.size))
@@ -779,7 +779,7 @@ def _outlines(
     owner = region[order[starts]]
     by_owner = np.argsort(owner, kind="stable")
     polygons: npt.NDArray[Any] = shapely.polygons(rings[by_owner], indices=owner[by_owner])
-    return polygons, perimeter.astype(np.float64)
+    return polygons, perimeter.astype(np.float64, copy=False)
 
 
 def _cycles(following: IntArray) -> tuple[IntArray, IntArray]:

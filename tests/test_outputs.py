@@ -133,7 +133,7 @@ def test_existing_output_is_refused(key: str, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
 
 
-def test_a_run_that_was_killed_as_it_ended_has_nothing_to_resume(old: Path) -> None:
+def test_a_run_that_has_ended_leaves_nothing_to_resume(old: Path) -> None:
     with pytest.raises(
         OutputExistsError, match=r"Nothing is left to resume: .* has ended\. Pass --overwrite"
     ):
