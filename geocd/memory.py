@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import functools
+import importlib.util
 import math
 import os
 import sys
+from pathlib import Path
 
 from geocd.config import PRESETS, Settings, check_tile_size
 from geocd.errors import ConfigError
@@ -30,6 +33,8 @@ TILE_STEP, LEAST_TILE = 64, 128
 #: (what the C library does not give back included).
 START = {"deep": 400, "cva": 215, "irmad": 215}
 FITTED = {"deep": 570, "cva": 225, "irmad": 225}
+#: What importing a torch that was built for GPUs takes beside that, used or not.
+GPU_BUILD = 350
 #: Bytes that a tile takes while it is computed: for each pixel, and for each pixel and band.
 TILE_BYTES = {"deep": (450, 100), "cva": (150, 25), "irmad": (150, 25)}
 #: The published networks keep all activations of a full-resolution generator for their gradients.
@@ -82,6 +87,14 @@ def cache_size(limit: int) -> int:
     return int(min(max(limit * CACHE_SHARE, least), most))
 
 
+@functools.cache
+def gpu_build() -> bool:
+    """Whether torch was built for GPUs, as the one that PyPI has for Linux is; does not import it."""
+    found = importlib.util.find_spec("torch")
+    folder = Path(found.origin).parent / "lib" if found is not None and found.origin else Path()
+    return any(next(folder.glob(f"libtorch_{kind}.so"), None) is not None for kind in ("cuda", "hip"))
+
+
 def predict(pair: Pair, settings: Settings, tile_size: int, jobs: int, limit: int) -> int:
     """Return the megabytes that a run takes at its peak.
 
@@ -101,7 +114,8 @@ def predict(pair: Pair, settings: Settings, tile_size: int, jobs: int, limit: in
     bands, item = len(pair.indexes), pair.itemsize
     sampled = min(height * width, SAMPLE_PIXELS)
     flat, banded = FIT_BYTES[method.method]
-    fit = START[method.method] + sampled * (flat + bands * (banded + 2 * item)) / 2**20
+    imported = GPU_BUILD if method.method == "deep" and gpu_build() else 0
+    fit = START[method.method] + imported + sampled * (flat + bands * (banded + 2 * item)) / 2**20
 
     reference = method.method == "deep" and method.preset == "reference"
     each, banded = REFERENCE_BYTES if reference else TILE_BYTES[method.method]
@@ -114,7 +128,7 @@ def predict(pair: Pair, settings: Settings, tile_size: int, jobs: int, limit: in
     rows = width * (BLOCK_SIZE + min(tile_size, height)) * BLEND_BYTES * (1 + method.uncertainty)
     tiles = (one * (1 + FURTHER * (jobs - 1)) + rows) / 2**20
     polygons = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS)) * POLYGON_BYTES / 2**20
-    return math.ceil(cache_size(limit) + max(fit, FITTED[method.method] + max(tiles, polygons)))
+    return math.ceil(cache_size(limit) + max(fit, FITTED[method.method] + imported + max(tiles, polygons)))
 
 
 def plan(pair: Pair, settings: Settings, jobs: int, limit: int | None, *, jobs_given: bool = True) -> Plan:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rasterio._env import get_gdal_config
 from rasterio.transform import Affine
 
@@ -20,6 +21,12 @@ from geocd.errors import ConfigError
 from geocd.raster import Pair, bounded_cache
 
 MakePair = Callable[..., tuple[Path, Path]]
+
+
+@pytest.fixture(autouse=True)
+def built_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever torch is installed here."""
+    monkeypatch.setattr(memory, "gpu_build", lambda: False)
 
 
 @pytest.fixture
@@ -60,6 +67,24 @@ def test_a_limit_that_is_too_small_names_the_least_that_works(
     assert tile_size is None or plan.tile_size == tile_size
     with pytest.raises(ConfigError):
         memory.plan(pair, settings, 2, least - 1)
+
+
+def test_a_torch_for_gpus_needs_more(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def peaks() -> list[int]:
+        each = [Settings.from_flat({"method": method}) for method in ("deep", "cva")]
+        return [memory.predict(pair, settings, 512, 1, 2000) for settings in each]
+
+    before = peaks()
+    monkeypatch.setattr(memory, "gpu_build", lambda: True)
+    assert peaks() == [before[0] + memory.GPU_BUILD, before[1]]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other names elsewhere")
+def test_what_torch_was_built_for_is_seen_without_importing_it() -> None:
+    program = "import sys; from geocd.memory import gpu_build; print(gpu_build(), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    built = torch.version.cuda is not None or torch.version.hip is not None
+    assert done.stdout.split() == [str(built), "False"]
 
 
 def test_without_a_limit_only_a_number_of_jobs_that_nobody_asked_for_is_lowered(pair: Pair) -> None:
