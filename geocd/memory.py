@@ -34,7 +34,7 @@ TILE_STEP, LEAST_TILE = 64, 128
 START = {"deep": 400, "cva": 215, "irmad": 215}
 FITTED = {"deep": 570, "cva": 225, "irmad": 225}
 #: What importing a torch that was built for GPUs takes beside that, used or not.
-GPU_BUILD = 350
+GPU_BUILD = 400
 #: Bytes that a tile takes while it is computed: for each pixel, and for each pixel and band.
 TILE_BYTES = {"deep": (450, 100), "cva": (150, 25), "irmad": (150, 25)}
 #: The published networks keep all activations of a full-resolution generator for their gradients.
