@@ -22,7 +22,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from accuracy import GROUPS, Map, d_plus_ir, score
+from accuracy import GROUPS, Map, d_plus_ir, labelled_pairs, score
 from leave_pairs_out import macro, read_reference
 
 from geocd import losses, optimize
@@ -135,7 +135,7 @@ def main() -> None:
     options = parser.parse_args()
     alone: dict[str, dict[str, dict[str, float]]] = {}
     inside: dict[str, dict[str, dict[str, float]]] = {}
-    for folder in sorted(path.parent for path in options.folder.glob("*/mask.tif")):
+    for folder in labelled_pairs(options.folder):
         with one_thread(), Pair(folder / "before.tif", folder / "after.tif") as pair:
             chip, sample = pair.read(pair.grid.window), sample_chips(pair)
             colour = colour_bands(pair.band_names)

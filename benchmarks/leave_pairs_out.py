@@ -53,7 +53,7 @@ from unittest import mock
 import numpy as np
 import rasterio
 import torch
-from accuracy import GROUPS, Map, line, rgb_indexes, score, sum_d_ir
+from accuracy import GROUPS, Map, labelled_pairs, line, rgb_indexes, score, sum_d_ir
 
 from geocd import features, optimize
 from geocd.bands import colour_bands
@@ -488,7 +488,7 @@ def main() -> None:
     def tell(text: str) -> None:
         print(f"[{time.perf_counter() - begin:5.0f} s] {text}", flush=True)
 
-    names = sorted(path.parent.name for path in options.folder.glob("*/mask.tif"))
+    names = [folder.name for folder in labelled_pairs(options.folder)]
     parts = folds(names)
     samples = [sample(options.folder / name) for name in names]
     tell(f"{len(samples)} pairs; folds: " + " | ".join(", ".join(part) for part in parts))

@@ -540,6 +540,8 @@ class Regions:
             for top, left in itertools.product(tops, lefts):
                 part = slice(top, top + BLOCK_SIZE), slice(left, left + SLAB)
                 row, col = np.nonzero(changed[part])
+                if not row.size:  # most blocks of most scenes
+                    continue
                 label = names[inner[part][row, col]]
                 probs = prob[part][row, col].astype(np.float32)
                 row, col = row + top + self._row, col + left
