@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 import rasterio.warp
 import shapely
 from rasterio._err import CPLE_BaseError
@@ -23,13 +22,13 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from geocd.errors import GridError
+from geocd.types import Float64Array
 
 if TYPE_CHECKING:
     from rasterio.crs import CRS
 
     from geocd.raster import Grid
 
-FloatArray = npt.NDArray[np.float64]
 
 #: From so many source pixels under a target pixel, along either axis, they are averaged; a kernel that looks
 #: at a few of them would pick some and leave out the others.
@@ -179,7 +178,7 @@ def overlap(first: Grid, second: Grid) -> float | None:
     return float(inside.mean()) if np.isfinite(row).any() else None
 
 
-def _ring(grid: Grid, steps: int = 32) -> FloatArray:
+def _ring(grid: Grid, steps: int = 32) -> Float64Array:
     """Return points along the outline of a grid, as rows and columns: straight lines bend in another CRS."""
     height, width = grid.height, grid.width
     corners = [np.array(corner, float) for corner in ((0, 0), (0, width), (height, width), (height, 0))]
@@ -187,13 +186,13 @@ def _ring(grid: Grid, steps: int = 32) -> FloatArray:
     return np.array([a + (b - a) * i / steps for a, b in ends for i in range(steps)])
 
 
-def _along(begin: float, length: float) -> FloatArray:
+def _along(begin: float, length: float) -> Float64Array:
     """Return up to 129 places from one end to the other, ``LATTICE`` pixels apart or less if that will do."""
     count = min(128, math.ceil(length / LATTICE)) + 1
     return np.linspace(begin, begin + length, max(2, count))
 
 
-def _places(one: Grid, two: Grid, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _places(one: Grid, two: Grid, points: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return rows and columns of a grid that rows and columns of another one are; not finite where none."""
     t = one.transform
     rows, cols = points[:, 0], points[:, 1]

@@ -10,7 +10,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import rioxarray  # noqa: F401  # registers the accessor .rio
 import xarray as xr
 from rasterio.crs import CRS
@@ -21,6 +20,7 @@ from rioxarray.exceptions import RioXarrayError
 
 from geocd.errors import BandError, GeocdError, GridError
 from geocd.raster import GRID_TOLERANCE_PX, open_raster
+from geocd.types import PixelArray
 
 #: Side of a chunk, in pixels, of arrays that have none.
 CHUNK = 1024
@@ -121,7 +121,7 @@ class ArrayRaster:
         """Return all that is known of this raster without a single value: light enough for every task."""
         return self.part(np.empty((0, 0, 0)), Window(0, 0, 0, 0))
 
-    def part(self, values: npt.NDArray[Any], window: Window) -> ArrayRaster:
+    def part(self, values: PixelArray, window: Window) -> ArrayRaster:
         """Return this raster with only the values of a window: ``(band, height, width)``."""
         other = copy.copy(self)
         other.array = xr.DataArray(values, dims=("band", self._y, self._x))
@@ -142,7 +142,7 @@ class ArrayRaster:
         rows, cols = window.toslices()
         return self.array[:, rows, cols].data
 
-    def read(self, indexes: int | Sequence[int] | None = None, *, window: Window) -> npt.NDArray[Any]:
+    def read(self, indexes: int | Sequence[int] | None = None, *, window: Window) -> PixelArray:
         """Read a window as a rasterio dataset does."""
         top, left = (0, 0) if self.place is None else (self.place.row_off, self.place.col_off)
         rows = slice(int(window.row_off - top), int(window.row_off - top + window.height))

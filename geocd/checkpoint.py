@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from geocd.types import Float32Array
 
 _RECORD = "run.json"
 _SUFFIX = ".tile"
@@ -56,7 +55,7 @@ class Checkpoint:
         payload = self._read(_RECORD)
         return None if payload is None else dict(json.loads(payload))
 
-    def save(self, index: int, values: FloatArray, counts: Mapping[str, int]) -> None:
+    def save(self, index: int, values: Float32Array, counts: Mapping[str, int]) -> None:
         """Keep a tile; may be called from several threads, for a tile each.
 
         Parameters
@@ -70,7 +69,7 @@ class Checkpoint:
         header = json.dumps({"shape": values.shape, "counts": dict(counts)}).encode()
         self._write(f"{index}{_SUFFIX}", header + b"\n" + values.astype("<f4").tobytes())
 
-    def load(self, index: int) -> tuple[FloatArray, dict[str, int]] | None:
+    def load(self, index: int) -> tuple[Float32Array, dict[str, int]] | None:
         """Return values and counts of a tile; None where it is not kept."""
         payload = self._read(f"{index}{_SUFFIX}")
         if payload is None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-FloatArray = npt.NDArray[np.float32]
+from geocd.types import Float32Array
 
 
 def otsu(values: npt.NDArray[np.floating], bins: int = 512) -> float:
@@ -39,7 +39,7 @@ def otsu(values: npt.NDArray[np.floating], bins: int = 512) -> float:
     return float(edges[1:][[best[0], best[-1]]].mean())
 
 
-def prob_from_distance(distance: FloatArray, threshold: float, steepness: float = 4.0) -> FloatArray:
+def prob_from_distance(distance: Float32Array, threshold: float, steepness: float = 4.0) -> Float32Array:
     """Map a distance to [0, 1] so that ``threshold`` becomes 0.5, keeping the order of all values.
 
     ``d**k / (d**k + t**k)``, the log-logistic curve: unlike a logistic one it does not round to 1 in
@@ -62,8 +62,8 @@ def prob_from_distance(distance: FloatArray, threshold: float, steepness: float 
 
 
 def logistic_prob(
-    distance: FloatArray, threshold: float, slope_below: float, slope_above: float
-) -> FloatArray:
+    distance: Float32Array, threshold: float, slope_below: float, slope_above: float
+) -> Float32Array:
     """Map a distance in units that mean the same in every scene to a probability, 0.5 at ``threshold``.
 
     A logistic curve with a slope of its own on each side of the threshold.

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from geocd.errors import DeviceError
 from geocd.raster import Chip
+from geocd.types import Float32Array
 
-FloatArray = npt.NDArray[np.float32]
 Network = TypeVar("Network", bound=nn.Module)
 
 log = logging.getLogger(__name__)
@@ -127,10 +127,10 @@ def release(device: torch.device) -> None:
 
 
 #: Computes the bands of a chip, ``(n, height, width)`` float32, on the device it is given.
-Compute = Callable[[Chip, torch.device], FloatArray]
+Compute = Callable[[Chip, torch.device], Float32Array]
 
 
-def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) -> FloatArray:
+def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) -> Float32Array:
     """Compute a chip on a device; in halves where it has no room for the whole, on the CPU at last.
 
     On CUDA in a stream of its own, so that chips computed by several threads overlap.
@@ -163,7 +163,7 @@ def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) 
     axis, length = (0, height) if height >= width else (1, width)
     middle = length // 2
 
-    def part(begin: int, end: int, first: int, last: int) -> FloatArray:
+    def part(begin: int, end: int, first: int, last: int) -> Float32Array:
         kept = slice(begin, end)
         piece = chip.part(slice(None), kept) if axis else chip.part(kept, slice(None))
         found = in_room(compute, piece, device, margin=margin)

@@ -21,16 +21,13 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from rasterio.windows import Window
 
 from geocd.bands import band_key, named_places
 from geocd.ignore import normalized_difference
 from geocd.raster import BLOCK_SIZE, Pair
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from geocd.types import Float64Array, IntArray
 
 #: Bands that get columns; Sentinel-2 has as many. Of more, the first ones and those that an index needs.
 MOST_BANDS = 13
@@ -75,7 +72,7 @@ class BandMeans:
         names = band_columns(pair.band_names)
         self._names = [names[place] for place in self._places]
         self._labels: list[IntArray] = []
-        self._sums: list[FloatArray] = []
+        self._sums: list[Float64Array] = []
 
     def add(self, label: IntArray, row: IntArray, col: IntArray) -> None:
         """Add pixels, one value each per array; no pixel twice.

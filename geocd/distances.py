@@ -17,10 +17,8 @@ from scipy import linalg, ndimage, special
 
 from geocd.decision import otsu, prob_from_distance
 from geocd.normalize import Radiometry, valid_pixels
-from geocd.raster import BoolArray, Chip
-
-FloatArray = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
+from geocd.raster import Chip
+from geocd.types import BoolArray, Float32Array, Float64Array
 
 #: Standard deviation of the Gaussian window of both classical detectors, in pixels.
 SIGMA = 2.0
@@ -32,7 +30,7 @@ MAX_CORRELATION = 0.999
 PIECE = 2**16
 
 
-def smooth(values: FloatArray, valid: BoolArray, sigma: float) -> FloatArray:
+def smooth(values: Float32Array, valid: BoolArray, sigma: float) -> Float32Array:
     """Gaussian window that knows what is not valid.
 
     Normalised convolution: values outside the valid area have weight 0, so nodata does not leak in and
@@ -156,7 +154,7 @@ class IrMad:
         offset = left_raw @ raw1 + left @ mean[:bands] - right_raw @ raw2 - right @ mean[bands:]
         return cls(left_raw, right_raw, offset, variance, rho)
 
-    def chi(self, before: npt.NDArray[np.generic], after: npt.NDArray[np.generic]) -> FloatArray:
+    def chi(self, before: npt.NDArray[np.generic], after: npt.NDArray[np.generic]) -> Float32Array:
         """Return the root of the chi-squared statistic, ``(height, width)`` float32, 0 or more."""
         shape = before.shape[1:]
         x = before.reshape(len(before), -1).astype(np.float64)
@@ -225,7 +223,7 @@ class Cva:
         """Take mean and deviation of each band and date (of all values, as the textbook does)."""
         return cls(Radiometry.fit(chips, percentiles=None))
 
-    def distance(self, chip: Chip) -> FloatArray:
+    def distance(self, chip: Chip) -> Float32Array:
         """Return the distance, ``(height, width)`` float32, in scene standard deviations."""
         x1, x2 = self.radiometry.apply(chip)
         return smooth(np.sqrt(((x1 - x2) ** 2).sum(axis=0)), chip.valid, SIGMA)
@@ -249,7 +247,7 @@ class IrMadDistance:
         """Fit the canonical variates to the jointly valid pixels of a sample."""
         return cls(IrMad.fit(*valid_pixels(chips)))
 
-    def distance(self, chip: Chip) -> FloatArray:
+    def distance(self, chip: Chip) -> Float32Array:
         """Return the distance, ``(height, width)`` float32, no unit."""
         chi = self.irmad.chi(chip.before, chip.after)
         return smooth(np.log1p(chi), chip.valid, SIGMA)
@@ -284,7 +282,7 @@ class ClassicalDetector:
         """Pixels around a pixel that its probability depends on."""
         return self.distance.margin
 
-    def prob(self, chip: Chip) -> FloatArray:
+    def prob(self, chip: Chip) -> Float32Array:
         """Return the change probability, ``(1, height, width)`` float32, NaN where not valid.
 
         A score that keeps the order of the distances, 0.5 at the threshold; not calibrated.

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 from rasterio.enums import MaskFlags
 from rasterio.features import rasterize
@@ -23,11 +22,11 @@ from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError, R
 from geocd.metrics import Scores, evaluate, object_scores
 from geocd.raster import BLOCK_SIZE, Grid, check_same_grid, grid_of, open_raster, provenance, read
 from geocd.sources import is_file, why_no_vector
+from geocd.types import BoolArray, Float32Array
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-BoolArray = npt.NDArray[np.bool_]
 
 #: The decision where neither the caller nor the file names one.
 DEFAULT_THRESHOLD = 0.5
@@ -105,7 +104,7 @@ def _windows(dataset: DatasetReader) -> Iterator[Window]:
         yield Window(0, row, dataset.width, min(step, dataset.height - row))
 
 
-def _read_prob(dataset: DatasetReader, path: str) -> npt.NDArray[np.float32]:
+def _read_prob(dataset: DatasetReader, path: str) -> Float32Array:
     """The probability, NaN where there is none."""
     values = np.empty(dataset.shape, dtype=np.float32)
     scale, offset = dataset.scales[0], dataset.offsets[0]

@@ -38,10 +38,8 @@ from geocd.devices import CPU, sent
 from geocd.distances import IrMad
 from geocd.normalize import Radiometry, crops
 from geocd.raster import Chip
+from geocd.types import Float32Array
 from geocd.windows import gaussian, gradient, greatest, least, local_deviation, radius
-
-FloatArray = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
 
 #: Weights of the sum, and the typical standard deviation of each distance over real pairs.
 WEIGHTS = {"image": 1.0, "ir": 1.0, "tx": 1.0, "gd": 0.7, "cc": 0.7, "ln": 0.4}
@@ -161,12 +159,14 @@ class ClassResidual:
     whitening : ndarray, (classes, bands, bands)
     """
 
-    centres: FloatArray
-    slopes: FloatArray
-    whitening: FloatArray
+    centres: Float32Array
+    slopes: Float32Array
+    whitening: Float32Array
 
     @classmethod
-    def fit(cls, context: FloatArray, source: FloatArray, target: FloatArray, seed: int) -> ClassResidual:
+    def fit(
+        cls, context: Float32Array, source: Float32Array, target: Float32Array, seed: int
+    ) -> ClassResidual:
         """Fit to samples in rows: ``(n, context)``, ``(n, bands)`` and ``(n, bands)``."""
         count = min(CLASSES, len(context))
         start = np.random.default_rng(seed).choice(len(context), count, replace=False)
@@ -330,7 +330,7 @@ class LinearFeatures:
         scaled = parallel(lambda chip: _scale(chip, narrow, wide, colour[:3], device), chips, jobs)
         band = list(colour)
 
-        def rows(of: Callable[[ScaledPair], Tensor]) -> FloatArray:
+        def rows(of: Callable[[ScaledPair], Tensor]) -> Float32Array:
             """The picked pixels of all chips, ``(n, channels)``."""
             parts = zip(parallel(of, scaled, jobs), picks, strict=True)
             return (
@@ -339,7 +339,7 @@ class LinearFeatures:
                 .numpy()
             )
 
-        def irmad(one: FloatArray, two: FloatArray) -> IrMad:
+        def irmad(one: Float32Array, two: Float32Array) -> IrMad:
             return IrMad.fit(
                 one.T.astype(np.float64),
                 two.T.astype(np.float64),
@@ -365,7 +365,7 @@ class LinearFeatures:
         )
         found = parallel(unscaled.terms, scaled, jobs)
 
-        def known(maps: Iterable[Tensor]) -> FloatArray:
+        def known(maps: Iterable[Tensor]) -> Float32Array:
             """The valid pixels of a map of each chip, one after the other."""
             return torch.cat([m[s.valid] for m, s in zip(maps, scaled, strict=True)]).cpu().numpy()
 
@@ -471,7 +471,7 @@ class LinearFeatures:
         return torch.minimum(distance, BEYOND[0] + BEYOND[1] * terms["beyond"])
 
 
-def _medians(values: dict[str, FloatArray]) -> dict[str, float]:
+def _medians(values: dict[str, Float32Array]) -> dict[str, float]:
     return {name: float(np.median(v)) for name, v in values.items()}
 
 
@@ -490,7 +490,7 @@ def _scale(
     part = dataclasses.replace(chip, before=chip.before[index], after=chip.after[index])
     valid = sent(chip.valid, device)
 
-    def filled(values: FloatArray) -> Tensor:
+    def filled(values: Float32Array) -> Tensor:
         """Without it, the zeros of holes would be an edge, and texture."""
         tensor = sent(values, device)
         return tensor if whole else torch.where(valid, tensor, gaussian(tensor, FILL, valid))

@@ -11,24 +11,21 @@ what touches is equal to the last bit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from geocd.types import BoolArray, Float64Array, IntArray, PixelArray
+
 #: An array of shapely.Polygon.
-Polygons = npt.NDArray[Any]
+Polygons = PixelArray
 
 #: Corners whose surroundings are looked at in one go; bounds the memory of the search.
 CHUNK = 50_000
 
 
 def fill_holes(
-    polygons: Polygons, area: float, pixel_area: Callable[[FloatArray, FloatArray], FloatArray]
+    polygons: Polygons, area: float, pixel_area: Callable[[Float64Array, Float64Array], Float64Array]
 ) -> Polygons:
     """Return the polygons without their small holes.
 
@@ -149,7 +146,7 @@ def smooth(polygons: Polygons, rounds: int) -> Polygons:
     return polygons
 
 
-def _safe(triangles: FloatArray, sides: FloatArray, before: IntArray) -> BoolArray:
+def _safe(triangles: Float64Array, sides: Float64Array, before: IntArray) -> BoolArray:
     """Tell which corners may be cut.
 
     Parameters

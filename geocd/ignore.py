@@ -31,14 +31,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rasterio.windows import Window
 from scipy import ndimage
 
 from geocd.bands import named_places
 from geocd.errors import ConfigError, NoValidPixelError
 from geocd.normalize import sample_chips, valid_pixels
-from geocd.raster import BoolArray, Chip, Pair
+from geocd.raster import Chip, Pair
+from geocd.types import BoolArray, Float64Array, PixelArray
 
 #: Indices above these are water and vegetation. Water has an NDWI above 0; wet soil, shadow and roofs
 #: come close to it. Dense vegetation has an NDVI above 0.4; lawns and crops in spring lie around it.
@@ -66,7 +66,7 @@ WORDS = {
 }
 
 
-def normalized_difference(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def normalized_difference(one: PixelArray, two: PixelArray) -> Float64Array:
     """Return ``(one - two) / (one + two)``, float64 in [-1, 1], NaN where both are 0 or less.
 
     Values below 0, which an atmospheric correction leaves on dark water, count as 0.
@@ -78,7 +78,7 @@ def normalized_difference(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> npt.N
     return index
 
 
-def colour_spread(colours: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def colour_spread(colours: PixelArray) -> Float64Array:
     """Return the range of ``(3, ...)`` colours over their mean: 0 is white or grey, 3 is one pure colour.
 
     Infinite where the mean is 0 or less.
@@ -119,7 +119,7 @@ class CloudRule:
     spread: float
 
     @classmethod
-    def fit(cls, colours: npt.NDArray[Any]) -> CloudRule:
+    def fit(cls, colours: PixelArray) -> CloudRule:
         """Take the levels of one date from ``(3, n)`` valid pixels: red, green, blue.
 
         A scene of which more than half is cloud has the cloud's own median, and none is found.
@@ -132,7 +132,7 @@ class CloudRule:
         # Of a scene that is mostly 0 or less (decibels, say) nothing is known to be white.
         return cls(median + above, CLOUD_SPREAD * spread if np.isfinite(spread) else 0.0)
 
-    def found(self, colours: npt.NDArray[Any]) -> BoolArray:
+    def found(self, colours: PixelArray) -> BoolArray:
         """Tell where ``(3, height, width)`` red, green and blue are cloud."""
         return np.asarray((colours[2] > self.blue) & (colour_spread(colours) < self.spread))
 

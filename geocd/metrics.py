@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from geocd.types import BoolArray, Float32Array, Float64Array, IntArray
+
 FloatArray = npt.NDArray[np.floating[Any]]
-BoolArray = npt.NDArray[np.bool_]
 
 CALIBRATION_BINS = 15
 #: Pixels looked at in one go, which bounds the temporary arrays.
@@ -100,10 +101,10 @@ class CalibrationCurve:
         Pixels in the bin.
     """
 
-    edges: npt.NDArray[np.float64]
-    mean_prob: npt.NDArray[np.float64]
-    changed_share: npt.NDArray[np.float64]
-    count: npt.NDArray[np.int64]
+    edges: Float64Array
+    mean_prob: Float64Array
+    changed_share: Float64Array
+    count: IntArray
 
     @property
     def ece(self) -> float:
@@ -349,7 +350,7 @@ def object_scores(changed: BoolArray, reference: BoolArray, valid: BoolArray) ->
     )
 
 
-def _checked(prob: FloatArray, reference: BoolArray) -> npt.NDArray[np.float32]:
+def _checked(prob: FloatArray, reference: BoolArray) -> Float32Array:
     """``prob`` as float32, after the checks that the key of a pixel relies on."""
     if prob.ndim != 1 or prob.shape != reference.shape:
         raise ValueError(
@@ -368,7 +369,7 @@ def _checked(prob: FloatArray, reference: BoolArray) -> npt.NDArray[np.float32]:
     return values
 
 
-def _sorted_keys(prob: npt.NDArray[np.float32], reference: BoolArray) -> npt.NDArray[np.uint32]:
+def _sorted_keys(prob: Float32Array, reference: BoolArray) -> npt.NDArray[np.uint32]:
     """One key per pixel, ascending: the bits of the probability, then the reference as last bit."""
     keys = prob.view(np.uint32) << np.uint32(1)  # the sign bit, set for -0 alone, makes room
     keys |= reference
@@ -378,7 +379,7 @@ def _sorted_keys(prob: npt.NDArray[np.float32], reference: BoolArray) -> npt.NDA
 
 def _descent(
     keys: npt.NDArray[np.uint32],
-) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+) -> Iterator[tuple[npt.NDArray[np.uint32], IntArray, IntArray]]:
     """Yield ``(bits, changed, unchanged)`` of the distinct probabilities, from the highest down.
 
     ``changed`` and ``unchanged`` count the pixels with exactly that probability. Pieces end between two

@@ -12,12 +12,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from rasterio.windows import Window
 
 from geocd.tiling import Tile, Tiling, borders
-
-FloatArray = npt.NDArray[np.float32]
+from geocd.types import Float32Array, Float64Array, IntArray
 
 
 class Mosaic:
@@ -37,7 +35,7 @@ class Mosaic:
     def __init__(
         self,
         tiling: Tiling,
-        flush: Callable[[int, FloatArray], None],
+        flush: Callable[[int, Float32Array], None],
         *,
         bands: int = 1,
         block: int = 512,
@@ -50,7 +48,7 @@ class Mosaic:
         self._sum = np.zeros((bands, 0, tiling.width), dtype=np.float32)
         self._weight = np.zeros((0, tiling.width), dtype=np.float32)
 
-    def add(self, tile: Tile, values: FloatArray) -> None:
+    def add(self, tile: Tile, values: Float32Array) -> None:
         """Add a tile.
 
         Parameters
@@ -102,7 +100,7 @@ class Mosaic:
         self._first = end
 
 
-def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, FloatArray]]) -> FloatArray:
+def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, Float32Array]]) -> Float32Array:
     """Return what :class:`Mosaic` has inside a window, bit for bit.
 
     Parameters
@@ -141,7 +139,7 @@ def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, FloatArray
     return _mean(total, weights)
 
 
-def _mean(total: FloatArray, weight: FloatArray) -> FloatArray:
+def _mean(total: Float32Array, weight: Float32Array) -> Float32Array:
     with np.errstate(invalid="ignore"):
         # Not that of 0 / 0, whose sign is the processor's.
         return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)
@@ -160,7 +158,7 @@ SEEN = 0.003
 #: So much, in units of ``SEEN``, is rounding; and on a flat map 0 / 0 is 1.
 ROUNDING = 1e-3
 
-Runs = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+Runs = tuple[Float64Array, IntArray]
 
 
 class SeamScore:
@@ -210,7 +208,7 @@ class SeamScore:
             for place, (_, second) in enumerate(jump):
                 self._due[second].append((number, place))
 
-    def add(self, row: int, values: FloatArray) -> None:
+    def add(self, row: int, values: Float32Array) -> None:
         """Add the next rows of the finished map.
 
         Parameters
@@ -226,7 +224,7 @@ class SeamScore:
         for begin in range(0, len(values), RUN):
             self._add_run(row + begin, values[begin : begin + RUN])
 
-    def _add_run(self, row: int, values: FloatArray) -> None:
+    def _add_run(self, row: int, values: Float32Array) -> None:
         """Add as many rows as a run down a column is long."""
         known, above = np.concatenate([self._above, values]), row - len(self._above)
         for second in range(row, row + len(values)):
@@ -247,7 +245,7 @@ class SeamScore:
             self._compare(mean[at : at + len(jump)], count[at : at + len(jump)])
             at += len(jump)
 
-    def _compare(self, mean: npt.NDArray[np.float64], count: npt.NDArray[np.int64]) -> None:
+    def _compare(self, mean: Float64Array, count: IntArray) -> None:
         """Weigh a jump against those beside it: ``(pairs, runs)`` each, the jump at the border first."""
         a, b = mean[0], mean[1:]
         weight = np.minimum(count[0], count[1:]) / len(b)
@@ -260,7 +258,7 @@ class SeamScore:
         return float((at / count + ROUNDING) / (beside / count + ROUNDING)) if count else None
 
 
-def _runs(difference: FloatArray) -> Runs:
+def _runs(difference: Float32Array) -> Runs:
     """Return the jumps along the last axis and how many valid pixels each is the mean of, by runs."""
     *others, length = difference.shape
     short = [*((0, 0) for _ in others), (0, -length % RUN)]

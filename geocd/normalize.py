@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from geocd.raster import Chip, Pair
 from geocd.tiling import Tiling
-
-FloatArray = npt.NDArray[np.float32]
+from geocd.types import Float32Array, Float64Array
 
 #: Pixels in the sample of a large raster. A raster up to this size is its own sample.
 SAMPLE_PIXELS = 2_097_152
@@ -105,9 +104,7 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
     return found
 
 
-def valid_pixels(
-    chips: Sequence[Chip], bands: slice = slice(None)
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def valid_pixels(chips: Sequence[Chip], bands: slice = slice(None)) -> tuple[Float64Array, Float64Array]:
     """Return the valid pixels of a sample, before and after, each ``(bands, n)`` float64."""
     before = np.concatenate([chip.before[bands, chip.valid] for chip in chips], axis=1)
     after = np.concatenate([chip.after[bands, chip.valid] for chip in chips], axis=1)
@@ -143,7 +140,7 @@ MOST_SATURATED = 0.75
 TOPS = (255.0, 32767.0, 65535.0)
 
 
-def saturated_share(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def saturated_share(values: Float64Array) -> Float64Array:
     """Return the share of pixels at the top of an integer type, for each band of ``(bands, n)``.
 
     0 for a band that has nothing else: it is constant, not saturated.
@@ -163,17 +160,17 @@ class BandScale:
         ``gain`` is one over the standard deviation of the clipped values, and 0 for a constant band.
     """
 
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
-    gain: npt.NDArray[np.float64]
+    low: Float64Array
+    high: Float64Array
+    mean: Float64Array
+    gain: Float64Array
 
     @classmethod
     def fit(
         cls,
-        values: npt.NDArray[np.float64],
+        values: Float64Array,
         percentiles: tuple[float, float] | None = CLIP_PERCENTILES,
-        saturated: npt.NDArray[np.float64] | None = None,
+        saturated: Float64Array | None = None,
     ) -> BandScale:
         """Take the statistics of ``(bands, n)`` valid pixels.
 
@@ -202,9 +199,9 @@ class BandScale:
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
-    def apply(self, values: npt.NDArray[np.generic]) -> FloatArray:
+    def apply(self, values: npt.NDArray[np.generic]) -> Float32Array:
         """Return ``(bands, height, width)`` float32: zero mean and unit variance over the scene."""
-        scaled: FloatArray = np.empty(values.shape, np.float32)
+        scaled: Float32Array = np.empty(values.shape, np.float32)
         for band, place in enumerate(scaled):  # in float64, but never all bands of it
             clipped = np.clip(values[band].astype(np.float64), self.low[band], self.high[band])
             clipped -= self.mean[band]
@@ -215,7 +212,7 @@ class BandScale:
 
 def _fit_bands(
     chips: Sequence[Chip], bands: slice, percentiles: tuple[float, float] | None
-) -> tuple[tuple[BandScale, BandScale], npt.NDArray[np.float64]]:
+) -> tuple[tuple[BandScale, BandScale], Float64Array]:
     """Return the scales of some bands in both dates, and the share of pixels saturated in either."""
     dates = valid_pixels(chips, bands)
     # Where one date is saturated, the other is clipped at the same share of its pixels: beyond it, the
@@ -264,7 +261,7 @@ class Radiometry:
 
         return Radiometry(pick(self.before), pick(self.after))
 
-    def apply(self, chip: Chip) -> tuple[FloatArray, FloatArray]:
+    def apply(self, chip: Chip) -> tuple[Float32Array, Float32Array]:
         """Return both dates, ``(bands, height, width)`` float32, z-scored; 0 where not valid."""
         x1, x2 = self.before.apply(chip.before), self.after.apply(chip.after)
         x1[:, ~chip.valid] = 0

@@ -37,8 +37,8 @@ from geocd.networks import (
 )
 from geocd.normalize import Radiometry, crops
 from geocd.raster import Chip, Pair
+from geocd.types import Float32Array
 
-FloatArray = npt.NDArray[np.float32]
 T = TypeVar("T")
 #: Called as ``told(iteration, loss)`` after every step.
 Told = Callable[[int, float], None]
@@ -79,7 +79,7 @@ def bulk(values: Tensor, valid: Tensor) -> float:
     return float(median + NULL_DEVIATIONS * 1.4826 * (known - median).abs().median())
 
 
-def decision(logit: FloatArray) -> float:
+def decision(logit: Float32Array) -> float:
     """Return the logit that the preset ``reference`` decides at: where the bulk ends, and not below 0."""
     values = torch.from_numpy(logit)
     return max(0.0, bulk(values, torch.ones_like(values)))
@@ -153,7 +153,7 @@ class ReferenceDetector:
         fitted = everywhere, decision(np.concatenate(values))
         return dataclasses.replace(detector, fitted=fitted, losses=tuple(curve.values()))
 
-    def prob(self, chip: Chip) -> FloatArray:
+    def prob(self, chip: Chip) -> Float32Array:
         """Return the change probability of a chip, ``(1, height, width)``; optimises, unless that is done."""
         if not chip.valid.any():
             return np.full((1, *chip.valid.shape), np.nan, np.float32)
@@ -168,20 +168,20 @@ class ReferenceDetector:
         prob = torch.sigmoid(torch.from_numpy(logit) - least).numpy()
         return np.where(chip.valid, prob, np.float32(np.nan))[None]
 
-    def _logit(self, generator: ResidualGenerator, chip: Chip, device: torch.device) -> FloatArray:
-        def compute(part: Chip, where: torch.device) -> FloatArray:
+    def _logit(self, generator: ResidualGenerator, chip: Chip, device: torch.device) -> Float32Array:
+        def compute(part: Chip, where: torch.device) -> Float32Array:
             network = generator if where == device else copy.deepcopy(generator).to(where)
             dates = [to_tensor(x, where) for x in self.radiometry.apply(part)]
             with mixed_precision(where):
                 logit = network(*dates)
             return np.asarray(logit[0].float().cpu())
 
-        logit: FloatArray = in_room(compute, chip, device, margin=ResidualGenerator.MARGIN)[0]
+        logit: Float32Array = in_room(compute, chip, device, margin=ResidualGenerator.MARGIN)[0]
         return logit
 
     def _optimise(
         self, chips: Sequence[Chip], place: tuple[int, int], told: Told = _untold
-    ) -> tuple[ResidualGenerator, list[FloatArray]]:
+    ) -> tuple[ResidualGenerator, list[Float32Array]]:
         """Optimise both networks on chips, one of them in each step; return D-CPG and its logits.
 
         Falls back to the CPU where the device has no room for a chip.
@@ -429,7 +429,7 @@ def adapt(
     return adapted.to(device).eval().requires_grad_(False)
 
 
-def jackknife(probs: FloatArray) -> FloatArray:
+def jackknife(probs: Float32Array) -> Float32Array:
     """Return the jackknife standard error of a probability, ``(height, width)`` float32 in [0, 1].
 
     ``sqrt((n - 1) / n * sum((P_i - mean P)**2))``, where ``P_i`` is the probability without the i-th
@@ -536,7 +536,7 @@ class DefaultDetector:
         """Pixels around a pixel that its probability depends on."""
         return max(self.features.margin, CompactPair.MARGIN)
 
-    def prob(self, chip: Chip) -> FloatArray:
+    def prob(self, chip: Chip) -> Float32Array:
         """Return the change probability and, on request, its uncertainty.
 
         Returns
@@ -548,21 +548,21 @@ class DefaultDetector:
             return np.full((1 + self.settings.uncertainty, *chip.valid.shape), np.nan, np.float32)
         device, networks = share(self._everywhere, chip)
 
-        def compute(part: Chip, where: torch.device) -> FloatArray:
+        def compute(part: Chip, where: torch.device) -> Float32Array:
             here = networks if where == device else copy.deepcopy(networks).to(where)
             return self._bands(part, here, where)
 
         bands = in_room(compute, chip, device, margin=self.margin)
         return np.where(chip.valid, bands, np.float32(np.nan))
 
-    def _bands(self, chip: Chip, networks: CompactPair, device: torch.device) -> FloatArray:
+    def _bands(self, chip: Chip, networks: CompactPair, device: torch.device) -> Float32Array:
         pair = self.features.scaled(chip, device)
         terms = self.features.terms(pair)
         seen = lesson(pair, self.features.colour, self.features.combine(terms, pair.weight))
         del pair
         learned = LEARNED_WEIGHT * self.logit(seen, chip, networks)
 
-        def decide(distance: Tensor) -> FloatArray:
+        def decide(distance: Tensor) -> Float32Array:
             distances = (distance + learned).cpu().numpy()
             return logistic_prob(distances, DECISION, SLOPE_BELOW, SLOPE_ABOVE)
 

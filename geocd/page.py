@@ -21,7 +21,6 @@ from typing import Any
 import jinja2
 import markupsafe
 import numpy as np
-import numpy.typing as npt
 import rasterio.warp
 import shapely
 from PIL import Image
@@ -37,6 +36,7 @@ from geocd.pictures import RAMP, Thumbnails, colours, percent
 from geocd.raster import Grid, output_errors
 from geocd.registration import LEAST_SHARPNESS, MOST_SPREAD, WARN_SHIFT
 from geocd.report import RunRecord, source_href
+from geocd.types import Float64Array
 
 #: Polygons in the table; polygons whose outlines are drawn, and corners of all of these.
 ROWS, MOST_OUTLINES, MOST_CORNERS = 10, 3000, 40_000
@@ -414,10 +414,10 @@ def _to_picture(grid: Grid, shape: tuple[int, int]) -> Any:
     """Return a function from coordinates ``(n, 2)`` of the grid to columns and rows of the picture."""
     t, scale = ~grid.transform, np.array([shape[1] / grid.width, shape[0] / grid.height])
 
-    def turn(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def turn(points: Float64Array) -> Float64Array:
         x, y = points[:, 0], points[:, 1]
         cols_rows = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
-        found: npt.NDArray[np.float64] = cols_rows * scale
+        found: Float64Array = cols_rows * scale
         return found
 
     return turn
@@ -479,7 +479,7 @@ def _places(table: Any, grid: Grid, shape: tuple[int, int]) -> list[dict[str, An
     ]
 
 
-def _degrees(points: npt.NDArray[np.float64], crs: CRS) -> npt.NDArray[np.float64] | None:
+def _degrees(points: Float64Array, crs: CRS) -> Float64Array | None:
     """Return longitude and latitude (WGS 84) of points ``(n, 2)``; None where they have no place on Earth."""
     try:
         lon, lat = rasterio.warp.transform(crs, CRS.from_epsg(4326), points[:, 0], points[:, 1])

@@ -11,7 +11,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,11 @@ from rasterio.windows import Window
 from geocd.align import Warp
 from geocd.bands import named_colours
 from geocd.raster import open_raster, output_errors, read, read_date
+from geocd.types import BoolArray, Float32Array, Float64Array, PixelArray
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 Picture = npt.NDArray[np.uint8]
 
 #: Colours of the probability from 0 to 1: dark to bright without a jump, also in grey and for the
@@ -85,8 +84,8 @@ class Thumbnails:
     after: Picture
     valid_before: BoolArray
     valid_after: BoolArray
-    prob: FloatArray
-    share: FloatArray
+    prob: Float32Array
+    share: Float32Array
     apart: bool
     warped: bool = False
 
@@ -114,13 +113,13 @@ class Thumbnails:
         if shape[0] >= self.prob.shape[0] and shape[1] >= self.prob.shape[1]:
             return self
 
-        def shrink(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        def shrink(values: PixelArray) -> PixelArray:
             return np.asarray(Image.fromarray(values).resize(shape[::-1], Image.Resampling.BOX))
 
         known = np.isfinite(self.prob)
         weight = shrink(known.astype(np.float32))
 
-        def mean(values: FloatArray) -> FloatArray:
+        def mean(values: Float32Array) -> Float32Array:
             total = shrink(np.where(known, values, np.float32(0)))
             with np.errstate(invalid="ignore", divide="ignore"):
                 return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)
@@ -281,7 +280,7 @@ def _thumbnail(
     bands: tuple[int, ...],
     shape: tuple[int, int],
     nodata: float | None,
-) -> tuple[FloatArray, BoolArray]:
+) -> tuple[Float32Array, BoolArray]:
     """Decimated values ``(bands, height, width)`` and where they are valid."""
     whole = Window(0, 0, dataset.width, dataset.height)
     # An average knows the file's own nodata value; a value the file does not know of would be mixed in.
@@ -295,7 +294,7 @@ def _thumbnail(
         resampling=how,
         masked=nodata is None,
     )
-    valid = ~np.ma.getmaskarray(values).any(axis=0)
+    valid: BoolArray = np.logical_not(np.ma.getmaskarray(values).any(axis=0))
     values = np.ma.getdata(values)
     if nodata is not None:
         valid &= (values != nodata).all(axis=0)
@@ -314,7 +313,7 @@ def _warped_thumbnail(
     shape: tuple[int, int],
     nodata: float | None,
     warp: Warp,
-) -> tuple[FloatArray, BoolArray]:
+) -> tuple[Float32Array, BoolArray]:
     """Decimated values ``(bands, height, width)`` on another grid and where they are valid."""
     small = warp.decimated(*shape)
     values, valid = read_date(dataset, path, small.target.window, list(bands), nodata=nodata, warp=small)
@@ -324,7 +323,7 @@ def _warped_thumbnail(
 
 def _prob_thumbnail(
     dataset: DatasetReader, path: str, shape: tuple[int, int], threshold: float
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Float32Array, Float32Array]:
     """Mean probability (NaN where not valid) and share of changed pixels, both of ``shape``.
 
     The share is counted on up to four times as many pixels per side: a change smaller than a pixel of
@@ -344,7 +343,7 @@ def _prob_thumbnail(
     return mean.astype(np.float32), share.astype(np.float32)
 
 
-def _stretch(dates: list[FloatArray], valid: list[BoolArray]) -> tuple[list[Picture], bool]:
+def _stretch(dates: list[Float32Array], valid: list[BoolArray]) -> tuple[list[Picture], bool]:
     """Both dates as RGB ``(height, width, 3)``, and whether they had to be stretched apart.
 
     The limits are percentiles of both dates together, per band. Where one date would fill too small a part
@@ -374,14 +373,14 @@ def _stretch(dates: list[FloatArray], valid: list[BoolArray]) -> tuple[list[Pict
     return pictures, apart
 
 
-def _quantiles(values: FloatArray) -> FloatArray:
+def _quantiles(values: Float32Array) -> Float32Array:
     """A thousand values per band that are distributed as those given; none of none."""
     if values.shape[1] == 0:
         return values
     return np.percentile(values, np.linspace(0, 100, 1001), axis=1).T.astype(np.float32)
 
 
-def _limits(values: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _limits(values: Float32Array) -> tuple[Float64Array, Float64Array]:
     """2nd and 98th percentile per band as ``(bands, 1, 1)``; the extremes where these coincide."""
     if values.shape[1] == 0:
         zero = np.zeros((len(values), 1, 1))
@@ -392,7 +391,7 @@ def _limits(values: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np
     return low[:, None, None], high[:, None, None]
 
 
-def colours(prob: FloatArray) -> Picture:
+def colours(prob: Float32Array) -> Picture:
     """Return the colour of every probability, ``(..., 3)`` uint8."""
     at = np.clip(np.nan_to_num(prob, nan=0.0), 0, 1)
     stops = np.linspace(0, 1, len(RAMP))
@@ -400,7 +399,7 @@ def colours(prob: FloatArray) -> Picture:
     return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def _with_changes(after: Picture, share: FloatArray) -> Picture:
+def _with_changes(after: Picture, share: Float32Array) -> Picture:
     """The after image in grey, with the changes tinted: the tint is as strong as the share."""
     grey = after.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     base = 0.75 * grey[..., None] + 0.25 * after

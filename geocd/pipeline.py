@@ -14,14 +14,13 @@ import platform
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 import geocd
 from geocd import memory
@@ -50,11 +49,8 @@ from geocd.report import (
 from geocd.sources import is_file
 from geocd.styles import style
 from geocd.tiling import Tile, Tiling
+from geocd.types import Float32Array, Progress
 from geocd.vectorize import polygonize
-
-FloatArray = npt.NDArray[np.float32]
-#: Called as ``progress(stage, done, total)``.
-Progress = Callable[[str, int, int], None]
 
 #: Every method puts its own decision here; only ``--threshold`` moves it.
 DECISION = 0.5
@@ -79,7 +75,7 @@ class Detector(Protocol):
     def losses(self) -> tuple[float, ...]:
         """Loss of every optimisation step on the scene."""
 
-    def prob(self, chip: Chip) -> FloatArray:
+    def prob(self, chip: Chip) -> Float32Array:
         """Return the ``BANDS`` of a chip, ``(1 or 2, height, width)``, NaN where not valid.
 
         Must not depend on anything but the chip and its place, and be safe to call from threads.
@@ -251,7 +247,7 @@ def probabilities(
     jobs: int,
     tally: Tally | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Generator[tuple[Tile, FloatArray], None, None]:
+) -> Generator[tuple[Tile, Float32Array], None, None]:
     """Yield the tiles in order with their probability, ``jobs`` of them computed at a time.
 
     At most ``2 * jobs`` tiles are in memory: a slow consumer holds the readers back. A ``tally`` counts
@@ -259,10 +255,10 @@ def probabilities(
     Close the generator to wait for the tiles in work.
     """
 
-    def work(index: int) -> tuple[FloatArray, dict[str, int]]:
+    def work(index: int) -> tuple[Float32Array, dict[str, int]]:
         return _tile(index, detector, pair, tiling, checkpoint)
 
-    def done(index: int, result: tuple[FloatArray, dict[str, int]]) -> tuple[Tile, FloatArray]:
+    def done(index: int, result: tuple[Float32Array, dict[str, int]]) -> tuple[Tile, Float32Array]:
         if tally is not None:
             tally.add(result[1])
         return tiling[index], result[0]
@@ -272,7 +268,7 @@ def probabilities(
             yield done(index, work(index))
         return
     with ThreadPoolExecutor(jobs, thread_name_prefix="geocd-tile") as pool:
-        waiting: deque[tuple[int, Future[tuple[FloatArray, dict[str, int]]]]] = deque()
+        waiting: deque[tuple[int, Future[tuple[Float32Array, dict[str, int]]]]] = deque()
         try:
             for index in range(len(tiling)):
                 waiting.append((index, pool.submit(work, index)))
@@ -289,7 +285,7 @@ def probabilities(
 
 def _tile(
     index: int, detector: Detector, pair: Pair, tiling: Tiling, checkpoint: Checkpoint | None
-) -> tuple[FloatArray, dict[str, int]]:
+) -> tuple[Float32Array, dict[str, int]]:
     """Return probability and counts of a tile: as they are kept, or computed and then kept."""
     if checkpoint is not None and (kept := checkpoint.load(index)) is not None:
         return kept
@@ -739,7 +735,7 @@ def _write_prob(
     bands = BANDS if settings.method.uncertainty else BANDS[:1]
     writer = ProbWriter(transaction.path("prob"), pair.grid, tags=tags, descriptions=bands)
 
-    def flush(row: int, values: FloatArray) -> None:
+    def flush(row: int, values: Float32Array) -> None:
         counts["valid"] += int(np.isfinite(values[0]).sum())
         counts["changed"] += int((values[0] >= threshold).sum())
         histogram[:] += np.histogram(values[0], BINS, (0, 1))[0]

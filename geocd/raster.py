@@ -44,12 +44,11 @@ from geocd.errors import (
     RasterOpenError,
     RasterReadError,
 )
+from geocd.types import BoolArray, Float32Array, PixelArray
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
 
-FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
 
 BLOCK_SIZE = 512
 #: More than this in one raster is a damaged header, or nothing that a run could end with.
@@ -427,7 +426,7 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def read(dataset: DatasetReader, path: str, window: Window, **kwargs: Any) -> npt.NDArray[Any]:
+def read(dataset: DatasetReader, path: str, window: Window, **kwargs: Any) -> PixelArray:
     """Read a window, with :class:`RasterReadError` naming the file where the pixels are damaged."""
     try:
         return dataset.read(window=window, **kwargs)  # type: ignore[no-any-return]
@@ -490,8 +489,8 @@ class Chip:
         The place.
     """
 
-    before: npt.NDArray[Any]
-    after: npt.NDArray[Any]
+    before: PixelArray
+    after: PixelArray
     valid: BoolArray
     window: Window
 
@@ -772,7 +771,7 @@ def read_date(
     nodata: float | None = None,
     warp: Warp | None = None,
     zero_is_valid: bool = True,
-) -> tuple[npt.NDArray[Any], BoolArray]:
+) -> tuple[PixelArray, BoolArray]:
     """Read bands inside a window and where they are valid, warped if need be.
 
     Parameters
@@ -834,8 +833,8 @@ def read_date(
 
 
 def resample(
-    warp: Warp, values: npt.NDArray[Any], valid: BoolArray, origin: Window, window: Window
-) -> tuple[npt.NDArray[Any], BoolArray]:
+    warp: Warp, values: PixelArray, valid: BoolArray, origin: Window, window: Window
+) -> tuple[PixelArray, BoolArray]:
     """Resample source pixels onto a window of the target of a warp.
 
     Parameters
@@ -949,7 +948,7 @@ def _usable(
     path: str,
     window: Window,
     indexes: list[int],
-    values: npt.NDArray[Any],
+    values: PixelArray,
     nodata: Sequence[float | None],
 ) -> BoolArray:
     """Tell where no band is nodata and neither an alpha band nor a dataset mask rules the pixel out.
@@ -1046,7 +1045,7 @@ class ProbWriter:
             for index, description in enumerate(descriptions, 1):
                 self._dataset.set_band_description(index, description)
 
-    def write(self, row: int, values: FloatArray) -> None:
+    def write(self, row: int, values: Float32Array) -> None:
         """Write whole rows, ``(bands, rows, width)``, beginning at ``row`` (a multiple of the block)."""
         window = Window(0, row, values.shape[2], values.shape[1])
         with output_errors(self.path):
@@ -1129,7 +1128,7 @@ def _check_layout(written: DatasetReader, path: Path) -> None:
                     raise OSError(NOT_AS_WRITTEN)
 
 
-def _checksum(values: npt.NDArray[Any]) -> int:
+def _checksum(values: PixelArray) -> int:
     """Return a checksum of values; every NaN counts as the same, whatever its bits."""
     return zlib.crc32(np.where(np.isnan(values), np.float32(np.nan), values).astype(np.float32).tobytes())
 

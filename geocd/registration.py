@@ -19,6 +19,7 @@ from scipy import fft, ndimage
 from geocd.normalize import sample_chips
 from geocd.raster import Chip, Pair
 from geocd.tiling import Tiling
+from geocd.types import BoolArray, Float64Array
 
 LOG = logging.getLogger("geocd")
 
@@ -192,7 +193,7 @@ def remove_shift(pair: Pair) -> Removed:
 
 
 def _cross_spectrum(
-    before: npt.NDArray[np.generic], after: npt.NDArray[np.generic], valid: npt.NDArray[np.bool_]
+    before: npt.NDArray[np.generic], after: npt.NDArray[np.generic], valid: BoolArray
 ) -> ComplexArray:
     """Return the summed cross spectrum of the orientations of all bands, ``(side, side)``."""
     # what is not valid has no gradient of its own, and must not lend its border to its neighbours
@@ -241,7 +242,7 @@ def _peak(spectrum: ComplexArray) -> tuple[float, float, float]:
     )
 
 
-def _vertex(values: npt.NDArray[np.float64], place: int) -> float:
+def _vertex(values: Float64Array, place: int) -> float:
     """Return where the parabola through a maximum and its neighbours peaks, in steps from it."""
     if not 0 < place < len(values) - 1:
         return 0.0

@@ -14,10 +14,11 @@ from typing import Any
 from geocd.config import Settings
 from geocd.errors import ItemError
 from geocd.outputs import Outputs
-from geocd.pipeline import Progress, detect
+from geocd.pipeline import detect
 from geocd.provenance import same_content
 from geocd.report import item_checksum
 from geocd.sources import ALLOW, is_remote, may_reach, shown
+from geocd.types import Progress
 
 #: Outputs that say when they were made; all others are the same bytes each time.
 TIMED = ("item", "report")

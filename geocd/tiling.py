@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from rasterio.windows import Window
 
 from geocd.config import check_tile_size
+from geocd.types import Float32Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ def starts(length: int, tile_size: int, overlap: int) -> list[int]:
 LEAST_WEIGHT = 1e-6
 
 
-def ramp(begin: list[int], size: int, place: int, margin: int) -> npt.NDArray[np.float32]:
+def ramp(begin: list[int], size: int, place: int, margin: int) -> Float32Array:
     """Return the blending weight along one axis of the tile ``place``, shape ``(size,)``, in (0, 1].
 
     1 in the middle; towards a neighbour it falls linearly over what both tiles share, leaving out the
@@ -69,7 +69,7 @@ def ramp(begin: list[int], size: int, place: int, margin: int) -> npt.NDArray[np
     return np.maximum(weight, np.float32(LEAST_WEIGHT))
 
 
-def _rise(at: npt.NDArray[np.float32], shared: int, margin: int) -> npt.NDArray[np.float32]:
+def _rise(at: Float32Array, shared: int, margin: int) -> Float32Array:
     """Up from 0 to 1 over the inner part of ``shared`` pixels, and beyond both outside it."""
     if shared <= 0:
         return np.ones_like(at)
@@ -173,7 +173,7 @@ class Tiling:
     def __iter__(self) -> Iterator[Tile]:
         return (self[index] for index in range(len(self)))
 
-    def weight(self, tile: Tile) -> npt.NDArray[np.float32]:
+    def weight(self, tile: Tile) -> Float32Array:
         """Return the blending weight of a tile, ``(height, width)``, in (0, 1]."""
         height, width = self.tile_shape
         down = ramp(self.row_starts, height, tile.row, self.margin)

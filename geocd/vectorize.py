@@ -17,7 +17,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import geopandas
 import numpy as np
@@ -37,10 +37,7 @@ from geocd.generalize import fill_holes, simplify, smooth
 from geocd.layers import check_format, timestamp, write
 from geocd.memory import STRIP_PIXELS, release
 from geocd.raster import BLOCK_SIZE, Grid, Pair, check_same_grid, grid_of, open_raster, read
-
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from geocd.types import BoolArray, Float32Array, Float64Array, IntArray, PixelArray
 
 #: Columns of every layer, in their order. Those of :mod:`geocd.direction` follow where the images are known;
 #: the geometry comes last.
@@ -194,7 +191,7 @@ def polygonize(
     )
 
 
-def _check_probability(values: npt.NDArray[np.float32], path: str) -> None:
+def _check_probability(values: Float32Array, path: str) -> None:
     """Refuse another raster early: thousands of polygons of raw reflectance help nobody."""
     low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
     if low < -1e-3 or high > 1 + 1e-3:  # a blend of float32 may pass 1 in its last digit
@@ -265,14 +262,14 @@ class PixelSize:
         #: Areas are whole multiples of this, in square metres: some 2**-26 of a pixel.
         self.unit = 2.0 ** (math.ceil(math.log2(largest)) - 26) if largest else 1.0
 
-    def _measure(self, row: FloatArray, col: FloatArray) -> FloatArray:
+    def _measure(self, row: Float64Array, col: Float64Array) -> Float64Array:
         """Area, length of the side along the row, length of the side along the column; any shape."""
         right = self._position(row, col + 0.5) - self._position(row, col - 0.5)
         down = self._position(row + 0.5, col) - self._position(row - 0.5, col)
         area = np.linalg.norm(np.cross(right, down), axis=-1)
         return np.stack([area, np.linalg.norm(right, axis=-1), np.linalg.norm(down, axis=-1)])
 
-    def _position(self, row: FloatArray, col: FloatArray) -> FloatArray:
+    def _position(self, row: Float64Array, col: Float64Array) -> Float64Array:
         """Points in space, in metres from the centre of the earth: no pole and no date line there."""
         t = self._transform
         x, y = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
@@ -284,29 +281,29 @@ class PixelSize:
             x, y = normal * np.cos(lat) * np.cos(lon), normal * np.cos(lat) * np.sin(lon)
             return np.stack([x, y, normal * (1 - self._e2) * np.sin(lat)], axis=-1)
 
-    def _at(self, which: int, row: npt.NDArray[Any], col: npt.NDArray[Any]) -> FloatArray:
+    def _at(self, which: int, row: PixelArray, col: PixelArray) -> Float64Array:
         at = np.stack([row * self._per_row, col * self._per_col])
-        return cast(FloatArray, ndimage.map_coordinates(self._lattice[which], at, order=1, mode="nearest"))
+        return cast(Float64Array, ndimage.map_coordinates(self._lattice[which], at, order=1, mode="nearest"))
 
-    def area(self, row: npt.NDArray[Any], col: npt.NDArray[Any]) -> FloatArray:
+    def area(self, row: PixelArray, col: PixelArray) -> Float64Array:
         """Return the area of pixels, in square metres."""
         return self._at(0, row, col)
 
     def length(
         self,
-        row: npt.NDArray[Any],
-        col: npt.NDArray[Any],
-        next_row: npt.NDArray[Any],
-        next_col: npt.NDArray[Any],
-    ) -> FloatArray:
+        row: PixelArray,
+        col: PixelArray,
+        next_row: PixelArray,
+        next_col: PixelArray,
+    ) -> Float64Array:
         """Return the length of lines along pixels' sides, between two pixel corners each, in metres."""
         middle = (row + next_row) / 2 - 0.5, (col + next_col) / 2 - 0.5
         across, down = np.abs(next_col - col), np.abs(next_row - row)
         # One of the two is zero; both are computed because that is cheaper than choosing.
-        lengths: FloatArray = across * self._at(1, *middle) + down * self._at(2, *middle)
+        lengths: Float64Array = across * self._at(1, *middle) + down * self._at(2, *middle)
         return lengths
 
-    def measure(self, polygons: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+    def measure(self, polygons: PixelArray) -> tuple[Float64Array, Float64Array]:
         """Return areas and perimeters (with those of holes) of any polygons in the CRS of the grid.
 
         They are measured as geodesic polygons whose sides are first cut into pieces so short that a geodesic
@@ -405,15 +402,15 @@ class _Tally:
     label: IntArray
     sums: IntArray
     first: IntArray
-    low: npt.NDArray[np.float32]
-    high: npt.NDArray[np.float32]
+    low: Float32Array
+    high: Float32Array
     owner: IntArray
-    value: npt.NDArray[np.float32]
+    value: Float32Array
     count: IntArray
 
     @classmethod
     def of_pixels(
-        cls, label: IntArray, row: IntArray, col: IntArray, prob: npt.NDArray[np.float32], size: PixelSize
+        cls, label: IntArray, row: IntArray, col: IntArray, prob: Float32Array, size: PixelSize
     ) -> _Tally:
         """Return the tally of the regions that these pixels belong to."""
         area = size.area(row, col)
@@ -427,7 +424,7 @@ class _Tally:
     def together(cls, tallies: Sequence[_Tally]) -> _Tally:
         """Return one tally, in which each label is there once, in order."""
 
-        def gather(name: str) -> npt.NDArray[Any]:
+        def gather(name: str) -> PixelArray:
             return np.concatenate([getattr(tally, name) for tally in tallies])
 
         label = gather("label")
@@ -456,7 +453,7 @@ class _Tally:
             *(self.owner[values], self.value[values], self.count[values]),
         )
 
-    def quantile(self, q: float) -> FloatArray:
+    def quantile(self, q: float) -> Float64Array:
         """Return a quantile of each region's probabilities, linear between neighbours."""
         n = self.sums[:, 0]
         ends = np.cumsum(self.count)  # of values; ranks are counted over all regions
@@ -467,7 +464,7 @@ class _Tally:
             self.value[np.searchsorted(ends, begin + each, side="right")].astype(np.float64)
             for each in (rank, np.minimum(rank + 1, n - 1))
         )
-        found: FloatArray = np.clip(below + (above - below) * (at - rank), self.low, self.high)
+        found: Float64Array = np.clip(below + (above - below) * (at - rank), self.low, self.high)
         return found
 
 
@@ -517,7 +514,7 @@ class Regions:
         self._corners: list[_Corners] = []
         self._tables: list[pd.DataFrame] = []
 
-    def add(self, prob: npt.NDArray[np.float32], changed: BoolArray) -> None:
+    def add(self, prob: Float32Array, changed: BoolArray) -> None:
         """Add the next rows.
 
         Parameters
@@ -662,9 +659,7 @@ class Regions:
         table["geometry"] = self._generalize(table, geometry, settings) if quieter else geometry
         return table.drop(columns=["label", "first"])
 
-    def _generalize(
-        self, table: pd.DataFrame, outlines: npt.NDArray[Any], settings: PolygonSettings
-    ) -> npt.NDArray[Any]:
+    def _generalize(self, table: pd.DataFrame, outlines: PixelArray, settings: PolygonSettings) -> PixelArray:
         """Return quieter polygons in the CRS, and write the measures of those that were altered."""
         quiet = outlines  # in pixels, until all is done
         if settings.fill_holes:
@@ -676,11 +671,11 @@ class Regions:
         altered = ~shapely.equals_exact(quiet, outlines, normalize=True)
         t = self._grid.transform
 
-        def place(points: FloatArray) -> FloatArray:
+        def place(points: Float64Array) -> Float64Array:
             x, y = points.T
             return np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
 
-        polygons: npt.NDArray[Any] = shapely.orient_polygons(shapely.transform(quiet, place))
+        polygons: PixelArray = shapely.orient_polygons(shapely.transform(quiet, place))
         area, perimeter = self.size.measure(polygons[altered])
         centre = shapely.get_coordinates(shapely.centroid(polygons[altered]))
         for column, values in (
@@ -699,7 +694,7 @@ class Regions:
             roots[old] = roots[new]
         return roots
 
-    def _trace(self, place: IntArray, transform: Affine) -> tuple[npt.NDArray[Any], FloatArray]:
+    def _trace(self, place: IntArray, transform: Affine) -> tuple[PixelArray, Float64Array]:
         """Link the corners to rings and the rings to polygons.
 
         Parameters
@@ -753,7 +748,7 @@ def _outlines(
     go: npt.NDArray[np.int8],
     transform: Affine,
     size: PixelSize,
-) -> tuple[npt.NDArray[Any], FloatArray]:
+) -> tuple[PixelArray, Float64Array]:
     """Link all corners of some regions, which are numbered from 0, to polygons, and measure their sides."""
     by_row = np.lexsort((col, row))
     region, row, col, come, go = region[by_row], row[by_row], col[by_row], come[by_row], go[by_row]
@@ -780,7 +775,7 @@ def _outlines(
     starts = np.flatnonzero(np.diff(ring, prepend=-1))
     owner = region[order[starts]]
     by_owner = np.argsort(owner, kind="stable")
-    polygons: npt.NDArray[Any] = shapely.polygons(rings[by_owner], indices=owner[by_owner])
+    polygons: PixelArray = shapely.polygons(rings[by_owner], indices=owner[by_owner])
     return polygons, perimeter.astype(np.float64, copy=False)
 
 

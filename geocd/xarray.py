@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from rasterio.windows import Window
 
@@ -32,7 +31,6 @@ from geocd.pipeline import (
     DECISION,
     Detector,
     Fitted,
-    Progress,
     computing,
     fit_scene,
     open_pair,
@@ -41,11 +39,11 @@ from geocd.pipeline import (
 from geocd.raster import Pair, bounded_cache, open_raster
 from geocd.report import acquisition_date, source_href
 from geocd.tiling import Tile, Tiling
+from geocd.types import Float32Array, PixelArray, Progress
 
 if TYPE_CHECKING:
     from rasterio.transform import Affine
 
-FloatArray = npt.NDArray[np.float32]
 #: What can be compared.
 Raster = str | os.PathLike[str] | xr.DataArray
 
@@ -170,12 +168,12 @@ def _transform(path: str) -> Affine:
         return dataset.transform
 
 
-def _now(pair: Pair, scene: Fitted, tell: Progress) -> FloatArray:
+def _now(pair: Pair, scene: Fitted, tell: Progress) -> Float32Array:
     """Compute the bands of the whole scene, ``(1 or 2, height, width)``."""
     count = 1 + scene.settings.method.uncertainty
     values = np.empty((count, *pair.grid.shape), np.float32)
 
-    def flush(row: int, rows: FloatArray) -> None:
+    def flush(row: int, rows: Float32Array) -> None:
         values[:, row : row + rows.shape[1]] = rows
 
     mosaic = Mosaic(scene.tiling, flush, bands=count)
@@ -245,8 +243,8 @@ def _prob(
     settings: Settings,
     tile: Tile,
     around: Window,
-    blocks: Sequence[npt.NDArray[Any] | None],
-) -> FloatArray:
+    blocks: Sequence[PixelArray | None],
+) -> Float32Array:
     """Compute one tile of a pair whose arrays have only the blocks that are given."""
     before, after, valid = (
         source.part(block, around) if block is not None and isinstance(source, ArrayRaster) else source

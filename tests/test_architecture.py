@@ -20,7 +20,7 @@ PACKAGE = Path(geocd.__file__).parent
 #: The layers, from the ground up. A module imports from its own layer or from those before it; each
 #: module stands in exactly one, and a new module must be given its place here.
 LAYERS: list[set[str]] = [
-    {"errors", "config", "configfile", "bands", "checkpoint", "sources"},
+    {"errors", "types", "config", "configfile", "bands", "checkpoint", "sources"},
     {
         "raster",
         "arrays",
