@@ -66,14 +66,14 @@ test: $(VENV)/ready-test
 # The lowest versions of what setup.cfg names, and the newest that fit them of what these need. The lowest
 # Python is for PYTHON to say. Warnings are no errors here: old versions warn of what their successors mended.
 LOWEST := .venv-lowest
-QUICK := arrays bands config configfile features generalize layers losses metrics networks normalize outputs \
-	pictures raster report tiling vectorize windows xarray
+QUICK := method raster scene tiles vectorize report/test_record.py report/test_styles.py test_config.py \
+	test_configfile.py test_metrics.py test_xarray.py
 
 test-lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install $(PIP_FLAGS) uv
 	$(LOWEST)/bin/uv pip install $(UV_FLAGS) --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[test]'
-	$(LOWEST)/bin/python -m pytest -W default $(or $(PYTEST_ARGS),$(QUICK:%=tests/test_%.py))
+	$(LOWEST)/bin/python -m pytest -W default $(or $(PYTEST_ARGS),$(QUICK:%=tests/%))
 
 lint: $(VENV)/ready-test
 	$(BIN)/python -m ruff check .

@@ -25,16 +25,16 @@ import torch
 from accuracy import GROUPS, Map, d_plus_ir, labelled_pairs, score
 from leave_pairs_out import macro, read_reference
 
-from geocd import losses, optimize
-from geocd.bands import colour_bands
 from geocd.config import Settings
-from geocd.decision import logistic_prob
-from geocd.devices import one_thread
-from geocd.features import LinearFeatures
-from geocd.normalize import sample_chips
-from geocd.raster import Chip, Pair
-from geocd.tiling import Tiling
-from geocd.windows import gaussian
+from geocd.method import default, learning, losses
+from geocd.method.decision import logistic_prob
+from geocd.method.devices import one_thread
+from geocd.method.distance import LinearFeatures
+from geocd.method.filters import gaussian
+from geocd.raster.bands import colour_bands
+from geocd.raster.pair import Chip, Pair
+from geocd.scene.sample import sample_chips
+from geocd.tiles.tiling import Tiling
 
 Values = np.ndarray
 #: Deviation, in pixels, of the blur that stands in for D-CPG.
@@ -49,14 +49,14 @@ def distance_of(features: LinearFeatures, chip: Chip) -> Values:
 def as_prob(distance: Values) -> Values:
     """Return the probability, as the default makes it."""
     return logistic_prob(
-        np.asarray(distance, np.float32), optimize.DECISION, optimize.SLOPE_BELOW, optimize.SLOPE_ABOVE
+        np.asarray(distance, np.float32), learning.DECISION, learning.SLOPE_BELOW, learning.SLOPE_ABOVE
     )
 
 
 def logit_of(prob: Values) -> Values:
     """Return the logit, within the range that the networks' one is clipped to."""
     p = np.clip(prob, 1e-6, 1 - 1e-6)
-    return np.clip(np.log(p / (1 - p)), -optimize.LOGIT_RANGE, optimize.LOGIT_RANGE)
+    return np.clip(np.log(p / (1 - p)), -default.LOGIT_RANGE, default.LOGIT_RANGE)
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def same_light() -> Iterator[None]:
     """Leave out the jitter of light, and with it the consistency."""
     with (
         mock.patch.object(losses, "radiometric_jitter", lambda x, generator, **how: x),
-        mock.patch.object(optimize, "CONSISTENCY_WEIGHT", 0.0),
+        mock.patch.object(learning, "CONSISTENCY_WEIGHT", 0.0),
     ):
         yield
 
@@ -75,16 +75,16 @@ class Scene:
 
     pair: Pair
     chip: Chip
-    lessons: list[optimize.Lesson]
+    lessons: list[learning.Lesson]
     features: LinearFeatures
     distance: Values
 
     def logit(self, **flat: Any) -> Values:
         """Return the logit of networks under other settings."""
         settings = Settings.from_flat(flat).resolved().method
-        networks = optimize.DefaultDetector._start(settings)
-        device = optimize.choose_device("cpu")
-        networks = optimize.adapt(
+        networks = default.DefaultDetector._start(settings)
+        device = torch.device("cpu")
+        networks = learning.adapt(
             networks,
             self.lessons,
             iterations=settings.iterations or 0,
@@ -92,9 +92,9 @@ class Scene:
             seed=settings.seed,
             device=device,
         )
-        detector = optimize.DefaultDetector(self.features, networks, device, settings)
+        detector = default.DefaultDetector(self.features, networks, device, settings)
         seen = self.features.scaled(self.chip)
-        lesson = optimize.lesson(seen, self.features.colour, torch.from_numpy(self.distance))
+        lesson = learning.lesson(seen, self.features.colour, torch.from_numpy(self.distance))
         with torch.no_grad():
             return detector.logit(lesson, self.chip, networks).numpy()
 
@@ -113,7 +113,7 @@ class Scene:
 
 def without(name: str, value: float) -> Callable[[], Any]:
     """Return a context in which a constant of the loss has another value."""
-    return lambda: mock.patch.object(optimize, name, value)
+    return lambda: mock.patch.object(learning, name, value)
 
 
 #: Row: the settings of the networks, and a context to make them in.
@@ -140,7 +140,7 @@ def main() -> None:
             chip, sample = pair.read(pair.grid.window), sample_chips(pair)
             colour = colour_bands(pair.band_names)
             features, known = LinearFeatures.fit(sample, colour=colour, pixel_size=pair.grid.pixel_size)
-            lessons = [optimize.lesson(seen, colour, taught) for seen, taught in known if seen.valid.any()]
+            lessons = [learning.lesson(seen, colour, taught) for seen, taught in known if seen.valid.any()]
             scene = Scene(pair, chip, lessons, features, distance_of(features, chip))
             logits: dict[str, Values | None] = {"closed form alone": None}
             for row, (flat, context) in NETWORKS.items():
@@ -159,7 +159,7 @@ def main() -> None:
             moved = scene.distance
             if logit is not None:
                 alone.setdefault(row, {})[folder.name] = scored(1 / (1 + np.exp(-logit)), 0.5)
-                moved = scene.distance + np.float32(optimize.LEARNED_WEIGHT) * logit
+                moved = scene.distance + np.float32(default.LEARNED_WEIGHT) * logit
             inside.setdefault(row, {})[folder.name] = scored(as_prob(moved), 0.5)
         inside.setdefault("closed form fitted to tiles of 256 px", {})[folder.name] = scored(by_tiles, 0.5)
         inside.setdefault("d + ir", {})[folder.name] = scored(*d_plus_ir(folder))

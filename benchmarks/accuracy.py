@@ -26,11 +26,12 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from geocd.config import Settings
-from geocd.decision import otsu, prob_from_distance
-from geocd.distances import IrMad, smooth
+from geocd.method.classical import smooth
+from geocd.method.decision import otsu, prob_from_distance
+from geocd.method.irmad import IrMad
 from geocd.metrics import evaluate
-from geocd.normalize import BandScale
-from geocd.pipeline import detect
+from geocd.pipeline.run import detect
+from geocd.scene.radiometry import BandScale
 
 GROUPS = {"Sentinel-2": "oscd_", "aerial": "sztaki_", "Landsat": "landsat_"}
 COLUMNS = ("auc", "average_precision", "f1", "best_f1")

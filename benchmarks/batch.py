@@ -41,7 +41,7 @@ SERIAL = """
 import csv, sys
 from pathlib import Path
 from geocd.config import Settings
-from geocd.pipeline import detect
+from geocd.pipeline.run import detect
 pairs, out, method, part, parts = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:])
 for row in list(csv.DictReader(pairs.open()))[part::parts]:
     folder = out / row["id"]

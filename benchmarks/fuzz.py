@@ -57,10 +57,10 @@ import geocd.batch.search
 import geocd.batch.stac
 import geocd.check
 import geocd.evaluate
-import geocd.networks
-import geocd.optimize
-import geocd.page
+import geocd.method.default
+import geocd.method.weights
 import geocd.pipeline
+import geocd.report.page
 import geocd.rerun
 from geocd.cli import main
 from geocd.config import Settings
@@ -100,7 +100,7 @@ class Seeds:
                                    (("before", 0), ("after", 900)))  # fmt: skip
         self.prob = folder / "x_prob.tif"
         settings = Settings.from_flat({"method": "cva"})
-        geocd.pipeline.detect(self.before, self.after, folder / "x", settings=settings)
+        geocd.pipeline.run.detect(self.before, self.after, folder / "x", settings=settings)
         self.kinds: dict[str, tuple[Files, Callable[[Path, int], None]]] = {
             "geotiff": (self._geotiffs(rng), self.read_raster),
             "jp2": (self._jp2(), self.read_raster),
@@ -235,7 +235,7 @@ class Seeds:
         return [path]
 
     def _weights(self) -> Files:
-        state = geocd.networks.embedded_weights()
+        state = geocd.method.weights.embedded_weights()
         one, two, three = (self.folder / name for name in ("w.safetensors", "w.pt", "p.pt"))
         safetensors.torch.save_file(state, one)
         torch.save(state, two)
@@ -303,8 +303,8 @@ class Seeds:
 
     def read_weights(self, path: Path, number: int) -> None:
         """Load a network."""
-        state = geocd.networks.read_weights(str(path))
-        geocd.networks.load_weights(geocd.networks.CompactPair(), state, str(path))
+        state = geocd.method.weights.read_weights(str(path))
+        geocd.method.weights.load_weights(geocd.method.networks.CompactPair(), state, str(path))
 
     def read_item(self, path: Path, number: int) -> None:
         """Repeat a run."""

@@ -47,6 +47,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -55,17 +56,17 @@ import rasterio
 import torch
 from accuracy import GROUPS, Map, labelled_pairs, line, rgb_indexes, score, sum_d_ir
 
-from geocd import features, optimize
-from geocd.bands import colour_bands
 from geocd.config import MethodSettings, Settings
-from geocd.decision import logistic_prob, otsu, prob_from_distance
-from geocd.devices import one_thread
-from geocd.distances import ClassicalDetector
-from geocd.features import LinearFeatures
+from geocd.method import default, distance, learning
+from geocd.method.classical import ClassicalDetector
+from geocd.method.decision import logistic_prob, otsu, prob_from_distance
+from geocd.method.devices import one_thread
+from geocd.method.distance import LinearFeatures
+from geocd.method.filters import gaussian
 from geocd.metrics import evaluate
-from geocd.normalize import sample_chips
-from geocd.raster import Pair
-from geocd.windows import gaussian
+from geocd.raster.bands import colour_bands
+from geocd.raster.pair import Pair
+from geocd.scene.sample import sample_chips
 
 Values = np.ndarray
 FOLDS, SEED = 4, 0
@@ -90,6 +91,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SENSORS = tuple(GROUPS[group] for group in ("Sentinel-2", "aerial"))
 
 
+def _home(name: str) -> ModuleType:
+    """Return the module that a constant stands in."""
+    return next(module for module in (distance, learning, default) if hasattr(module, name))
+
+
 @dataclasses.dataclass(frozen=True)
 class Constants:
     """What is chosen, under the names that the modules have for it."""
@@ -110,9 +116,7 @@ class Constants:
         """Return those of the code."""
         return cls(
             **{
-                field.name: getattr(
-                    features if hasattr(features, field.name.upper()) else optimize, field.name.upper()
-                )
+                field.name: getattr(_home(field.name.upper()), field.name.upper())
                 for field in dataclasses.fields(cls)
             }
         )
@@ -121,11 +125,10 @@ class Constants:
     def in_use(self, stride: int = 1) -> Iterator[None]:
         """Put these constants into the product's modules; with ``stride``, for thinned pixels."""
         values = {field.name.upper(): getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["OBJECT_PIXELS"] = tuple(n / stride for n in features.OBJECT_PIXELS)
+        values["OBJECT_PIXELS"] = tuple(n / stride for n in distance.OBJECT_PIXELS)
         with contextlib.ExitStack() as stack:
             for name, value in values.items():
-                module = features if hasattr(features, name) else optimize
-                stack.enter_context(mock.patch.object(module, name, value))
+                stack.enter_context(mock.patch.object(_home(name), name, value))
             yield
 
 
@@ -151,19 +154,19 @@ class Sample:
         """Return the distance under other constants: the end of ``LinearFeatures.fit`` and its sum."""
         with constants.in_use(self.stride):
             size = self.pixel_size and self.pixel_size * self.stride
-            values = {name: self.terms[name][self.valid] for name in features.WEIGHTS}
+            values = {name: self.terms[name][self.valid] for name in distance.WEIGHTS}
             scale = {}
-            for name, typical in features.TYPICAL_STD.items():
-                low, high = (share * typical for share in features.STD_RANGE)
+            for name, typical in distance.TYPICAL_STD.items():
+                low, high = (share * typical for share in distance.STD_RANGE)
                 scale[name] = math.sqrt(typical * min(max(self.deviation[name], low), high))
             fitted = dataclasses.replace(
                 self.fitted,
                 scale=scale,
                 centre=medians(values),
-                object_sigma=features.object_sigma(size),
+                object_sigma=distance.object_sigma(size),
             )
-            for _ in range(features.ROUNDS):
-                kept = combined(fitted, self.terms, self.valid)[self.valid] < features.KEEP
+            for _ in range(distance.ROUNDS):
+                kept = combined(fitted, self.terms, self.valid)[self.valid] < distance.KEEP
                 if kept.mean() > 0.05:
                     centre = medians({name: value[kept] for name, value in values.items()})
                     fitted = dataclasses.replace(fitted, centre=centre)
@@ -203,7 +206,7 @@ def sample(folder: Path) -> Sample:
         name=folder.name,
         fitted=fitted,
         terms={name: term[thin] for name, term in terms.items()},
-        deviation={name: float(terms[name][chip.valid].std()) for name in features.WEIGHTS},
+        deviation={name: float(terms[name][chip.valid].std()) for name in distance.WEIGHTS},
         valid=chip.valid[thin],
         reference=read_reference(folder)[thin],
         pixel_size=size,
@@ -220,18 +223,18 @@ def product_maps(folder: Path, constants: Constants, weights: Path | None) -> tu
         one_thread(),
         Pair(folder / "before.tif", folder / "after.tif") as pair,
     ):
-        detector = optimize.DefaultDetector.fit(sample_chips(pair), pair, settings, 1)
+        detector = default.DefaultDetector.fit(sample_chips(pair), pair, settings, 1)
         chip = pair.read(pair.grid.window)
         pair_seen = detector.features.scaled(chip)
         distance = detector.features.distance(pair_seen)
-        seen = optimize.lesson(pair_seen, detector.features.colour, distance)
+        seen = learning.lesson(pair_seen, detector.features.colour, distance)
         with torch.no_grad():
             logit = detector.logit(seen, chip, detector.networks) if weights else torch.zeros_like(distance)
         return distance.numpy(), logit.numpy(), chip.valid
 
 
 def as_prob(distance: Values, constants: Constants) -> Values:
-    """Return the probability, as :class:`geocd.optimize.DefaultDetector` makes it."""
+    """Return the probability, as :class:`geocd.method.default.DefaultDetector` makes it."""
     return logistic_prob(
         np.asarray(distance, np.float32), constants.decision, constants.slope_below, constants.slope_above
     )
@@ -277,8 +280,8 @@ class Search:
         """Draw the weights of the six distances."""
         if self.tied:
             wide = float(random.uniform(0, 1.5))
-            return {name: 1.0 if name in FIRST else wide for name in features.WEIGHTS}
-        return {name: float(random.uniform(0, 1.5)) for name in features.WEIGHTS}
+            return {name: 1.0 if name in FIRST else wide for name in distance.WEIGHTS}
+        return {name: float(random.uniform(0, 1.5)) for name in distance.WEIGHTS}
 
     def scores(self, constants: Constants, left_out: Sequence[str]) -> tuple[float, float]:
         """Return the objective on the pairs not left out, and the decision that reaches it."""
@@ -351,7 +354,7 @@ class Search:
 
 def typical_std(samples: Sequence[Sample]) -> dict[str, float]:
     """Return the mean deviation of each distance."""
-    return {name: statistics.fmean(s.deviation[name] for s in samples) for name in features.TYPICAL_STD}
+    return {name: statistics.fmean(s.deviation[name] for s in samples) for name in distance.TYPICAL_STD}
 
 
 def pretrained(folder: Path, cache: Path, constants: Constants, left_out: Sequence[str]) -> Path:
@@ -374,7 +377,7 @@ def smoothed_control(folder: Path) -> Values:
     """Return d + ir under the object window that the default has."""
     total = sum_d_ir(folder)
     with Pair(folder / "before.tif", folder / "after.tif") as pair:
-        sigma = features.object_sigma(pair.grid.pixel_size)
+        sigma = distance.object_sigma(pair.grid.pixel_size)
     return gaussian(torch.from_numpy(total.astype(np.float32)), sigma).numpy()
 
 

@@ -128,8 +128,9 @@ def main() -> None:
     """Run the benchmark; exit 1 when a check fails."""
     if sys.argv[1:2] == ["--polygonize"]:  # as a process of its own, to be measured
         from geocd.config import PolygonSettings
-        from geocd.raster import Pair, bounded_cache
-        from geocd.vectorize import polygonize
+        from geocd.raster.files import bounded_cache
+        from geocd.raster.pair import Pair
+        from geocd.vectorize.polygons import polygonize
 
         prob, changes, quieter, *images = sys.argv[2:]
         settings = PolygonSettings(**json.loads(quieter))

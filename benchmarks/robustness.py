@@ -22,7 +22,7 @@ from scipy import ndimage
 from scipy.cluster import vq
 
 from geocd.config import Settings
-from geocd.pipeline import detect
+from geocd.pipeline.run import detect
 
 Image = np.ndarray
 MOST = 700  # larger scenes are cut to this side

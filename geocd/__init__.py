@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from geocd.exports import install
+
 if TYPE_CHECKING:
     from geocd.xarray import detect
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "detect"]
+
+install()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """``python -m geocd``."""
 
-from geocd.cli import main
+from geocd.cli.program import main
 
 main(prog_name="geocd")

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window
 
-from geocd.align import Warp, overlap
 from geocd.config import Align
 from geocd.errors import BandError, GridError, NoValidPixelError
-from geocd.normalize import sample_chips, valid_pixels, zero_shares, zeros_in_words
-from geocd.raster import Grid, Pair, crs_name, grid_of, open_raster, read, same_grid
-from geocd.registration import WARN_SHIFT, Removed, Shift, measure_shift, remove_shift
-from geocd.report import acquisition_date
+from geocd.raster.files import grid_of, open_raster
+from geocd.raster.grid import Grid, crs_name, same_grid
+from geocd.raster.pair import Pair
+from geocd.raster.reading import read
+from geocd.raster.warp import Warp, overlap
+from geocd.report.acquired import acquisition_date
+from geocd.scene.registration import WARN_SHIFT, Removed, Shift, measure_shift, remove_shift
+from geocd.scene.sample import sample_chips, valid_pixels, zero_shares, zeros_in_words
 
 #: A pair of which less than this share is valid in both dates deserves a look.
 WARN_VALID = 0.5
@@ -135,7 +138,7 @@ def check_pair(
     Parameters
     ----------
     before, after, indexes, nodata, valid
-        As for :class:`~geocd.raster.Pair`.
+        As for :class:`~geocd.raster.pair.Pair`.
     align : str
         As the setting: ``none``, ``grid`` or ``shift``. Everything is then measured on the aligned pair.
 

@@ -24,7 +24,7 @@ Preset = Literal["default", "reference"]
 Fit = Literal["scene", "tile"]
 #: none: both on one grid; grid: after is warped onto before's grid; shift: and a measured shift is removed.
 Align = Literal["none", "grid", "shift"]
-#: What ``--ignore`` knows; :mod:`geocd.ignore` has a rule for each.
+#: What ``--ignore`` knows; :mod:`geocd.scene.ignore` has a rule for each.
 Ignorable = Literal["water", "cloud", "vegetation"]
 
 

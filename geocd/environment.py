@@ -17,7 +17,7 @@ import rasterio.warp
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 
-from geocd.report import versions
+from geocd.report.record import versions
 
 #: What the extras bring.
 OPTIONAL = ("xarray", "rioxarray", "dask", "distributed", "pystac", "pystac-client", "boto3")
@@ -112,7 +112,7 @@ def _version(name: str) -> str | None:
 
 def _devices(troubles: list[str]) -> tuple[list[dict[str, Any]], int | None]:
     try:
-        from geocd import devices
+        from geocd.method import devices
     except (ImportError, OSError) as error:  # a library that it needs is missing
         troubles.append(f"torch cannot be imported ({error}). Install it again; cva and irmad work without.")
         return [], None

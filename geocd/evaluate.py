@@ -20,8 +20,11 @@ from shapely.errors import ShapelyError
 
 from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError, RasterOpenError
 from geocd.metrics import Scores, evaluate, object_scores
-from geocd.raster import BLOCK_SIZE, Grid, check_same_grid, grid_of, open_raster, provenance, read
-from geocd.sources import is_file, why_no_vector
+from geocd.raster.files import grid_of, open_raster, provenance
+from geocd.raster.grid import Grid, check_same_grid
+from geocd.raster.reading import read
+from geocd.raster.sources import is_file, why_no_vector
+from geocd.raster.writer import BLOCK_SIZE
 from geocd.types import BoolArray, Float32Array
 
 if TYPE_CHECKING:

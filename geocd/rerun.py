@@ -13,11 +13,11 @@ from typing import Any
 
 from geocd.config import Settings
 from geocd.errors import ItemError
-from geocd.outputs import Outputs
-from geocd.pipeline import detect
-from geocd.provenance import same_content
-from geocd.report import item_checksum
-from geocd.sources import ALLOW, is_remote, may_reach, shown
+from geocd.pipeline.run import detect
+from geocd.products import Outputs
+from geocd.raster.sources import ALLOW, is_remote, may_reach, shown
+from geocd.report.fingerprint import same_content
+from geocd.report.stac import item_checksum
 from geocd.types import Progress
 
 #: Outputs that say when they were made; all others are the same bytes each time.
@@ -166,16 +166,16 @@ def rerun(
     overwrite : bool
         Whether existing outputs of that name may be replaced.
     jobs : int, optional
-        As for :func:`geocd.pipeline.detect`.
+        As for :func:`geocd.pipeline.run.detect`.
     progress : callable, optional
-        As for :func:`geocd.pipeline.detect`.
+        As for :func:`geocd.pipeline.run.detect`.
 
     Raises
     ------
     ItemError
         The file is missing, or no item of a geocd run.
     GeocdError
-        See :func:`geocd.pipeline.detect`.
+        See :func:`geocd.pipeline.run.detect`.
     """
     path = Path(path)
     try:

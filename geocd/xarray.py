@@ -20,25 +20,20 @@ import xarray as xr
 from rasterio.windows import Window
 
 import geocd
-from geocd import memory
-from geocd.arrays import ArrayRaster
 from geocd.config import STAGES, Settings
 from geocd.errors import ConfigError
-from geocd.ignore import KeptPair
-from geocd.mosaic import Mosaic, blend
-from geocd.pipeline import (
-    BANDS,
-    DECISION,
-    Detector,
-    Fitted,
-    computing,
-    fit_scene,
-    open_pair,
-    probabilities,
-)
-from geocd.raster import Pair, bounded_cache, open_raster
-from geocd.report import acquisition_date, source_href
-from geocd.tiling import Tile, Tiling
+from geocd.method.detector import BANDS, DECISION, Detector
+from geocd.pipeline.plan import DEFAULT_LIMIT, cache_size
+from geocd.pipeline.prepared import Fitted, computing, fit_scene, open_pair
+from geocd.pipeline.tiles import probabilities
+from geocd.raster.arrays import ArrayRaster
+from geocd.raster.files import bounded_cache, open_raster
+from geocd.raster.pair import Pair
+from geocd.report.acquired import acquisition_date
+from geocd.report.links import source_href
+from geocd.scene.ignore import KeptPair
+from geocd.tiles.mosaic import Mosaic, blend
+from geocd.tiles.tiling import Tile, Tiling
 from geocd.types import Float32Array, PixelArray, Progress
 
 if TYPE_CHECKING:
@@ -76,7 +71,7 @@ def detect(
         has dask behind it. The method is fitted at once in any case, to a bounded sample.
     jobs, mem_limit : int, optional
         Tiles computed at a time, and megabytes the process may take, as for
-        :func:`geocd.pipeline.detect`. Not with ``lazy``: dask decides.
+        :func:`geocd.pipeline.run.detect`. Not with ``lazy``: dask decides.
     progress : callable, optional
         Told how far the run is: ``progress(stage, done, total)``. Not with ``lazy``.
     **settings
@@ -105,8 +100,8 @@ def detect(
     polygons = [field.name for field in dataclasses.fields(STAGES["polygons"]) if field.name in settings]
     if polygons:
         raise ConfigError(
-            f"{polygons[0]}: no polygons are made here. geocd.pipeline.detect writes them, and "
-            "geocd.vectorize.polygonize makes them of a probability raster.",
+            f"{polygons[0]}: no polygons are made here. geocd.pipeline.run.detect writes them, and "
+            "geocd.vectorize.polygons.polygonize makes them of a probability raster.",
             name=polygons[0],
         )
     given = Settings.from_flat(settings)
@@ -120,7 +115,7 @@ def detect(
         )
     resolved = given.resolved()
     with (
-        bounded_cache(memory.cache_size(mem_limit or memory.DEFAULT_LIMIT)),
+        bounded_cache(cache_size(mem_limit or DEFAULT_LIMIT)),
         open_pair(rasters[0], rasters[1], resolved, rasters[2]) as pair,
         computing(resolved),
     ):

@@ -14,6 +14,7 @@ import pytest
 import rasterio
 from hypothesis import Phase, settings
 from rasterio.transform import Affine
+from scipy import ndimage
 
 #: The real pairs lie beside the repository, or where GEOCD_TEST_DATA says.
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -28,6 +29,21 @@ settings.load_profile("geocd")
 
 WriteRaster = Callable[..., Path]
 MakePair = Callable[..., tuple[Path, Path]]
+Image = npt.NDArray[np.float64]
+
+
+def ground(seed: int, bands: int = 3, size: int = 300) -> Image:
+    """Fields: flat patches with edges, each band with its own values."""
+    rng = np.random.default_rng(seed)
+    seeds = rng.uniform(0, size, (150, 2))
+    rows, cols = np.mgrid[:size, :size]
+    nearest = ((rows[..., None] - seeds[:, 0]) ** 2 + (cols[..., None] - seeds[:, 1]) ** 2).argmin(axis=2)
+    values = rng.normal(100, 30, (bands, 150))
+    return np.stack([ndimage.gaussian_filter(v[nearest], 1) for v in values])
+
+
+def moved(image: Image, row: float, col: float) -> Image:
+    return np.stack([ndimage.shift(band, (row, col), order=3, mode="nearest") for band in image])
 
 
 def write_raster(

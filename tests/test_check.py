@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
-from conftest import NORTH_UP, MakePair
+from conftest import NORTH_UP, MakePair, ground, moved
 from rasterio.transform import Affine
 from scipy import ndimage
-from test_registration import ground, moved
 
 from geocd.check import check_pair
 from geocd.cli import main

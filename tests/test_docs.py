@@ -22,9 +22,9 @@ from geocd import errors
 from geocd.cli import main
 from geocd.config import STAGES, Settings
 from geocd.configfile import read_config
-from geocd.outputs import SUFFIXES
-from geocd.pipeline import detect
-from geocd.vectorize import COLUMNS
+from geocd.pipeline.run import detect
+from geocd.products import SUFFIXES
+from geocd.vectorize.polygons import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -30,14 +30,14 @@ import torch
 from click.testing import CliRunner
 from rasterio.crs import CRS
 
-from geocd import raster
 from geocd.batch.pairs import Item
 from geocd.cli import main
 from geocd.config import Settings
 from geocd.errors import PairsError, RasterOpenError, WeightsError
-from geocd.networks import read_weights
-from geocd.pipeline import detect
-from geocd.raster import open_raster
+from geocd.method.weights import read_weights
+from geocd.pipeline.run import detect
+from geocd.raster import files
+from geocd.raster.files import open_raster
 from geocd.rerun import rerun
 
 WriteRaster = Callable[..., Path]
@@ -286,7 +286,7 @@ def test_vrts_that_include_themselves(tmp_path: Path) -> None:
 
 def test_a_tower_of_vrts(tmp_path: Path, write_raster: WriteRaster) -> None:
     below: Path = write_raster("ground", np.zeros((64, 64), np.uint8))
-    floors = [below := vrt(tmp_path / f"{number}.vrt", below) for number in range(raster.MOST_VRTS + 1)]
+    floors = [below := vrt(tmp_path / f"{number}.vrt", below) for number in range(files.MOST_VRTS + 1)]
     with open_raster(str(floors[-2])) as dataset:
         assert dataset.shape == (64, 64)
     with pytest.raises(RasterOpenError, match="include each other"):

@@ -165,7 +165,7 @@ def test_demo_pair(tmp_path: Path) -> None:
     import numpy as np
     import rasterio
 
-    from geocd.raster import Pair
+    from geocd.raster.pair import Pair
 
     script = ROOT / "examples" / "make_demo_pair.py"
     subprocess.run([sys.executable, "-W", "error", str(script), str(tmp_path)], check=True, timeout=300)

@@ -28,8 +28,8 @@ import shapely
 import geocd
 from geocd.cli import main
 from geocd.cli.options import KindsType
-from geocd.styles import style
-from geocd.vectorize import polygonize
+from geocd.report.styles import style
+from geocd.vectorize.polygons import polygonize
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = ROOT / "qgis_plugin" / "geocd"

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from geocd.cli import main
 from geocd.config import Settings
 from geocd.errors import ConfigError, ItemError
-from geocd.pipeline import detect
+from geocd.pipeline.run import detect
 from geocd.rerun import recipe, rerun
 
 FLAT = {"method": "cva", "bidx": (1, 3), "nodata": 0.0, "tile_size": 120, "min_area": 300.0, "seed": 3}

@@ -18,9 +18,9 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 import geocd
-from geocd import pipeline
 from geocd.config import Settings
 from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError
+from geocd.pipeline import run
 
 # rioxarray with affine 3
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -51,7 +51,7 @@ def paths(make_pair: MakePair) -> Paths:
 
 def written(paths: Paths, folder: Path, **settings: Any) -> np.ndarray[Any, Any]:
     """Return what the files have that the command line writes."""
-    files, _ = pipeline.detect(*paths, folder / "run", settings=Settings.from_flat(settings))
+    files, _ = run.detect(*paths, folder / "run", settings=Settings.from_flat(settings))
     with rasterio.open(files["prob"]) as dataset:
         return dataset.read()  # type: ignore[no-any-return]
 

@@ -21,13 +21,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from geocd.bands import colour_bands
-from geocd.devices import one_thread
-from geocd.features import LinearFeatures
-from geocd.networks import CompactPair, initialise
-from geocd.normalize import sample_chips
-from geocd.optimize import Lesson, learn, lesson, seeded
-from geocd.raster import Pair
+from geocd.method.devices import one_thread
+from geocd.method.distance import LinearFeatures
+from geocd.method.learning import Lesson, learn, lesson, seeded
+from geocd.method.networks import CompactPair, initialise
+from geocd.raster.bands import colour_bands
+from geocd.raster.pair import Pair
+from geocd.scene.sample import sample_chips
 
 
 def pairs(folder: Path, left_out: set[str]) -> list[tuple[Path, Path]]:

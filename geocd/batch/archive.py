@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from geocd.batch.upload import Bucket
-from geocd.layers import merge
-from geocd.outputs import SUFFIXES
-from geocd.raster import output_errors
-from geocd.report import STAC_VERSION, write_json
+from geocd.products import SUFFIXES
+from geocd.raster.files import output_errors
+from geocd.report.stac import STAC_VERSION, write_json
+from geocd.vectorize.files import merge
 
 CATALOG = "catalog.json"
 #: Name of the file of all changes, without its suffix.
@@ -64,7 +64,7 @@ def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
 
 
 def merge_changes(folder: Path, ids: Iterable[str], suffix: str = "gpkg") -> Path:
-    """Write the changes of these pairs into one file (gpkg, parquet), see :func:`geocd.layers.merge`."""
+    """Write the changes of these pairs into one file, see :func:`geocd.vectorize.files.merge`."""
     path = folder / f"{CHANGES}.{suffix}"
     merge({name: folder / name / f"{name}{SUFFIXES['changes']}" for name in sorted(ids)}, path)
     return path

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from geocd.batch.pairs import is_id
 from geocd.errors import OutputError
-from geocd.outputs import lock
+from geocd.pipeline.transaction import lock
 
 NAME = "manifest.jsonl"
 State = Literal["pending", "sent", "done", "failed"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from geocd.batch.stack import Stack
 from geocd.errors import PairsError
-from geocd.sources import is_file, why_no_vector
+from geocd.raster.sources import is_file, why_no_vector
 
 COLUMNS = ("id", "before", "after", "valid")
 #: What the archive itself puts into its folder.

@@ -31,10 +31,10 @@ from geocd.batch.work import (
     work,
     work_part,
 )
-from geocd.checkpoint import differences
 from geocd.config import Settings
 from geocd.errors import ClusterError, ConfigError, GeocdError, OutputError
-from geocd.raster import output_errors
+from geocd.pipeline.checkpoint import differences
+from geocd.raster.files import output_errors
 
 LOG = logging.getLogger("geocd")
 
@@ -222,7 +222,7 @@ def run(
     fail_fast : bool
         Whether the first failure ends the run.
     mem_limit : int, optional
-        Megabytes that each worker may take, see :func:`geocd.pipeline.detect`.
+        Megabytes that each worker may take, see :func:`geocd.pipeline.run.detect`.
     upload : str, optional
         ``s3://bucket/folder`` that gets the outputs and the catalogue too.
     progress : callable, optional

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from geocd.batch.stac import SOURCES
 from geocd.errors import PairsError, SearchError
-from geocd.raster import output_errors
-from geocd.report import source_href, write_json
+from geocd.raster.files import output_errors
+from geocd.report.links import source_href
+from geocd.report.stac import write_json
 
 if TYPE_CHECKING:
     from pystac_client import Client

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from geocd.batch.pairs import Item, located
 from geocd.batch.stack import Stack
 from geocd.errors import GeocdError, PairsError
-from geocd.sources import ALLOW, is_file, is_remote, may_reach, shown
+from geocd.raster.sources import ALLOW, is_file, is_remote, may_reach, shown
 
 if TYPE_CHECKING:
     import pystac

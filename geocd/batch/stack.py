@@ -10,8 +10,9 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from geocd.errors import BandError, GridError
-from geocd.raster import Grid, check_same_grid, grid_of, open_raster, output_errors
-from geocd.sources import trust
+from geocd.raster.files import grid_of, open_raster, output_errors
+from geocd.raster.grid import Grid, check_same_grid
+from geocd.raster.sources import trust
 
 #: Data types, and kinds of URL, as GDAL calls them.
 _TYPES = {

@@ -25,11 +25,15 @@ from geocd.batch.pairs import Item
 from geocd.batch.upload import Bucket
 from geocd.config import Settings
 from geocd.errors import ConfigError, GeocdError, OutputError, ResumeError
-from geocd.outputs import Outputs, lock, sha256
-from geocd.pipeline import begin_tiles, compute_tiles, detect, weights_file
-from geocd.provenance import fingerprint, same_content
-from geocd.raster import open_raster, output_errors
-from geocd.report import source_href, write_json
+from geocd.pipeline.resume import weights_file
+from geocd.pipeline.run import detect
+from geocd.pipeline.tiles import begin_tiles, compute_tiles
+from geocd.pipeline.transaction import lock
+from geocd.products import Outputs, sha256
+from geocd.raster.files import open_raster, output_errors
+from geocd.report.fingerprint import fingerprint, same_content
+from geocd.report.links import source_href
+from geocd.report.stac import write_json
 
 #: Reads over the network are tried again, each time after a longer wait; what the user set is kept.
 NETWORK = {"GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_DELAY": "1"}

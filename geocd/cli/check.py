@@ -44,7 +44,7 @@ def check(
     """
     from geocd.check import check_pair
     from geocd.config import Settings
-    from geocd.pipeline import forecast
+    from geocd.pipeline.estimate import forecast
 
     report = check_pair(before, after, indexes=bidx, nodata=nodata, valid=valid, align=align)
     run = None

@@ -19,6 +19,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     """  # noqa: D301  # click's mark for lines that stay as they are
     kind = get_completion_class(shell)
     assert kind is not None
-    from geocd.cli import main
-
-    click.echo(kind(main, {}, "geocd", "_GEOCD_COMPLETE").source(), nl=False)
+    program = ctx.find_root().command
+    click.echo(kind(program, {}, "geocd", "_GEOCD_COMPLETE").source(), nl=False)

@@ -14,7 +14,7 @@ import click
 from geocd.cli.options import PathType, settings_options
 
 if TYPE_CHECKING:
-    from geocd.pipeline import Forecast
+    from geocd.pipeline.estimate import Forecast
 
 
 @click.command()
@@ -77,12 +77,13 @@ def detect(
     STEM_changes.gpkg (the polygons), a QGIS style for each, STEM_report.html (what to read first),
     STEM_quicklook.png, and STEM.json (a STAC item that says how they were made).
     """
-    from geocd import ignore, pipeline
     from geocd.config import Settings
-    from geocd.normalize import zeros_in_words
+    from geocd.pipeline import estimate, run
+    from geocd.scene import ignore
+    from geocd.scene.sample import zeros_in_words
 
     if dry_run:
-        expected = pipeline.forecast(
+        expected = estimate.forecast(
             before, after, settings=Settings.from_flat(settings), jobs=jobs, mem_limit=mem_limit
         )
         if as_json:
@@ -93,7 +94,7 @@ def detect(
     with shown_progress(
         "json" if progress_as == "json" else "bar" if ctx.obj["progress"] else None
     ) as progress:
-        files, record = pipeline.detect(
+        files, record = run.detect(
             before,
             after,
             output,

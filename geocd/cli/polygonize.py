@@ -54,13 +54,16 @@ def polygonize(
     Nothing is computed anew. The format follows the name of the output. The style for QGIS is written beside
     the polygons.
     """
-    from geocd import layers, pipeline, raster, vectorize
     from geocd.config import PolygonSettings
-    from geocd.styles import style
+    from geocd.pipeline import prepared
+    from geocd.raster import files
+    from geocd.report.styles import style
+    from geocd.vectorize import files as layers
+    from geocd.vectorize import polygons
 
     if pair and no_bands:
         raise ConfigError("--pair and --no-bands: the images are read, or they are not. Leave one out.")
-    made: dict[str, Any] = raster.provenance(prob)
+    made: dict[str, Any] = files.provenance(prob)
     if threshold is None:
         threshold = made.get("threshold")
     if not isinstance(threshold, int | float):
@@ -77,11 +80,11 @@ def polygonize(
             paths=[str(target)],
         )
     dates = made.get("dates") or (None, None)
-    with raster.bounded_cache(), contextlib.ExitStack() as stack:
+    with files.bounded_cache(), contextlib.ExitStack() as stack:
         images = None
         if not no_bands:
             try:
-                images = stack.enter_context(pipeline.open_sources(prob, made, pair or None))
+                images = stack.enter_context(prepared.open_sources(prob, made, pair or None))
             except GeocdError as error:
                 if pair:
                     raise
@@ -90,7 +93,7 @@ def polygonize(
                         f"note: no columns of bands and indices: {error} Or name the images with --pair.",
                         err=True,
                     )
-        summary = vectorize.polygonize(
+        summary = polygons.polygonize(
             prob,
             target,
             threshold=threshold,
@@ -117,7 +120,7 @@ def polygonize(
 
 def _outdated(prob: str, target: Path) -> list[Path]:
     """Return report and item of the run of PROB where they do not name the checksum of the new polygons."""
-    from geocd.outputs import SUFFIXES, sha256
+    from geocd.products import SUFFIXES, sha256
 
     if target.resolve() != _beside(prob).resolve():
         return []

@@ -1,0 +1,36 @@
+"""What every method is, once it is fitted to a scene."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from geocd.raster.pair import Chip
+from geocd.types import Float32Array
+
+#: Every method puts its own decision here; only ``--threshold`` moves it.
+DECISION = 0.5
+#: Bands of the probability raster; the second on request.
+BANDS = ("change_probability", "uncertainty")
+
+
+class Detector(Protocol):
+    """What a method is, once it is fitted to the scene."""
+
+    @property
+    def margin(self) -> int:
+        """Pixels around a pixel that its probability depends on."""
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Loss of every optimisation step on the scene."""
+
+    def prob(self, chip: Chip) -> Float32Array:
+        """Return the ``BANDS`` of a chip, ``(1 or 2, height, width)``, NaN where not valid.
+
+        Must not depend on anything but the chip and its place, and be safe to call from threads.
+        """
+
+
+__all__ = [
+    "Detector",
+]

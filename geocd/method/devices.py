@@ -1,0 +1,214 @@
+"""Where the networks run: choosing a device, threads, and what to do when its memory does not suffice."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from geocd.errors import DeviceError
+from geocd.raster.pair import Chip
+from geocd.types import Float32Array
+
+Network = TypeVar("Network", bound=nn.Module)
+
+log = logging.getLogger(__name__)
+
+CPU = torch.device("cpu")
+#: Sides, in pixels, below which an image is not halved any more when a device has no room for it.
+LEAST_SIDE = 128
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` is CUDA, then Apple's MPS, then the CPU.
+
+    Raises
+    ------
+    DeviceError
+        No such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    try:
+        device = torch.device(name)
+        known = device.type == "cpu" or f"{device.type}:{device.index or 0}" in found or name in found
+    except RuntimeError:
+        known = False
+    if not known:
+        raise DeviceError(
+            f"--device {name}: no such device here. Choose auto or one of: {', '.join(found)}.",
+            device=name,
+            found=found,
+        )
+    return device
+
+
+def found() -> list[dict[str, str | int | None]]:
+    """Return what there is to compute on: ``name``, ``what`` and ``memory`` (MB of 2**20 bytes, or None)."""
+    devices: list[dict[str, str | int | None]] = [
+        {"name": "cpu", "what": platform.processor() or platform.machine(), "memory": None}
+    ]
+    for index in range(torch.cuda.device_count()):
+        known = torch.cuda.get_device_properties(index)
+        devices.append({"name": f"cuda:{index}", "what": known.name, "memory": known.total_memory // 2**20})
+    if torch.backends.mps.is_available():
+        devices.append({"name": "mps", "what": "Apple Metal", "memory": None})
+    return devices
+
+
+def threads() -> int:
+    """Return the number of threads that torch takes by itself."""
+    return torch.get_num_threads()
+
+
+def spread(device: torch.device) -> list[torch.device]:
+    """Return the devices that share the tiles: every GPU for ``cuda``, one for ``cuda:1`` and all else."""
+    if device == torch.device("cuda"):  # and not cuda:0
+        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return [device]
+
+
+def replicas(network: Network, device: torch.device) -> list[tuple[torch.device, Network]]:
+    """Return a copy of a network for each device of :func:`spread`."""
+    return [(one, copy.deepcopy(network).to(one)) for one in spread(device)]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch's operators to one thread each, in this thread and in those begun inside.
+
+    Sums over threads are rounded differently for other numbers of threads; the tiles run in parallel
+    instead. The setting is the process's: it is put back by the last of those threads to leave.
+    """
+    with _one.lock:
+        if not _one.inside:
+            _one.before = torch.get_num_threads()
+        _one.inside += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _one.lock:
+            _one.inside -= 1
+            if not _one.inside:
+                torch.set_num_threads(_one.before)
+
+
+class _One:
+    """Who is inside :func:`one_thread`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.before = 1
+
+
+_one = _One()
+
+
+def release(device: torch.device) -> None:
+    """Give the memory that torch keeps for later back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+#: Computes the bands of a chip, ``(n, height, width)`` float32, on the device it is given.
+Compute = Callable[[Chip, torch.device], Float32Array]
+
+
+def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) -> Float32Array:
+    """Compute a chip on a device; in halves where it has no room for the whole, on the CPU at last.
+
+    On CUDA in a stream of its own, so that chips computed by several threads overlap.
+
+    Parameters
+    ----------
+    compute : callable
+        ``compute(chip, device)`` returns ``(n, height, width)`` float32.
+    chip : Chip
+    device : torch.device
+    margin : int
+        Pixels around a pixel that its value depends on; halves overlap by it.
+
+    Returns
+    -------
+    ndarray, (n, height, width), float32
+    """
+    height, width = chip.valid.shape
+    try:
+        with torch.no_grad(), _own_stream(device):
+            return compute(chip, device)
+    except torch.OutOfMemoryError:
+        if device == CPU:
+            raise
+    release(device)  # not before the error is gone, which holds on to what was computed
+    if max(height, width) < 2 * max(LEAST_SIDE, margin):
+        log.warning("%s has no room for %d x %d px: computed on the CPU", device, width, height)
+        return in_room(compute, chip, CPU, margin=margin)
+    log.warning("%s has no room for %d x %d px: computed in two halves", device, width, height)
+    axis, length = (0, height) if height >= width else (1, width)
+    middle = length // 2
+
+    def part(begin: int, end: int, first: int, last: int) -> Float32Array:
+        kept = slice(begin, end)
+        piece = chip.part(slice(None), kept) if axis else chip.part(kept, slice(None))
+        found = in_room(compute, piece, device, margin=margin)
+        return found.take(range(first - begin, last - begin), axis=1 + axis)
+
+    halves = part(0, middle + margin, 0, middle), part(middle - margin, length, middle, length)
+    return np.concatenate(halves, axis=1 + axis)
+
+
+@contextlib.contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))  # on which the networks came to the device
+    with torch.cuda.stream(stream):
+        yield
+
+
+def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which networks run: bfloat16 where it is faster, on CUDA."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def sent(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device; to CUDA from pinned memory, without waiting for it."""
+    tensor = torch.from_numpy(np.require(values, requirements=["C", "W"]))  # which torch insists on
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+__all__ = [
+    "CPU",
+    "LEAST_SIDE",
+    "choose_device",
+    "found",
+    "in_room",
+    "log",
+    "mixed_precision",
+    "one_thread",
+    "release",
+    "replicas",
+    "sent",
+    "spread",
+    "threads",
+]

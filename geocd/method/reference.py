@@ -1,0 +1,191 @@
+"""The published method, both of its networks optimised on every tile, without labels."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geocd.config import MethodSettings
+from geocd.method import losses
+from geocd.method.devices import (
+    CPU,
+    choose_device,
+    in_room,
+    log,
+    mixed_precision,
+    release,
+    replicas,
+    spread,
+)
+from geocd.method.distance import FIT_AREA
+from geocd.method.learning import Told, bulk, seeded, share, to_tensor, untold
+from geocd.method.networks import ResidualGenerator, Vgg16Features, initialise
+from geocd.method.weights import fetch_imagenet, load_weights, read_weights
+from geocd.raster.pair import Chip
+from geocd.scene.radiometry import Radiometry
+from geocd.scene.sample import crops
+from geocd.types import Float32Array
+
+
+def decision(logit: Float32Array) -> float:
+    """Return the logit that the preset ``reference`` decides at: where the bulk ends, and not below 0."""
+    values = torch.from_numpy(logit)
+    return max(0.0, bulk(values, torch.ones_like(values)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceDetector:
+    """The published method: VGG16 and the residual generator, optimised on every tile from the start.
+
+    80 steps of Adam at 1e-4 on L = sum over scales of (L_s + L_d) + consistency + regulariser, all
+    weights 1, P gated at 0.5. Departures from the reference implementation, beside those that
+    :mod:`geocd.method.losses` and :class:`~geocd.method.networks.ResidualGenerator` name:
+
+    * Both networks are optimised (there, the extractor never reaches the optimiser).
+    * The last iteration is kept, not the one with the best score against the labels. Where most of a
+      tile ends above P = 0.5, as the published loss makes it, the threshold is not set by hand for each
+      image: the decision is the median plus three robust deviations of the tile's logit, and no lower
+      than P = 0.5. The logit is moved so that this becomes P = 0.5, which keeps the order of pixels.
+    * Scene-wide robust z-scores replace its chain of linear matching, min-max (which undoes the
+      matching) and a polynomial that mixes neighbouring pixels as if they were bands.
+    * The last layer starts from zero. With a random start its sign decides whether large differences
+      begin as "change" or as "no change", and 80 steps do not always turn it.
+    * Seeded; weights load strictly.
+    """
+
+    radiometry: Radiometry
+    settings: MethodSettings
+    weights: dict[str, Tensor] | None
+    device: torch.device
+    #: With ``--fit scene``: the generator on each device, and the logit at which it decides.
+    fitted: tuple[list[tuple[torch.device, ResidualGenerator]], float] | None = None
+    #: With ``--fit scene``: the loss of every step.
+    losses: tuple[float, ...] = ()
+
+    @property
+    def margin(self) -> int:
+        """Pixels that a probability depends on and that are left out of the blend.
+
+        0 where every tile is optimised by itself: no part of it agrees exactly with its neighbour's, so
+        all of the overlap is blended.
+        """
+        return 0 if self.fitted is None else ResidualGenerator.MARGIN
+
+    @classmethod
+    def fit(cls, chips: Sequence[Chip], settings: MethodSettings) -> ReferenceDetector:
+        """Take the scene's radiometry and the starting weights; with ``--fit scene``, learn."""
+        device = choose_device(settings.device)
+        radiometry = Radiometry.fit(chips)
+        name = settings.weights
+        weights = None
+        if name == "imagenet":
+            weights = fetch_imagenet()
+        elif name is not None and name != "random":
+            weights = read_weights(name)
+        bands = len(chips[0].before)
+        if weights is not None:
+            load_weights(Vgg16Features(bands), weights, str(name))  # fail now, not in a tile
+        detector = cls(radiometry, settings, weights, device)
+        if settings.fit != "scene":
+            return detector
+        known = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
+        curve: dict[int, float] = {}
+        generator, logits = detector._optimise(known, (0, 0), curve.__setitem__)
+        values = [logit[chip.valid] for logit, chip in zip(logits, known, strict=True)]
+        everywhere = replicas(generator, device)
+        fitted = everywhere, decision(np.concatenate(values))
+        return dataclasses.replace(detector, fitted=fitted, losses=tuple(curve.values()))
+
+    def prob(self, chip: Chip) -> Float32Array:
+        """Return the change probability of a chip, ``(1, height, width)``; optimises, unless that is done."""
+        if not chip.valid.any():
+            return np.full((1, *chip.valid.shape), np.nan, np.float32)
+        if self.fitted is None:
+            place = int(chip.window.row_off), int(chip.window.col_off)
+            _, (logit,) = self._optimise([chip], place)
+            least = decision(logit[chip.valid])
+        else:
+            everywhere, least = self.fitted
+            device, generator = share(everywhere, chip)
+            logit = self._logit(generator, chip, device)
+        prob = torch.sigmoid(torch.from_numpy(logit) - least).numpy()
+        return np.where(chip.valid, prob, np.float32(np.nan))[None]
+
+    def _logit(self, generator: ResidualGenerator, chip: Chip, device: torch.device) -> Float32Array:
+        def compute(part: Chip, where: torch.device) -> Float32Array:
+            network = generator if where == device else copy.deepcopy(generator).to(where)
+            dates = [to_tensor(x, where) for x in self.radiometry.apply(part)]
+            with mixed_precision(where):
+                logit = network(*dates)
+            return np.asarray(logit[0].float().cpu())
+
+        logit: Float32Array = in_room(compute, chip, device, margin=ResidualGenerator.MARGIN)[0]
+        return logit
+
+    def _optimise(
+        self, chips: Sequence[Chip], place: tuple[int, int], told: Told = untold
+    ) -> tuple[ResidualGenerator, list[Float32Array]]:
+        """Optimise both networks on chips, one of them in each step; return D-CPG and its logits.
+
+        Falls back to the CPU where the device has no room for a chip.
+        """
+        device = share(spread(self.device), chips[0])
+        try:
+            generator = self._optimised(chips, place, device, told)
+        except torch.OutOfMemoryError:
+            release(device)
+            log.warning(
+                "%s has no room to optimise %d x %d px: done on the CPU; a smaller --tile-size may fit",
+                device,
+                *chips[0].valid.shape[::-1],
+            )
+            generator = self._optimised(chips, place, CPU, told).to(device)
+        return generator, [self._logit(generator, chip, device) for chip in chips]
+
+    def _optimised(
+        self, chips: Sequence[Chip], place: tuple[int, int], device: torch.device, told: Told
+    ) -> ResidualGenerator:
+        assert self.settings.iterations is not None  # resolved by the preset
+        assert self.settings.learning_rate is not None
+        random = seeded(self.settings.seed, *place)
+        bands = len(chips[0].before)
+        generator = ResidualGenerator(bands)
+        extractor = Vgg16Features(bands)
+        initialise(generator, random)
+        torch.nn.init.zeros_(generator.tail.weight)
+        initialise(extractor, random)
+        if self.weights is not None:
+            load_weights(extractor, self.weights, str(self.settings.weights))
+        networks = torch.nn.ModuleList([generator, extractor])
+        networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.Adam(networks.parameters(), lr=self.settings.learning_rate)
+        for step in range(self.settings.iterations):
+            chip = chips[step % len(chips)]
+            x1, x2 = (to_tensor(x, device) for x in self.radiometry.apply(chip))
+            valid = to_tensor(chip.valid[None], device)
+            prob = torch.sigmoid(generator(x1, x2))
+            features1, features2 = extractor(x1), extractor(x2)
+            image = losses.image_distance(x1, x2)
+            distances = [image, *losses.feature_distances(features1, features2, valid)]
+            scales = [(losses.to_scale(valid, d) > 0.5).to(d.dtype) for d in distances]
+            terms = []
+            for distance, v in zip(distances, scales, strict=True):
+                p = losses.to_scale(prob, distance)
+                terms.append(losses.similarity(p, distance, v, gated=True))
+                terms.append(losses.dissimilarity(p, distance, v, gated=True))
+            jittered = extractor(losses.radiometric_jitter(x2, random) * valid)
+            loss = (
+                torch.stack(terms).sum()
+                + losses.consistency(features2, jittered, valid)
+                + losses.regulariser(prob, valid)
+            )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            told(step, float(loss.detach()))
+        return generator.requires_grad_(False)

@@ -1,0 +1,63 @@
+"""What tiles depend on, so that an interrupted run can tell whether they are still good."""
+
+from __future__ import annotations
+
+import json
+import platform
+import zlib
+from pathlib import Path
+from typing import Any
+
+from geocd.config import Settings
+from geocd.raster.pair import Pair
+from geocd.raster.sources import is_file
+from geocd.report.links import source_href
+from geocd.report.record import versions
+
+
+def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
+    """Return all that a tile depends on, by the names that a message calls it.
+
+    An interrupted run can be gone on with where all of it is equal. Not where the inputs are, so that they
+    may be moved with their times.
+    """
+    options = {"--" + name.replace("_", "-"): value for name, value in settings.as_dict().items()}
+    del options["--valid"]  # a path
+    files = {"before": pair.before_path, "after": pair.after_path, "--valid": pair.valid_path}
+    if (weights := weights_file(settings)) is not None:
+        files["the file of --weights"] = str(weights)
+    return {
+        **options,
+        **{name: None if path is None else _identity(path) for name, path in files.items()},
+        "grid": pair.grid.describe(),
+        "grid of after": pair.after_grid.describe(),
+        "data types": pair.dtypes,
+        "tags": [zlib.crc32(json.dumps(tags, sort_keys=True).encode()) for tags in pair.tags],
+        "device": device_kind(settings),
+        **{f"{name} version": version for name, version in versions().items()},
+    }
+
+
+def weights_file(settings: Settings) -> Path | None:
+    """Return the file that ``--weights`` names, where it is no word of its own."""
+    weights = settings.method.weights
+    return None if weights is None or not is_file(weights) else Path(weights)
+
+
+def device_kind(settings: Settings) -> str:
+    """Return the kind of device that computes: bytes are only promised to be the same on one kind."""
+    device = "cpu"
+    if settings.method.method == "deep":
+        from geocd.method.devices import choose_device
+
+        device = str(choose_device(settings.method.device))
+    return f"{device} on {platform.machine()}"
+
+
+def _identity(path: str) -> str:
+    """Return what tells that a file is still the same without reading it."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return source_href(path, Path())  # remote: a signature must not be written down, and changes
+    return f"{status.st_size} bytes, modified at {status.st_mtime_ns} ns"

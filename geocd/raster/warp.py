@@ -1,0 +1,251 @@
+"""The after image on the grid of the before image: which of its pixels go where, and resampled how.
+
+Grids only; :mod:`geocd.raster` reads and resamples the pixels. A pixel must come out the same whatever window
+it is read in, or tiles would not fit together and results not repeat. What GDAL's warper makes of a pixel
+depends on the window in the last digits (its coordinates are counted from a corner), so it is always given
+the same ones: blocks that lie on the target grid like the squares of a chessboard.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import rasterio.warp
+import shapely
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from geocd.errors import GridError
+from geocd.types import Float64Array
+
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
+
+    from geocd.raster.grid import Grid
+
+
+#: From so many source pixels under a target pixel, along either axis, they are averaged; a kernel that looks
+#: at a few of them would pick some and leave out the others.
+AVERAGE_FROM = 2.0
+#: Side of a block in pixels; smaller where so many pixels of the source would be needed for it that memory
+#: would grow with how much finer the source is.
+BLOCK, BLOCK_PIXELS = 128, 640 * 640
+#: Pixels between the points whose place in the source is looked up to find what must be read.
+LATTICE = 32
+#: Pixels around it, in units of the wider of a source and a target pixel: the kernel reaches 2.
+REACH = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Warp:
+    """How a source raster is read on a target grid.
+
+    Make it with :meth:`between`.
+
+    Attributes
+    ----------
+    source, target : Grid
+    scale : tuple of float
+        Source pixels under a target pixel, along the rows and along the columns of the source, where the
+        two overlap.
+    resampling : str
+        ``average`` where the source has pixels half as wide or less, else ``cubic``.
+    overlap : float
+        Share of the target grid that the source covers, in (0, 1].
+    shift : tuple of float
+        Target pixels (down, right) that the content of the source lies beside its place; removed.
+    """
+
+    source: Grid
+    target: Grid
+    scale: tuple[float, float]
+    resampling: Literal["average", "cubic"]
+    overlap: float
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def between(cls, source: Grid, target: Grid, names: tuple[str, str] = ("before", "after")) -> Warp:
+        """Return how to read a source on a target grid.
+
+        Parameters
+        ----------
+        source, target : Grid
+        names : tuple of str
+            What to call the target and the source in the message (paths).
+
+        Raises
+        ------
+        GridError
+            They do not overlap.
+        """
+        share = overlap(target, source)
+        scale = _scale(source, target)
+        if not share or scale is None:
+            raise GridError(
+                f"the two rasters do not overlap: {names[0]} covers {_extent(target, source.crs)}, "
+                f"{names[1]} {_extent(source, target.crs)}. Choose two of one place; if they are, the "
+                "coordinate reference system or the transform of one of them is wrong.",
+                first=target,
+                second=source,
+                files=names,
+            )
+        return cls(source, target, scale, "average" if max(scale) >= AVERAGE_FROM else "cubic", share)
+
+    def decimated(self, height: int, width: int) -> Warp:
+        """Return a warp onto the whole target as a smaller picture."""
+        rows, cols = self.target.height / height, self.target.width / width
+        t = self.target.transform
+        coarse = dataclasses.replace(
+            self.target,
+            transform=Affine(t.a * cols, t.b * rows, t.c, t.d * cols, t.e * rows, t.f),
+            height=height,
+            width=width,
+        )
+        scale = _scale(self.source, coarse) or self.scale
+        return dataclasses.replace(
+            self,
+            target=coarse,
+            scale=scale,
+            resampling="average" if max(scale) >= AVERAGE_FROM else "cubic",
+            shift=(self.shift[0] / rows, self.shift[1] / cols),
+        )
+
+    def blocks(self, window: Window) -> Iterator[Window]:
+        """Yield the blocks of the target that a window touches; they end where the grid ends."""
+        side = max(1, min(BLOCK, int(math.sqrt(BLOCK_PIXELS / (self.scale[0] * self.scale[1])))))
+        bottom, right = int(window.row_off + window.height), int(window.col_off + window.width)
+        for row in range(int(window.row_off) // side * side, bottom, side):
+            for col in range(int(window.col_off) // side * side, right, side):
+                yield Window(
+                    col, row, min(side, self.target.width - col), min(side, self.target.height - row)
+                )
+
+    @property
+    def most_pixels(self) -> int:
+        """Source pixels that a block needs at most, with those around it."""
+        side = max(1, min(BLOCK, int(math.sqrt(BLOCK_PIXELS / (self.scale[0] * self.scale[1])))))
+        rows, cols = (side * scale + 2 * REACH * max(1.0, scale) for scale in self.scale)
+        return math.ceil(rows * cols)
+
+    def places(self, window: Window) -> Grid:
+        """Return where the content lies that belongs into a window of the target: moved by the shift."""
+        row, col = window.row_off + self.shift[0], window.col_off + self.shift[1]
+        return self.target.crop(Window(col, row, window.width, window.height))
+
+    def needed(self, window: Window) -> Window | None:
+        """Return the window of the source that a window of the target is made from; None where none is."""
+        rows = _along(window.row_off, window.height)
+        cols = _along(window.col_off, window.width)
+        places = [(r + self.shift[0], c + self.shift[1]) for r in rows for c in cols]
+        row, col = _places(self.target, self.source, np.array(places))
+        known = np.isfinite(row) & np.isfinite(col)
+        if not known.any():
+            return None
+        row, col = row[known], col[known]
+        margin = [math.ceil(REACH * max(1.0, scale)) for scale in self.scale]
+        first_row, last_row = math.floor(row.min()) - margin[0], math.ceil(row.max()) + margin[0]
+        first_col, last_col = math.floor(col.min()) - margin[1], math.ceil(col.max()) + margin[1]
+        first_row, last_row = max(0, first_row), min(self.source.height, last_row)
+        first_col, last_col = max(0, first_col), min(self.source.width, last_col)
+        if first_row >= last_row or first_col >= last_col:
+            return None
+        return Window(first_col, first_row, last_col - first_col, last_row - first_row)
+
+
+def overlap(first: Grid, second: Grid) -> float | None:
+    """Return the share of the first grid that the second covers, in [0, 1]; None where it cannot be told."""
+    for one, two in ((second, first), (first, second)):
+        ring = _ring(one)
+        row, col = _places(one, two, ring)
+        # Far from where a projection belongs it gives numbers too: trust what comes back.
+        back = np.column_stack(_places(two, one, np.column_stack([row, col])))
+        if not np.allclose(back, ring, rtol=0, atol=1):
+            continue
+        outline = shapely.Polygon(np.column_stack([col, row])).buffer(0)
+        whole = shapely.box(0, 0, two.width, two.height)
+        size = whole.area if two is first else outline.area
+        return float(min(1.0, outline.intersection(whole).area / size)) if size else None
+    lattice = np.array([(r, c) for r in _along(0, first.height) for c in _along(0, first.width)])
+    row, col = _places(first, second, lattice)
+    with np.errstate(invalid="ignore"):
+        inside = (row >= 0) & (row <= second.height) & (col >= 0) & (col <= second.width)
+    return float(inside.mean()) if np.isfinite(row).any() else None
+
+
+def _ring(grid: Grid, steps: int = 32) -> Float64Array:
+    """Return points along the outline of a grid, as rows and columns: straight lines bend in another CRS."""
+    height, width = grid.height, grid.width
+    corners = [np.array(corner, float) for corner in ((0, 0), (0, width), (height, width), (height, 0))]
+    ends = zip(corners, corners[1:] + corners[:1], strict=True)
+    return np.array([a + (b - a) * i / steps for a, b in ends for i in range(steps)])
+
+
+def _along(begin: float, length: float) -> Float64Array:
+    """Return up to 129 places from one end to the other, ``LATTICE`` pixels apart or less if that will do."""
+    count = min(128, math.ceil(length / LATTICE)) + 1
+    return np.linspace(begin, begin + length, max(2, count))
+
+
+def _places(one: Grid, two: Grid, points: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Return rows and columns of a grid that rows and columns of another one are; not finite where none."""
+    t = one.transform
+    rows, cols = points[:, 0], points[:, 1]
+    x, y = t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
+    if one.crs != two.crs:
+        try:
+            found = rasterio.warp.transform(one.crs, two.crs, x.tolist(), y.tolist())
+        except (RasterioError, CPLE_BaseError):  # rasterio lets GDAL's own errors through
+            nowhere = np.full(len(points), np.nan)
+            return nowhere, nowhere
+        x, y = np.array(found[0]), np.array(found[1])
+    if not abs(two.transform.determinant) > 0:  # no pixel has a place
+        nowhere = np.full(len(points), np.nan)
+        return nowhere, nowhere
+    back = ~two.transform
+    with np.errstate(invalid="ignore"):
+        return back.d * x + back.e * y + back.f, back.a * x + back.b * y + back.c
+
+
+def _scale(source: Grid, target: Grid) -> tuple[float, float] | None:
+    """Return how many source pixels a target pixel is high and wide, in the middle of what both have."""
+    lattice = np.array(
+        [(r, c) for r in np.linspace(0, target.height, 65) for c in np.linspace(0, target.width, 65)]
+    )
+    row, col = _places(target, source, lattice)
+    with np.errstate(invalid="ignore"):
+        inside = (row >= 0) & (row <= source.height) & (col >= 0) & (col <= source.width)
+    if inside.any():
+        row0, col0 = lattice[inside].mean(axis=0)
+    else:  # less than a lattice cell, or nothing
+        middle = np.array([[source.height / 2, source.width / 2]])
+        row0, col0 = (float(v[0]) for v in _places(source, target, middle))
+    near = np.array([(row0, col0), (row0 + 1, col0), (row0, col0 + 1)])
+    rows, cols = _places(target, source, near)
+    found = tuple(math.hypot(v[1] - v[0], v[2] - v[0]) for v in (rows, cols))
+    return (found[0], found[1]) if all(0 < v < math.inf for v in found) else None
+
+
+def _extent(grid: Grid, other: CRS) -> str:
+    """Return the bounds of a grid in the words of a message: in its own units if the other has the same."""
+    x, y = (np.array(v) for v in zip(*grid.corners(), strict=True))
+    unit = f"in {':'.join(grid.crs.to_authority() or ('its', 'own', 'CRS'))}"
+    if grid.crs != other:
+        try:
+            lon, lat = rasterio.warp.transform(grid.crs, "EPSG:4326", x.tolist(), y.tolist())
+        except (RasterioError, CPLE_BaseError):
+            lon, lat = [math.nan], [math.nan]
+        if np.isfinite([*lon, *lat]).all():
+            x, y, unit = np.array(lon), np.array(lat), "degrees"
+    return f"x {x.min():.10g} to {x.max():.10g}, y {y.min():.10g} to {y.max():.10g} {unit}"
+
+
+__all__ = [
+    "Warp",
+    "overlap",
+]

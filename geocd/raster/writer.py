@@ -1,0 +1,181 @@
+"""The probability raster: written by rows of blocks, copied into a COG, and read back."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+import rasterio.warp
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from geocd.types import Float32Array, PixelArray
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetWriter
+from geocd.raster.files import output_errors
+from geocd.raster.grid import Grid
+
+BLOCK_SIZE = 512
+
+
+#: Said of a result whose file is not what was written into it.
+NOT_AS_WRITTEN = "what was read back is not what was written: is the disk full?"
+
+
+class ProbWriter:
+    """Write the probability raster: block rows into a temporary tiled GeoTIFF, then one COG.
+
+    GDAL's COG driver needs the whole image at once (1.6 GB for 20000 x 20000 px); a tiled GeoTIFF beside
+    it takes one block row at a time.
+
+    Parameters
+    ----------
+    path : path
+        The COG to be made by :meth:`finish`.
+    grid : Grid
+    tags : mapping of str
+        Written into the default domain; a namespace would be lost in the COG copy.
+    descriptions : sequence of str
+        One per band; the first is ``change_probability``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grid: Grid,
+        *,
+        tags: Mapping[str, str],
+        descriptions: Sequence[str] = ("change_probability",),
+    ) -> None:
+        self.path = path
+        self.grid = grid
+        self._tags = dict(tags)
+        self._written: list[tuple[Window, int]] = []
+        self._temporary = path.with_name(path.stem + ".tiles.tif")
+        with output_errors(path):
+            self._dataset: DatasetWriter = rasterio.open(
+                self._temporary,
+                "w",
+                driver="GTiff",
+                height=grid.height,
+                width=grid.width,
+                count=len(descriptions),
+                dtype="float32",
+                crs=grid.crs,
+                transform=grid.transform,
+                nodata=math.nan,
+                tiled=True,
+                blockxsize=BLOCK_SIZE,
+                blockysize=BLOCK_SIZE,
+                interleave="band",
+                compress="deflate",
+                zlevel=1,  # read once and deleted
+                predictor=3,
+                bigtiff="IF_SAFER",
+                sparse_ok=True,
+            )
+            for index, description in enumerate(descriptions, 1):
+                self._dataset.set_band_description(index, description)
+
+    def write(self, row: int, values: Float32Array) -> None:
+        """Write whole rows, ``(bands, rows, width)``, beginning at ``row`` (a multiple of the block)."""
+        window = Window(0, row, values.shape[2], values.shape[1])
+        with output_errors(self.path):
+            self._dataset.write(values, window=window)
+        self._written.append((window, _checksum(values)))
+
+    def finish(self) -> None:
+        """Write the tags, make the COG, read it back and delete the temporary file.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, or what was read back is not what was written.
+        """
+        with output_errors(self.path):
+            self._dataset.update_tags(**self._tags)
+            self._dataset.close()
+            rasterio.shutil.copy(
+                self._temporary,
+                self.path,
+                driver="COG",
+                BLOCKSIZE=BLOCK_SIZE,
+                COMPRESS="DEFLATE",
+                PREDICTOR="YES",
+                OVERVIEW_RESAMPLING="AVERAGE",
+                STATISTICS="YES",
+                BIGTIFF="IF_SAFER",
+                NUM_THREADS="ALL_CPUS",
+                # GDAL would make overviews as wide as the image, which no reader can tell apart
+                **({"OVERVIEWS": "NONE"} if self.grid.width == 1 else {}),
+            )
+            self._temporary.unlink()
+            # GDAL reports no error when the last bytes of a file do not fit on the disk any more, nor when
+            # blocks are lost as a file is closed.
+            with rasterio.open(self.path) as written:
+                for window, checksum in self._written:
+                    if _checksum(written.read(window=window)) != checksum:
+                        raise OSError(NOT_AS_WRITTEN)
+                _check_layout(written, self.path)
+
+    def abort(self) -> None:
+        """Close the temporary file, whatever state it is in; its folder is deleted by the caller."""
+        with contextlib.suppress(RasterioError, CPLE_BaseError, OSError):
+            self._dataset.close()
+
+
+def _check_layout(written: DatasetReader, path: Path) -> None:
+    """Raise unless the parts of a COG stand where GDAL puts them.
+
+    Where a write fails as the file is closed, libtiff may put a directory at the end instead, and nobody
+    hears of it: all pixels can be read, but not from afar with few requests. The layout: directories, then
+    data; its size before each block and its last four bytes once more behind it
+    (https://gdal.org/en/stable/drivers/raster/cog.html).
+
+    Raises
+    ------
+    OSError
+        A part stands elsewhere, or was not written.
+    """
+
+    def find(name: str, level: int | None) -> int:
+        return int(written.get_tag_item(name, "TIFF", bidx=1, ovr=level) or 0)
+
+    with path.open("rb") as file:
+        for level in (None, *range(len(written.overviews(1)))):
+            directory = find("IFD_OFFSET", level)
+            options = {} if level is None else {"overview_level": level}
+            with rasterio.open(path, **options) as image:
+                blocks = [block for block, _ in image.block_windows(1)]
+            for row, col in blocks:
+                begin = find(f"BLOCK_OFFSET_{col}_{row}", level)
+                size = find(f"BLOCK_SIZE_{col}_{row}", level)
+                if not 0 < directory < begin:
+                    raise OSError(NOT_AS_WRITTEN)
+                file.seek(begin - 4)
+                leader = file.read(4)
+                file.seek(begin + size - 4)
+                end, trailer = file.read(4), file.read(4)
+                if leader != size.to_bytes(4, "little") or len(trailer) < 4 or end != trailer:
+                    raise OSError(NOT_AS_WRITTEN)
+
+
+def _checksum(values: PixelArray) -> int:
+    """Return a checksum of values; every NaN counts as the same, whatever its bits."""
+    return zlib.crc32(np.where(np.isnan(values), np.float32(np.nan), values).astype(np.float32).tobytes())
+
+
+__all__ = [
+    "BLOCK_SIZE",
+    "ProbWriter",
+]

@@ -1,0 +1,324 @@
+"""The pair and its result at the size of a picture.
+
+Memory does not grow with the rasters: pictures are read decimated, from overviews where there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.windows import Window
+
+from geocd.raster.bands import named_colours
+from geocd.raster.files import open_raster
+from geocd.raster.reading import read, read_date
+from geocd.raster.warp import Warp
+from geocd.types import BoolArray, Float32Array, Float64Array, PixelArray
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+
+Picture = npt.NDArray[np.uint8]
+_CHECKER = (206, 206, 206), (228, 228, 228)
+SMALLEST = 240  # a panel is enlarged to this, or a 5 x 5 raster would be a speck
+_THINNEST = 24
+#: Longest side, in pixels, of what the probability is read at to count changes smaller than a thumbnail's
+#: pixel; and pixels of both dates that the stretch is taken from.
+_FINEST, _STRETCHED = 2560, 2**20
+#: A date that fills less than this share of the joint range, in every band shown, is no picture there: it has
+#: fewer than 40 of 256 levels. The darker of two dates, if no brighter than so, is next to black.
+_LEAST_SHOWN = 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class Thumbnails:
+    """A pair and its result at the size of a picture, all of one shape.
+
+    Both dates are stretched with the same limits, so that what looks different is different; unless one of
+    them would not be seen that way.
+
+    Attributes
+    ----------
+    grid_shape : tuple of int
+        Height and width of the rasters.
+    before, after : ndarray, (height, width, 3), uint8
+        Red, green, blue.
+    valid_before, valid_after : ndarray, (height, width), bool
+    prob : ndarray, (height, width), float32
+        Mean probability in [0, 1], NaN where not valid.
+    share : ndarray, (height, width), float32
+        Share of changed pixels in [0, 1], NaN where not valid.
+    apart : bool
+        Whether each date had to be stretched by itself: brightness and colours do not compare.
+    warped : bool
+        Whether the after image has another grid.
+    """
+
+    grid_shape: tuple[int, int]
+    before: Picture
+    after: Picture
+    valid_before: BoolArray
+    valid_after: BoolArray
+    prob: Float32Array
+    share: Float32Array
+    apart: bool
+    warped: bool = False
+
+    @property
+    def scale(self) -> tuple[int, int]:
+        """How often a pixel is repeated in a panel, by rows and columns."""
+        shape = self.prob.shape
+        repeat = max(1, SMALLEST // max(shape))
+        # A line of pixels is drawn thicker than it is, or nobody would see it.
+        rows, cols = (max(repeat, math.ceil(_THINNEST / side)) for side in shape)
+        return rows, cols
+
+    def panel(self, picture: Picture, valid: BoolArray) -> Image.Image:
+        """Return a picture of this shape, large enough to be seen, with a checker where it is not valid."""
+        scale = self.scale
+        large, there = (np.repeat(np.repeat(a, scale[0], 0), scale[1], 1) for a in (picture, valid))
+        rows, cols = (np.arange(side) // 8 for side in there.shape)
+        dark = ((rows[:, None] + cols) % 2 == 0)[..., None]
+        checker = np.where(dark, *np.array(_CHECKER, np.uint8))
+        return Image.fromarray(np.where(there[..., None], large, checker))
+
+    def reduced(self, max_size: int) -> Thumbnails:
+        """Return them with a longest side of at most ``max_size``: means of what is valid."""
+        shape = _decimated(self.grid_shape, max_size)
+        if shape[0] >= self.prob.shape[0] and shape[1] >= self.prob.shape[1]:
+            return self
+
+        def shrink(values: PixelArray) -> PixelArray:
+            return np.asarray(Image.fromarray(values).resize(shape[::-1], Image.Resampling.BOX))
+
+        known = np.isfinite(self.prob)
+        weight = shrink(known.astype(np.float32))
+
+        def mean(values: Float32Array) -> Float32Array:
+            total = shrink(np.where(known, values, np.float32(0)))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)
+
+        dates = []
+        for picture, valid in ((self.before, self.valid_before), (self.after, self.valid_after)):
+            # Pillow weighs colours by alpha, so what is not valid does not darken its neighbours.
+            alpha = np.where(valid, np.uint8(255), np.uint8(0))[..., None]
+            small = shrink(np.concatenate([picture, alpha], axis=2))
+            dates.append((small[..., :3], small[..., 3] > 0))
+        (before, valid_before), (after, valid_after) = dates
+        return dataclasses.replace(
+            self,
+            before=before,
+            after=after,
+            valid_before=valid_before,
+            valid_after=valid_after,
+            prob=mean(self.prob),
+            share=mean(self.share),
+        )
+
+
+def read_thumbnails(
+    before: str,
+    after: str,
+    prob: Path,
+    *,
+    indexes: Sequence[int],
+    threshold: float,
+    max_size: int,
+    nodata: float | None = None,
+    warp: Warp | None = None,
+) -> Thumbnails:
+    """Read a pair and its probability at the size of a picture.
+
+    Parameters
+    ----------
+    before, after : str
+        Paths or URLs of the pair.
+    prob : pathlib.Path
+        The probability raster of the pair.
+    indexes : sequence of int
+        The compared bands, from 1. Red, green and blue among them are shown where names or colour
+        interpretation tell, else the first three, else the first in grey.
+    threshold : float
+        Changed where ``prob >= threshold``.
+    max_size : int
+        Longest side in pixels; larger rasters are decimated while reading.
+    nodata : float, optional
+        Overrides the nodata value of both dates.
+    warp : Warp, optional
+        How the after image comes onto the grid of the probability; default: it is on it.
+
+    Raises
+    ------
+    RasterOpenError, RasterReadError
+    """
+    with open_raster(before) as one, open_raster(after) as two, open_raster(os.fspath(prob)) as three:
+        shape = _decimated(three.shape, max_size)
+        bands = _display_bands(one, two, indexes)
+        pair = [
+            _thumbnail(one, before, bands, shape, nodata),
+            _thumbnail(two, after, bands, shape, nodata)
+            if warp is None
+            else _warped_thumbnail(two, after, bands, shape, nodata, warp),
+        ]
+        value, share = _prob_thumbnail(three, os.fspath(prob), shape, threshold)
+        grid_shape = three.shape
+    (first, second), apart = _stretch([values for values, _ in pair], [valid for _, valid in pair])
+    return Thumbnails(
+        grid_shape, first, second, pair[0][1], pair[1][1], value, share, apart, warp is not None
+    )
+
+
+def _decimated(grid_shape: tuple[int, int], max_size: int) -> tuple[int, int]:
+    """Height and width of a raster at the size of a picture."""
+    height, width = grid_shape
+    factor = max(height, width) / max_size
+    if factor <= 1:
+        return grid_shape
+    return max(1, round(height / factor)), max(1, round(width / factor))
+
+
+def _display_bands(one: DatasetReader, two: DatasetReader, indexes: Sequence[int]) -> tuple[int, ...]:
+    """Three bands to show as red, green and blue, or one to show in grey."""
+    for dataset in (one, two):
+        interpretation = {dataset.colorinterp[i - 1]: i for i in indexes}
+        rgb = [interpretation.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+        if None not in rgb:
+            return tuple(i for i in rgb if i is not None)
+        places = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
+        if places is not None:
+            return tuple(indexes[place] for place in places[:3])
+    return tuple(indexes[:3]) if len(indexes) >= 3 else tuple(indexes[:1])
+
+
+def _thumbnail(
+    dataset: DatasetReader,
+    path: str,
+    bands: tuple[int, ...],
+    shape: tuple[int, int],
+    nodata: float | None,
+) -> tuple[Float32Array, BoolArray]:
+    """Decimated values ``(bands, height, width)`` and where they are valid."""
+    whole = Window(0, 0, dataset.width, dataset.height)
+    # An average knows the file's own nodata value; a value the file does not know of would be mixed in.
+    how = Resampling.average if nodata is None else Resampling.nearest
+    values = read(
+        dataset,
+        path,
+        whole,
+        indexes=list(bands),
+        out_shape=(len(bands), *shape),
+        resampling=how,
+        masked=nodata is None,
+    )
+    valid: BoolArray = np.logical_not(np.ma.getmaskarray(values).any(axis=0))
+    values = np.ma.getdata(values)
+    if nodata is not None:
+        valid &= (values != nodata).all(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = values.astype(np.float32)
+    # As in the run: what is infinite, or a fill value near it, is not an observation.
+    valid &= (np.abs(values) < 1e15).all(axis=0)
+    values[:, ~valid] = 0
+    return values, valid
+
+
+def _warped_thumbnail(
+    dataset: DatasetReader,
+    path: str,
+    bands: tuple[int, ...],
+    shape: tuple[int, int],
+    nodata: float | None,
+    warp: Warp,
+) -> tuple[Float32Array, BoolArray]:
+    """Decimated values ``(bands, height, width)`` on another grid and where they are valid."""
+    small = warp.decimated(*shape)
+    values, valid = read_date(dataset, path, small.target.window, list(bands), nodata=nodata, warp=small)
+    values[:, ~valid] = 0
+    return values, valid
+
+
+def _prob_thumbnail(
+    dataset: DatasetReader, path: str, shape: tuple[int, int], threshold: float
+) -> tuple[Float32Array, Float32Array]:
+    """Mean probability (NaN where not valid) and share of changed pixels, both of ``shape``.
+
+    The share is counted on up to four times as many pixels per side: a change smaller than a pixel of
+    the picture would be lost if the mean were compared with the threshold.
+    """
+    most = max(1, min(4, _FINEST // max(shape)))
+    finer = math.ceil(min(most, max(dataset.height / shape[0], dataset.width / shape[1])))
+    fine = shape[0] * finer, shape[1] * finer
+    whole = Window(0, 0, dataset.width, dataset.height)
+    values = read(dataset, path, whole, indexes=1, out_shape=fine, resampling=Resampling.average)
+    cells = values.astype(np.float32).reshape(shape[0], finer, shape[1], finer)
+    known = np.isfinite(cells)
+    count = known.sum(axis=(1, 3))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, cells, np.float32(0)).sum(axis=(1, 3)) / count
+        share = (known & (cells >= np.float32(threshold))).sum(axis=(1, 3)) / count
+    return mean.astype(np.float32), share.astype(np.float32)
+
+
+def _stretch(dates: list[Float32Array], valid: list[BoolArray]) -> tuple[list[Picture], bool]:
+    """Both dates as RGB ``(height, width, 3)``, and whether they had to be stretched apart.
+
+    The limits are percentiles of both dates together, per band. Where one date would fill too small a part
+    of them to be seen (digital numbers beside reflectance, 8 beside 16 bit, a large offset), each gets its
+    own.
+    """
+    known = [d[:, v] for d, v in zip(dates, valid, strict=True)]
+    step = math.ceil(sum(values.shape[1] for values in known) / _STRETCHED) or 1
+    known = [values[:, ::step] for values in known]
+    own = [_limits(values) for values in known]
+    # As many values of each: a date that covers a corner of the other would be clipped to black or white.
+    limits = [_limits(np.concatenate([_quantiles(values) for values in known], axis=1))] * 2
+    joint = limits[0][1] - limits[0][0]
+    spans = [high - low for low, high in own]
+    # A date that is flat stays so, whatever its limits.
+    apart = any(bool((span > 0).any() and (span <= _LEAST_SHOWN * joint).all()) for span in spans)
+    if apart:
+        limits = own
+    pictures = []
+    for values, (low, high) in zip(dates, limits, strict=True):
+        levels = []  # band by band, for the sake of memory
+        for value, least, most in zip(values, low, high, strict=True):
+            # A constant image is mid-grey. A gentle gamma: linear reflectance looks too dark on a screen.
+            unit = (value - least) / (most - least) if most > least else np.full(value.shape, 0.5)
+            levels.append(np.round(np.clip(unit, 0, 1) ** 0.8 * 255).astype(np.uint8))
+        pictures.append(np.stack(levels * (3 // len(levels)), axis=-1))
+    return pictures, apart
+
+
+def _quantiles(values: Float32Array) -> Float32Array:
+    """A thousand values per band that are distributed as those given; none of none."""
+    if values.shape[1] == 0:
+        return values
+    return np.percentile(values, np.linspace(0, 100, 1001), axis=1).T.astype(np.float32)
+
+
+def _limits(values: Float32Array) -> tuple[Float64Array, Float64Array]:
+    """2nd and 98th percentile per band as ``(bands, 1, 1)``; the extremes where these coincide."""
+    if values.shape[1] == 0:
+        zero = np.zeros((len(values), 1, 1))
+        return zero, zero
+    low, high = np.percentile(values.astype(np.float64), [2, 98], axis=1, overwrite_input=True)
+    flat = low == high
+    low, high = np.where(flat, values.min(axis=1), low), np.where(flat, values.max(axis=1), high)
+    return low[:, None, None], high[:, None, None]
+
+
+__all__ = [
+    "Thumbnails",
+    "read_thumbnails",
+]

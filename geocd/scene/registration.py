@@ -1,0 +1,259 @@
+"""How far the content of one date lies beside that of the other: measured to a tenth of a pixel.
+
+A shift of a whole pixel makes a difference at every edge, and detectors find all of them. The grids of two
+files say nothing about it: they tell where the pixels should be, not where the ground is in them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft, ndimage
+
+from geocd.raster.pair import Chip, Pair
+from geocd.scene.sample import sample_chips
+from geocd.tiles.tiling import Tiling
+from geocd.types import BoolArray, Float64Array
+
+LOG = logging.getLogger("geocd")
+
+ComplexArray = npt.NDArray[np.complex128]
+
+#: Side of a window in pixels, how many of them are looked at, and the side below which nothing is measured.
+SIDE, MOST_WINDOWS, LEAST_SIDE = 256, 36, 32
+#: Largest shift that is looked for, in pixels (and no more than a quarter of a window).
+REACH = 24
+#: From this shift on, in pixels, edges begin to look like change.
+WARN_SHIFT = 0.3
+#: A measurement counts where the peak stands out from all else by so many standard deviations, and the
+#: windows agree to so many pixels. Real pairs had 8 to 52, and 0.01 to 0.37 px; pairs of images of
+#: different places, 2 to 5, and 10 to 42 px.
+LEAST_SHARPNESS, MOST_SPREAD = 6.0, 1.0
+#: A smaller shift, in pixels, is not worth the blur of resampling a pair that is on one grid already; it is
+#: also what measurements are good for.
+LEAST_SHIFT = 0.1
+#: Times that the shift is measured and removed: the first measurement of a shift is a little off, of what it
+#: leaves the next one finds the rest.
+ROUNDS = 2
+#: Deviation, in pixels, of the window before the gradient; and the step of the fine search.
+SMOOTH, STEP = 0.7, 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """A measured shift.
+
+    Attributes
+    ----------
+    row, col : float
+        Pixels. The content of the after image lies so far down and to the right of that of the before
+        image.
+    sharpness : float
+        Height of the peak above the rest of the correlation, in standard deviations of the rest.
+    spread : float
+        Median distance, in pixels, between the shifts of single windows and this one.
+    windows : int
+        Windows looked at.
+    """
+
+    row: float
+    col: float
+    sharpness: float
+    spread: float
+    windows: int
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the two images have enough in common for the numbers to mean something."""
+        return self.sharpness >= LEAST_SHARPNESS and self.spread <= MOST_SPREAD
+
+    @property
+    def length(self) -> float:
+        """Pixels."""
+        return math.hypot(self.row, self.col)
+
+    def as_dict(self) -> dict[str, float | bool]:
+        """Return everything in plain values, rounded to what means anything."""
+        values = {name: round(value, 4) for name, value in dataclasses.asdict(self).items()}
+        return {**values, "measurable": self.measurable, "length": round(self.length, 4)}
+
+
+def measure_shift(chips: Sequence[Chip]) -> Shift | None:
+    """Measure the shift between the dates of a sample.
+
+    Orientation correlation: Fitch, Kadyrov, Christmas and Kittler, "Orientation Correlation", BMVC 2002.
+    Of both images only the direction of the gradient counts, so light, season and sensor hardly matter.
+    Departure: the angle is doubled, so that an edge whose dark and bright sides have changed places
+    (fields, in another season) is the same edge. The correlations of all bands and windows are summed
+    before the peak is looked for, which is then found between the pixels by evaluating the Fourier sum
+    there.
+
+    Parameters
+    ----------
+    chips : sequence of Chip
+        Of one scene.
+
+    Returns
+    -------
+    Shift or None
+        None where there is nothing to measure on: no structure, or chips of less than 32 pixels. Ask
+        ``measurable`` before the numbers are used.
+    """
+    side = min(SIDE, *(min(chip.valid.shape) for chip in chips))
+    if side < LEAST_SIDE:
+        return None
+    places = [
+        (chip, tile.window)
+        for chip in chips
+        for tile in Tiling(chip.valid.shape[0], chip.valid.shape[1], side, 0)
+    ]
+    step = max(1, len(places) // MOST_WINDOWS)
+    spectra = []
+    for chip, window in places[::step][:MOST_WINDOWS]:
+        rows, cols = window.toslices()
+        valid = chip.valid[rows, cols]
+        if valid.mean() >= 0.5:
+            spectrum = _cross_spectrum(chip.before[:, rows, cols], chip.after[:, rows, cols], valid)
+            if spectrum.any():
+                spectra.append(spectrum)
+    if not spectra:
+        return None
+    row, col, sharpness = _peak(sum(spectra[1:], spectra[0]))
+    apart = [math.hypot(r - row, c - col) for r, c, _ in map(_peak, spectra)]
+    return Shift(row, col, sharpness, float(np.median(apart)), len(spectra))
+
+
+@dataclasses.dataclass(frozen=True)
+class Removed:
+    """What :func:`remove_shift` did.
+
+    Attributes
+    ----------
+    row, col : float
+        Pixels that were removed: the content of the after image lay so far down and to the right. 0 where
+        nothing was removed.
+    measured : Shift or None
+        As the two were; None where there was nothing to measure on.
+    """
+
+    row: float
+    col: float
+    measured: Shift | None
+
+    @property
+    def note(self) -> str:
+        """In words."""
+        if self.measured is None or not self.measured.measurable:
+            return (
+                "no shift was removed, because none could be measured: the images share too little structure"
+            )
+        if not (self.row or self.col):
+            return f"no shift was removed: {self.measured.length:.2f} px is less than {LEAST_SHIFT} px"
+        down = f"{abs(self.row):.2f} px {'down' if self.row >= 0 else 'up'}"
+        right = f"{abs(self.col):.2f} px {'right' if self.col >= 0 else 'left'}"
+        return f"the shift of after was removed: {down}, {right}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything in plain values."""
+        measured = None if self.measured is None else self.measured.as_dict()
+        return {"row": self.row, "col": self.col, "note": self.note, "measured": measured}
+
+
+def remove_shift(pair: Pair) -> Removed:
+    """Measure the shift of a pair on a bounded sample, and let the pair be read without it.
+
+    Nothing is removed where the measurement is not reliable, or the pair is on one grid and the shift too
+    small to be worth resampling.
+
+    Raises
+    ------
+    NoValidPixelError, RasterReadError
+    """
+    first, row, col = None, 0.0, 0.0
+    for number in range(ROUNDS):
+        shift = measure_shift(sample_chips(pair))
+        first = first if number else shift
+        if shift is None or not shift.measurable:
+            break
+        if pair.warp is None and shift.length < LEAST_SHIFT:
+            break
+        # rounded, so that what is written down is what was done
+        row, col = round(row + shift.row, 4), round(col + shift.col, 4)
+        pair.set_shift(row, col)
+    removed = Removed(row, col, first)
+    known = first is not None and first.measurable
+    LOG.log(logging.DEBUG if known else logging.WARNING, "--align shift: %s", removed.note)
+    return removed
+
+
+def _cross_spectrum(
+    before: npt.NDArray[np.generic], after: npt.NDArray[np.generic], valid: BoolArray
+) -> ComplexArray:
+    """Return the summed cross spectrum of the orientations of all bands, ``(side, side)``."""
+    # what is not valid has no gradient of its own, and must not lend its border to its neighbours
+    inner = ndimage.binary_erosion(valid, iterations=3, border_value=1)
+    taper = np.hanning(len(valid) + 2)[1:-1]
+    weight = np.outer(taper, taper) * inner
+    spectrum = np.zeros(valid.shape, np.complex128)
+    for one, two in zip(before, after, strict=True):
+        dates = [fft.fft2(direction * weight) for direction in map(_orientation, (one, two))]
+        spectrum += dates[1] * dates[0].conj()
+    return spectrum
+
+
+def _orientation(band: npt.NDArray[np.generic]) -> ComplexArray:
+    """Return the gradient's direction, angle doubled, of length 1; shorter where it is weaker than most."""
+    smooth = ndimage.gaussian_filter(band.astype(np.float64), SMOOTH)
+    gradient = ndimage.sobel(smooth, 1) + 1j * ndimage.sobel(smooth, 0)
+    length = np.abs(gradient)
+    typical = np.median(length[length > 0]) if length.any() else 1.0
+    result: ComplexArray = (gradient / (length + typical)) ** 2
+    return result
+
+
+def _peak(spectrum: ComplexArray) -> tuple[float, float, float]:
+    """Return the shift in rows and columns, and the sharpness."""
+    side = len(spectrum)
+    reach = min(REACH, side // 4)
+    shifts = np.arange(-reach, reach + 1)
+    near = fft.ifft2(spectrum).real[np.ix_(shifts, shifts)]
+    at = np.unravel_index(int(near.argmax()), near.shape)
+    row, col = (int(shifts[i]) for i in at)
+    away = (np.abs(shifts - row) > 2)[:, None] | (np.abs(shifts - col) > 2)[None, :]
+    rest = near[away]
+    sharpness = float((near.max() - rest.mean()) / max(rest.std(), 1e-30))
+
+    around = np.arange(-1.5, 1.5 + STEP / 2, STEP)
+    frequency = 2j * np.pi * fft.fftfreq(side)
+    fine = (
+        np.exp(np.outer(row + around, frequency)) @ spectrum @ np.exp(np.outer(frequency, col + around))
+    ).real
+    i, j = np.unravel_index(int(fine.argmax()), fine.shape)
+    return (
+        row + float(around[i]) + STEP * _vertex(fine[:, j], int(i)),
+        col + float(around[j]) + STEP * _vertex(fine[i], int(j)),
+        sharpness,
+    )
+
+
+def _vertex(values: Float64Array, place: int) -> float:
+    """Return where the parabola through a maximum and its neighbours peaks, in steps from it."""
+    if not 0 < place < len(values) - 1:
+        return 0.0
+    left, middle, right = (float(v) for v in values[place - 1 : place + 2])
+    bend = left - 2 * middle + right
+    return (left - right) / (2 * bend) if bend else 0.0
+
+
+__all__ = [
+    "Removed",
+    "Shift",
+    "measure_shift",
+    "remove_shift",
+]

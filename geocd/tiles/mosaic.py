@@ -1,0 +1,143 @@
+"""Tiles back into one raster: weighted blend, flushed in finished block rows.
+
+Memory is one row of tiles, whatever the height of the raster. Tiles must come in the order of their
+:class:`~geocd.tiles.tiling.Tiling`, so the sum of floating point numbers, and with it every output byte, does
+not depend on how many tiles are computed at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from rasterio.windows import Window
+
+from geocd.tiles.tiling import Tile, Tiling
+from geocd.types import Float32Array
+
+
+class Mosaic:
+    """Blend overlapping tiles and hand finished rows on.
+
+    Parameters
+    ----------
+    tiling : Tiling
+    bands : int
+    flush : callable
+        Called as ``flush(row, values)`` with values ``(bands, rows, width)`` float32, NaN where no tile
+        had a value; ``row`` is a multiple of ``block``, and so is the number of rows but for the last.
+    block : int
+        Block size of the raster that is written, in pixels.
+    """
+
+    def __init__(
+        self,
+        tiling: Tiling,
+        flush: Callable[[int, Float32Array], None],
+        *,
+        bands: int = 1,
+        block: int = 512,
+    ) -> None:
+        self._tiling = tiling
+        self._flush = flush
+        self._block = block
+        self._first = 0  # row of the raster that is row 0 of the two sums
+        self._next = 0  # index of the tile that must come next
+        self._sum = np.zeros((bands, 0, tiling.width), dtype=np.float32)
+        self._weight = np.zeros((0, tiling.width), dtype=np.float32)
+
+    def add(self, tile: Tile, values: Float32Array) -> None:
+        """Add a tile.
+
+        Parameters
+        ----------
+        tile : Tile
+            The next tile of the tiling.
+        values : ndarray, (bands, height, width), float32
+            NaN (in the first band) where not valid: such pixels take no part in the blend.
+        """
+        expected = self._tiling[self._next]
+        if tile != expected:
+            raise ValueError(f"tile {tile} came out of order, {expected} was expected")
+        self._next += 1
+        top, left = int(tile.window.row_off), int(tile.window.col_off)
+        height, width = int(tile.window.height), int(tile.window.width)
+        if tile.col == 0:
+            self._flush_until(top)
+            self._grow(top + height)
+        valid = np.isfinite(values[0])
+        weight = np.where(valid, self._tiling.weight(tile), np.float32(0))
+        rows = slice(top - self._first, top - self._first + height)
+        cols = slice(left, left + width)
+        self._sum[:, rows, cols] += np.where(valid, values, np.float32(0)) * weight
+        self._weight[rows, cols] += weight
+
+    def finish(self) -> None:
+        """Flush what is left; every tile must have come."""
+        if self._next != len(self._tiling):
+            raise ValueError(f"{self._next} of {len(self._tiling)} tiles came")
+        self._flush_until(self._tiling.height, last=True)
+
+    def _grow(self, until: int) -> None:
+        missing = until - self._first - self._weight.shape[0]
+        if missing > 0:
+            bands, _, width = self._sum.shape
+            self._sum = np.concatenate([self._sum, np.zeros((bands, missing, width), np.float32)], axis=1)
+            self._weight = np.concatenate([self._weight, np.zeros((missing, width), np.float32)])
+
+    def _flush_until(self, row: int, *, last: bool = False) -> None:
+        """Hand on all rows above ``row`` that fill whole blocks."""
+        end = row if last else row // self._block * self._block
+        count = end - self._first
+        if count <= 0:
+            return
+        values = _mean(self._sum[:, :count], self._weight[:count])
+        for begin in range(0, count, self._block):
+            self._flush(self._first + begin, values[:, begin : begin + self._block])
+        self._sum, self._weight = self._sum[:, count:], self._weight[count:]
+        self._first = end
+
+
+def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, Float32Array]]) -> Float32Array:
+    """Return what :class:`Mosaic` has inside a window, bit for bit.
+
+    Parameters
+    ----------
+    tiling : Tiling
+    window : rasterio.windows.Window
+        Whole pixels, inside the grid.
+    tiles : sequence of tuple
+        All that touch the window, in the order of the tiling, with their values, ``(bands, height, width)``.
+
+    Returns
+    -------
+    ndarray, (bands, height, width), float32
+        NaN where no tile had a value.
+    """
+    height, width = int(window.height), int(window.width)
+    total = np.zeros((tiles[0][1].shape[0], height, width), dtype=np.float32)
+    weights = np.zeros((height, width), dtype=np.float32)
+    for tile, values in tiles:
+        inner = window.intersection(tile.window)
+        there = Window(
+            inner.col_off - window.col_off, inner.row_off - window.row_off, inner.width, inner.height
+        )
+        here = Window(
+            inner.col_off - tile.window.col_off,
+            inner.row_off - tile.window.row_off,
+            inner.width,
+            inner.height,
+        )
+        (rows, cols), part = there.toslices(), here.toslices()
+        values = values[(slice(None), *part)]
+        valid = np.isfinite(values[0])
+        weight = np.where(valid, tiling.weight(tile)[part], np.float32(0))
+        total[:, rows, cols] += np.where(valid, values, np.float32(0)) * weight
+        weights[rows, cols] += weight
+    return _mean(total, weights)
+
+
+def _mean(total: Float32Array, weight: Float32Array) -> Float32Array:
+    with np.errstate(invalid="ignore"):
+        # Not that of 0 / 0, whose sign is the processor's.
+        return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)

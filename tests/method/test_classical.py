@@ -1,0 +1,139 @@
+"""Classical distances: against their definitions, on hostile bands, near nodata."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rasterio.windows import Window
+from scipy import ndimage, stats
+
+from geocd.method.classical import ClassicalDetector, Cva, smooth
+from geocd.method.irmad import IrMad
+from geocd.raster.pair import Chip
+
+
+def chip(before: np.ndarray, after: np.ndarray, valid: np.ndarray | None = None) -> Chip:
+    valid = np.ones(before.shape[1:], bool) if valid is None else valid
+    before, after = before.copy(), after.copy()
+    before[:, ~valid] = 0
+    after[:, ~valid] = 0
+    return Chip(before, after, valid, Window(0, 0, before.shape[2], before.shape[1]))
+
+
+@pytest.fixture
+def scene() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    smooth_noise = ndimage.gaussian_filter(rng.normal(size=(4, 80, 90)), (0, 3, 3))
+    return (1000 + 3000 * smooth_noise).astype(np.float32)
+
+
+def with_object(scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    truth = np.zeros(scene.shape[1:], bool)
+    truth[20:40, 30:55] = True
+    after = scene * 1.2 + 50 + np.random.default_rng(1).normal(0, 20, scene.shape)
+    after[:2, truth] += 6 * scene[0].std()
+    return after.astype(np.float32), truth
+
+
+def test_smooth_is_a_gaussian_where_all_is_valid_and_knows_holes() -> None:
+    values = np.random.default_rng(0).random((30, 40)).astype(np.float32)
+    everywhere = np.ones(values.shape, bool)
+    assert np.allclose(smooth(values, everywhere, 2), ndimage.gaussian_filter(values, 2, mode="nearest"))
+    holed = everywhere.copy()
+    holed[10:20, 10:20] = False
+    spoilt = np.where(holed, 1.0, 1e6).astype(np.float32)
+    result = smooth(spoilt, holed, 2)
+    assert np.allclose(result[holed], 1, atol=1e-5)
+    assert (result[~holed] == 0).all()
+
+
+def test_irmad_variates_are_canonical(scene: np.ndarray) -> None:
+    """Unit variance, and chi-squared with as many degrees of freedom as bands, under no change."""
+    rng = np.random.default_rng(2)
+    common = rng.normal(size=(4, 20_000))
+    before = common + 0.5 * rng.normal(size=common.shape)
+    after = np.array([2.0, 0.5, 10, 1])[:, None] * common[::-1] + 3
+    after = after + after.std(axis=1, keepdims=True) * 0.5 * rng.normal(size=common.shape)
+    fitted = IrMad.fit(before, after, iterations=1)
+    assert np.allclose(np.cov(fitted.left @ before), np.eye(4), atol=0.01)
+    assert np.allclose(np.cov(fitted.right @ after), np.eye(4), atol=0.01)
+    chi2 = fitted.chi(before[:, :, None], after[:, :, None]) ** 2
+    assert stats.kstest(chi2.ravel(), stats.chi2(4).cdf).statistic < 0.02
+
+
+def test_irmad_ignores_any_linear_mixing_of_bands(scene: np.ndarray) -> None:
+    after, _ = with_object(scene)
+    mix = np.random.default_rng(3).normal(size=(4, 4)) + 2 * np.eye(4)
+    flat = [scene.reshape(4, -1).astype(float), after.reshape(4, -1).astype(float)]
+    mixed = (np.tensordot(mix, after, 1) + 77).astype(np.float64)
+    one = IrMad.fit(*flat).chi(scene, after)
+    two = IrMad.fit(flat[0], mixed.reshape(4, -1)).chi(scene, mixed)
+    assert np.allclose(one, two, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("method", ["cva", "irmad"])
+def test_a_planted_object_is_found_and_little_else(method: str, scene: np.ndarray) -> None:
+    after, truth = with_object(scene)
+    pair = chip(scene, after)
+    detector = ClassicalDetector.fit(method, [pair])
+    changed = detector.prob(pair)[0] >= 0.5
+    assert (changed & truth).sum() / (changed | truth).sum() > 0.6
+
+
+@pytest.mark.parametrize("method", ["cva", "irmad"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_nothing_changed_is_nothing_found(method: str, dtype: type, scene: np.ndarray) -> None:
+    digital = np.clip(scene / 20, 0, 250).astype(dtype) if dtype == np.uint8 else scene.astype(dtype)
+    same = chip(digital.astype(np.float32), digital.astype(np.float32))
+    assert not (ClassicalDetector.fit(method, [same]).prob(same) >= 0.5).any()
+    if dtype == np.uint16:
+        light = np.round(1.3 * digital.astype(np.float32) + 200)
+        pair = chip(digital.astype(np.float32), light)
+        assert not (ClassicalDetector.fit(method, [pair]).prob(pair) >= 0.5).any()
+
+
+@pytest.mark.parametrize("method", ["cva", "irmad"])
+@pytest.mark.parametrize("kind", ["constant", "one constant band", "equal bands", "one band", "one pixel"])
+def test_degenerate_bands_give_finite_probabilities(method: str, kind: str, scene: np.ndarray) -> None:
+    after, _ = with_object(scene)
+    before = scene.copy()
+    if kind == "constant":
+        before, after = np.full_like(scene, 5), np.full_like(scene, 9)
+    elif kind == "one constant band":
+        before[1], after[1] = 5, 9
+    elif kind == "equal bands":
+        before[1], after[1] = before[0], after[0]
+    elif kind == "one band":
+        before, after = before[:1], after[:1]
+    else:
+        before, after = before[:, :1, :1], after[:, :1, :1]
+    pair = chip(before, after)
+    with np.errstate(all="raise", under="ignore"):
+        prob = ClassicalDetector.fit(method, [pair]).prob(pair)
+    assert np.isfinite(prob).all()
+    if kind == "constant":
+        assert (prob < 0.5).all()
+
+
+@pytest.mark.parametrize("method", ["cva", "irmad"])
+def test_what_is_not_valid_does_not_matter(method: str, scene: np.ndarray) -> None:
+    after, _ = with_object(scene)
+    valid = np.ones(scene.shape[1:], bool)
+    valid[60:, 70:] = False
+    detectors = []
+    for junk in (0, 30_000):
+        spoilt = after.copy()
+        spoilt[:, ~valid] = junk
+        pair = Chip(scene, spoilt, valid, Window(0, 0, 90, 80))
+        detectors.append(ClassicalDetector.fit(method, [pair]).prob(chip(scene, after, valid)))
+    assert np.array_equal(detectors[0], detectors[1], equal_nan=True)
+    assert (np.isnan(detectors[0][0]) == ~valid).all()
+
+
+def test_a_window_gives_what_the_whole_gives(scene: np.ndarray) -> None:
+    after, _ = with_object(scene)
+    whole = chip(scene, after)
+    cva = Cva.fit([whole])
+    part = chip(scene[:, :60, :60], after[:, :60, :60])
+    inner = 60 - cva.margin
+    assert np.allclose(cva.distance(part)[:inner, :inner], cva.distance(whole)[:inner, :inner], atol=1e-5)

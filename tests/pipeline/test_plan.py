@@ -1,0 +1,178 @@
+"""What follows from a limit on memory, and that it holds."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rasterio._env import get_gdal_config
+from rasterio.transform import Affine
+
+from geocd.config import Settings
+from geocd.errors import ConfigError
+from geocd.pipeline import plan as planning
+from geocd.raster.files import bounded_cache
+from geocd.raster.pair import Pair
+
+MakePair = Callable[..., tuple[Path, Path]]
+
+
+@pytest.fixture(autouse=True)
+def built_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever torch is installed here."""
+    monkeypatch.setattr(planning, "gpu_build", lambda: False)
+
+
+@pytest.fixture
+def pair(make_pair: MakePair) -> Pair:
+    """Six bands of 64 Mpx, of which no pixel is stored."""
+    flat = np.zeros((6, 1, 1), np.uint16)
+    small = make_pair(flat, flat)
+    opened = Pair(*small)
+    opened.grid = type(opened.grid)(opened.grid.crs, opened.grid.transform, 8000, 8000)
+    return opened
+
+
+def test_a_smaller_limit_means_fewer_tiles_then_smaller_ones(pair: Pair) -> None:
+    settings = Settings()
+    plans = [planning.plan_run(pair, settings, 8, limit) for limit in range(4000, 900, -10)]
+    assert plans[0].jobs == 8
+    assert plans[0].tile_size == 512
+    for more, less in itertools.pairwise(plans):
+        assert less.peak <= less.limit
+        assert (less.jobs, less.tile_size) <= (more.jobs, more.tile_size)
+        assert less.tile_size == 512 or less.jobs == 1
+    assert plans[-1].tile_size < 512
+
+
+@pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
+@pytest.mark.parametrize("tile_size", [None, 512])
+def test_a_limit_that_is_too_small_names_the_least_that_works(
+    method: str, tile_size: int | None, pair: Pair
+) -> None:
+    settings = Settings.from_flat({"method": method, "tile_size": tile_size})
+    with pytest.raises(
+        ConfigError, match=r"--mem-limit 100: too small .* MB is the least that works"
+    ) as caught:
+        planning.plan_run(pair, settings, 2, 100)
+    least = caught.value.details["least"]
+    plan = planning.plan_run(pair, settings, 2, least)
+    assert plan.jobs == 1 or method != "deep"  # the others' fit takes more than their tiles
+    assert tile_size is None or plan.tile_size == tile_size
+    with pytest.raises(ConfigError):
+        planning.plan_run(pair, settings, 2, least - 1)
+
+
+def test_a_torch_for_gpus_needs_more(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def peaks() -> list[int]:
+        each = [Settings.from_flat({"method": method}) for method in ("deep", "cva")]
+        return [planning.predict(pair, settings, 512, 1, 2000) for settings in each]
+
+    before = peaks()
+    monkeypatch.setattr(planning, "gpu_build", lambda: True)
+    assert peaks() == [before[0] + planning.GPU_BUILD, before[1]]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other names elsewhere")
+def test_what_torch_was_built_for_is_seen_without_importing_it() -> None:
+    program = (
+        "import sys; from geocd.pipeline.plan import gpu_build; print(gpu_build(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    built = torch.version.cuda is not None or torch.version.hip is not None
+    assert done.stdout.split() == [str(built), "False"]
+
+
+def test_without_a_limit_only_a_number_of_jobs_that_nobody_asked_for_is_lowered(pair: Pair) -> None:
+    settings = Settings.from_flat({"tile_size": 2048})
+    assert planning.plan_run(pair, settings, 8, None, jobs_given=True).jobs == 8
+    plan = planning.plan_run(pair, settings, 8, None, jobs_given=False)
+    assert (plan.jobs, plan.tile_size, plan.limit) == (1, 2048, planning.DEFAULT_LIMIT)
+    small = planning.plan_run(pair, Settings(), 64, None, jobs_given=False)
+    assert small.peak <= planning.DEFAULT_LIMIT
+    assert small.jobs > 2
+
+
+def test_a_much_finer_image_needs_memory_while_it_is_warped(make_pair: MakePair) -> None:
+    small, fine = np.ones((3, 40, 40), np.uint8), np.ones((3, 200, 200), np.uint8)
+    paths = make_pair(small, fine, after_transform=Affine(2, 0, 500_000, 0, -2, 4_200_000))
+    settings = Settings().resolved()
+    with Pair(*paths, align=True) as aligned, Pair(paths[0], paths[0]) as plain:
+        grown = [planning.predict(pair, settings, 512, 1, 2000) for pair in (plain, aligned)]
+    assert 20 < grown[1] - grown[0] < 80
+
+
+def test_no_more_jobs_than_tiles(make_pair: MakePair) -> None:
+    flat = np.zeros((1, 60, 60), np.uint8)
+    with Pair(*make_pair(flat, flat)) as opened:
+        assert planning.plan_run(opened, Settings(), 8, None).jobs == 1
+
+
+def test_the_block_cache_is_in_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rasterio takes bytes where GDAL's own variable would take a small number as megabytes."""
+    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
+    with bounded_cache(64):
+        assert get_gdal_config("GDAL_CACHEMAX") == 64 * 2**20
+    assert [planning.cache_size(limit) for limit in (100, 1000, 2000, 64_000)] == [16, 62, 125, 128]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured in kilobytes there")
+def test_the_limit_holds_and_changes_no_byte(
+    make_pair: MakePair, scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    before = scene(6, 1300, 1300)
+    after = (before * 1.1).astype(np.uint16)
+    after[:, 300:700, 200:900] += 3000
+    files = make_pair(before, after, tiled=True)
+    # Asked of the process itself at its end: what the parent is told counts the parent's own memory too.
+    program = (
+        "import atexit, pathlib, re\n"
+        "status = pathlib.Path('/proc/self/status')\n"
+        "atexit.register(lambda: print(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1]))\n"
+        "from geocd.cli import main; main()"
+    )
+    peaks = []
+    for name, extra in (("free", ["--jobs", "6"]), ("bound", ["--jobs", "6", "--mem-limit", "640"])):
+        options = ["--method", "cva", "-o", str(tmp_path / name), *extra]
+        command = [sys.executable, "-c", program, "-q", "detect", *map(str, files), *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout) / 1024)
+    assert peaks[1] <= 640
+    for suffix in ("prob.tif", "changes.gpkg"):
+        assert (tmp_path / f"free_{suffix}").read_bytes() == (tmp_path / f"bound_{suffix}").read_bytes()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's, measured by Linux")
+def test_memory_is_taken_from_the_system_once_also_on_a_dask_worker() -> None:
+    """Pages taken anew for arrays of 1 MB, one after the other: too small for large pages."""
+    program = (
+        "import resource, sys, numpy as np\n"
+        "from geocd import heap\n"
+        "if sys.argv[1] == 'keep':\n"
+        "    heap.keep()\n"
+        "begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(500):\n"
+        "    np.ones(2**17)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin)\n"
+    )
+    as_dask_does = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+    faults = {
+        what: int(
+            subprocess.run(
+                [sys.executable, "-c", program, what],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=as_dask_does,
+            ).stdout
+        )
+        for what in ("keep", "leave")
+    }
+    assert faults["keep"] < faults["leave"] / 5

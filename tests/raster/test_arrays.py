@@ -1,0 +1,150 @@
+"""DataArrays as rasters: nothing of place, names, nodata or values is lost or guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rioxarray
+import xarray as xr
+from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from geocd.errors import BandError, GeocdError, GridError
+from geocd.raster.arrays import ArrayRaster
+
+# rioxarray with affine 3
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
+WriteRaster = Callable[..., Path]
+
+NORTH_UP = Affine(10, 0, 500_000, 0, -10, 4_200_000)
+
+
+def array(bands: int = 3, height: int = 4, width: int = 5, **options: Any) -> xr.DataArray:
+    """Return pixels that count from 0, with coordinates and a CRS."""
+    values = np.arange(bands * height * width, dtype=np.float32).reshape(bands, height, width)
+    coords = {
+        "y": 4_200_000 - 10 * (np.arange(height) + 0.5),
+        "x": 500_000 + 10 * (np.arange(width) + 0.5),
+    }
+    made = xr.DataArray(values, dims=("band", "y", "x"), coords=coords | options.pop("coords", {}), **options)
+    return made.rio.write_crs("EPSG:32633")
+
+
+def test_a_file_s_transform_is_kept_to_the_last_digit(write_raster: WriteRaster) -> None:
+    """Coordinates are rounded; what they bear out is taken from the file."""
+    transform = Affine(1 / 3, 0, 12.3456789, 0, -1 / 7, 47.7654321)
+    path = write_raster("a", np.zeros((50, 70), np.uint8), transform=transform, crs="EPSG:4326")
+    with rioxarray.open_rasterio(path) as opened:
+        raster = ArrayRaster(opened, "x")
+    assert raster.transform == transform
+    assert raster.name == str(path)
+
+
+def test_a_cut_or_turned_array_has_its_own_place(write_raster: WriteRaster) -> None:
+    """The transform of the file stays in the array, and would put it elsewhere."""
+    path = write_raster("a", np.arange(200, dtype=np.int16).reshape(10, 20))
+    with rioxarray.open_rasterio(path) as opened:
+        cut = ArrayRaster(opened[:, 2:8, 3:9], "x")
+        turned = ArrayRaster(opened[:, ::-1], "x")
+    assert cut.transform == Affine(10, 0, 500_030, 0, -10, 4_199_980)
+    assert turned.transform == Affine(10, 0, 500_000, 0, 10, 4_199_900)
+    back = turned.turned_like(NORTH_UP)
+    assert back.transform == NORTH_UP
+    np.testing.assert_array_equal(
+        back.read(window=Window(3, 2, 4, 5))[0], np.arange(200).reshape(10, 20)[2:7, 3:7]
+    )
+
+
+def test_windows_and_bands_are_those_of_a_file() -> None:
+    given = array()
+    for same in (
+        given,
+        given.transpose("y", "x", "band"),
+        given.chunk(x=2),
+        given.rename(x="longitude", y="latitude"),
+    ):
+        raster = ArrayRaster(same, "x")
+        assert (raster.count, raster.height, raster.width) == (3, 4, 5)
+        assert raster.transform == NORTH_UP
+        read = raster.read([3, 1], window=Window(1, 2, 3, 2))
+        np.testing.assert_array_equal(read, given.to_numpy()[[2, 0], 2:4, 1:4])
+    np.testing.assert_array_equal(ArrayRaster(given[0], "x").read(1, window=Window(0, 0, 5, 4)), given[0])
+
+
+def test_what_is_read_is_a_copy() -> None:
+    given = array()
+    ArrayRaster(given, "x").read(window=Window(0, 0, 5, 4))[:] = -1
+    assert (given >= 0).all()
+
+
+def test_a_part_reads_as_the_whole_does() -> None:
+    raster, window = ArrayRaster(array(), "x"), Window(1, 1, 3, 2)
+    part = raster.part(np.asarray(raster.blocks(window)), window)
+    np.testing.assert_array_equal(
+        part.read(window=Window(2, 2, 2, 1)), raster.read(window=Window(2, 2, 2, 1))
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"coords": {"band": ["red", "nir", "alpha"]}}, ("red", "nir", "alpha")),
+        ({"attrs": {"long_name": ("B02", "B03", "B04")}}, ("B02", "B03", "B04")),
+        # what rioxarray leaves after isel(band=[3, 1, 0])
+        ({"coords": {"band": [4, 2, 1]}, "attrs": {"long_name": ("a", "b", "c", "alpha")}},
+         ("alpha", "b", "a")),
+        ({"attrs": {"long_name": "reflectance"}}, (None, None, None)),
+        ({"coords": {"band": [0.49, 0.56, 0.66]}}, (None, None, None)),
+        ({}, (None, None, None)),
+    ],
+)  # fmt: skip
+def test_names_of_bands(options: dict[str, Any], names: tuple[str | None, ...]) -> None:
+    raster = ArrayRaster(array(**options), "x")
+    assert raster.descriptions == names
+    alpha = [name == "alpha" for name in names]
+    assert [colour == ColorInterp.alpha for colour in raster.colorinterp] == alpha
+
+
+def test_colours_are_asked_of_the_file(write_raster: WriteRaster) -> None:
+    colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    path = write_raster("a", np.ones((4, 8, 8), np.uint8), colorinterp=colours)
+    with rioxarray.open_rasterio(path) as opened:
+        assert ArrayRaster(opened, "x").colorinterp == colours
+        assert ArrayRaster(opened[[3, 0]], "x").colorinterp == (ColorInterp.alpha, ColorInterp.red)
+        path.unlink()
+        assert ArrayRaster(opened, "x").colorinterp == (ColorInterp.undefined,) * 4
+
+
+def test_nodata_and_time() -> None:
+    given = array(coords={"time": np.datetime64("2024-05-06T07:08:09")}).astype(np.int16)
+    raster = ArrayRaster(given.assign_attrs(_FillValue=-1, DATE="x"), "x")
+    assert raster.nodatavals == (-1, -1, -1)
+    assert raster.tags()["ACQUISITION_DATETIME"] == "2024-05-06T07:08:09Z"
+    assert ArrayRaster(given, "x").nodata is None
+    assert ArrayRaster(given > 3, "x").dtypes == ("uint8",) * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (np.zeros((3, 4, 5)), GeocdError, r"the x: numpy.ndarray is neither.*\.to_dataarray"),
+        (array().drop_vars("spatial_ref"), GridError, r"no coordinate reference system.*write_crs"),
+        (array().rename(x="a", y="b"), GridError, r"band, b, a.*set_spatial_dims"),
+        (array().drop_vars(["x", "y"]), GridError, r"neither coordinates.*write_transform"),
+        (array().isel(x=[0]), GridError, r"one pixel along x.*write_transform"),
+        (array().isel(x=[0, 1, 3]), GridError, r"along x are not evenly spaced.*reproject"),
+        (array().isel(y=[1, 1, 1]), GridError, r"along y are not evenly spaced"),
+        (array().expand_dims("when"), BandError, r"when, band, y, x.*isel\(when=0\)"),
+        (array().rename(band="time"), BandError, r"time holds times.*isel\(time=0\)"),
+        (array().astype(np.uint8).assign_attrs(_FillValue=-9999), BandError, r"uint8 can hold.*write_nodata"),
+    ],
+)
+def test_what_is_no_raster_is_refused(given: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ArrayRaster(given, "the x")

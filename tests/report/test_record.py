@@ -1,0 +1,447 @@
+"""The run's own account: dates, picture, footprint and STAC item."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+import subprocess
+import sys
+
+import jsonschema
+import numpy as np
+import pystac
+import pystac.validation
+import pytest
+import rasterio
+import rasterio.shutil
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+from geocd.errors import OutputError
+from geocd.raster.grid import Grid
+from geocd.report.acquired import acquisition_date
+from geocd.report.footprint import footprint
+from geocd.report.links import source_href
+from geocd.report.record import RunRecord, versions
+from geocd.report.stac import STAC_EXTENSIONS, stac_item, write_json
+
+TRANSFORM = Affine(10, 0, 500000, 0, -10, 5000000)
+CREATED = "2024-01-02T03:04:05Z"
+
+
+def write(path, values, *, descriptions=(), colours=(), transform=TRANSFORM, crs="EPSG:32633", **profile):
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=values.shape[0],
+        height=values.shape[1],
+        width=values.shape[2],
+        dtype=values.dtype,
+        crs=crs,
+        transform=transform,
+        **profile,
+    ) as dataset:
+        dataset.write(values)
+        for index, text in enumerate(descriptions, 1):
+            dataset.set_band_description(index, text)
+        if colours:
+            dataset.colorinterp = colours
+    return str(path)
+
+
+# Acquisition dates ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tags", "path", "expected"),
+    [
+        pytest.param(
+            {"ACQUISITIONDATETIME": "2020-06-01 10:20:30"}, "a.tif", "2020-06-01T10:20:30Z", id="tag"
+        ),
+        pytest.param(
+            {"PRODUCT_START_TIME": "2020-06-01T10:20:30.024Z"}, "a.tif", "2020-06-01T10:20:30Z", id="fraction"
+        ),
+        pytest.param(
+            {"acquisitiondatetime": "2020-06-01T01:00:00+02:00"}, "a", "2020-05-31T23:00:00Z", id="zone, case"
+        ),
+        pytest.param(
+            {"DATE_ACQUIRED": "2020-06-14", "SCENE_CENTER_TIME": '"18:22:33.5Z"'},
+            "a.tif",
+            "2020-06-14T18:22:33Z",
+            id="Landsat MTL",
+        ),
+        pytest.param({"DATE_ACQUIRED": "2020-06-14"}, "a.tif", "2020-06-14T00:00:00Z", id="day alone"),
+        pytest.param({"TIFFTAG_DATETIME": "2019:06:01 14:36:11"}, "a.tif", "2019-06-01T14:36:11Z", id="TIFF"),
+        pytest.param(
+            {"TIFFTAG_DATETIME": "2024:01:01 00:00:00"},
+            "x_20190601.tif",
+            "2019-06-01T00:00:00Z",
+            id="name before TIFF time",
+        ),
+        pytest.param({"TIFFTAG_DATETIME": "0000:00:00 00:00:00"}, "a.tif", None, id="empty TIFF time"),
+        pytest.param({"TIFFTAG_DATETIME": "today"}, "a.tif", None, id="no date"),
+        pytest.param(
+            {},
+            "/x/S2A_MSIL1C_20170105T013442_N0204_R031_T53NMJ_20170106T013443.SAFE",
+            "2017-01-05T01:34:42Z",
+            id="Sentinel-2 product",
+        ),
+        pytest.param(
+            {}, "s3://b/T33UVP_20200601T101559_B04.tif", "2020-06-01T10:15:59Z", id="Sentinel-2 band"
+        ),
+        pytest.param(
+            {},
+            "S1A_IW_GRDH_1SDV_20200601T165555_20200601T165620_032823_03CD4A_1234.tif",
+            "2020-06-01T16:55:55Z",
+            id="Sentinel-1 product",
+        ),
+        pytest.param(
+            {},
+            "LC08_L1TP_039037_20200614_20200824_01_T1_B4.TIF",
+            "2020-06-14T00:00:00Z",
+            id="Landsat product",
+        ),
+        pytest.param({}, "https://h/2020-06-01.tif?t=20210101", "2020-06-01T00:00:00Z", id="URL with query"),
+        pytest.param({}, "C:\\data\\site_20200601.tif", "2020-06-01T00:00:00Z", id="Windows"),
+        pytest.param({}, "20200601_20200601T101112.tif", "2020-06-01T10:11:12Z", id="one day twice"),
+        pytest.param({}, "20200601T101112_20200601T121314.tif", "2020-06-01T00:00:00Z", id="two times"),
+        pytest.param({}, "20200601_20210601_diff.tif", None, id="two days"),
+        pytest.param({}, "tile_12345678.tif", None, id="a number that is no date"),
+        pytest.param({}, "scene_20201340.tif", None, id="month 13"),
+        pytest.param({}, "id_120200601.tif", None, id="part of a longer number"),
+        pytest.param({}, "/2020-06-01/before.tif", None, id="folders do not count"),
+        pytest.param({}, "", None, id="nothing"),
+    ],
+)
+def test_acquisition_date(tags, path, expected):
+    assert acquisition_date(tags, path) == expected
+
+
+@given(st.dictionaries(st.sampled_from(["TIFFTAG_DATETIME", "DATE_ACQUIRED"]), st.text()), st.text())
+def test_acquisition_date_never_fails(tags, path):
+    date = acquisition_date(tags, path)
+    assert date is None or datetime.datetime.fromisoformat(date.replace("Z", "+00:00"))
+
+
+# Footprint -----------------------------------------------------------------------------------------
+
+
+def grid(crs="EPSG:32633", transform=TRANSFORM, height=100, width=200):
+    return Grid(CRS.from_user_input(crs), transform, height, width)
+
+
+def shape_of(geometry):
+    shape = shapely.geometry.shape(geometry)
+    assert shape.is_valid
+    for part in getattr(shape, "geoms", [shape]):
+        assert part.exterior.is_ccw  # RFC 7946
+    assert -180 <= shape.bounds[0] <= shape.bounds[2] <= 180
+    assert -90 <= shape.bounds[1] <= shape.bounds[3] <= 90
+    return shape
+
+
+def test_footprint_holds_the_corners():
+    geometry, bbox = footprint(grid())
+    shape = shape_of(geometry)
+    assert bbox == pytest.approx(shape.bounds)
+    assert bbox == pytest.approx([15, 45.1436, 15.0254, 45.1526], abs=1e-3)
+
+
+def test_geographic_footprint_is_four_corners():
+    geometry, bbox = footprint(grid("EPSG:4326", Affine(0.1, 0, 10, 0, -0.1, 50)))
+    assert shape_of(geometry).equals(shapely.box(10, 40, 30, 50))
+    assert len(geometry["coordinates"][0]) == 5
+    assert bbox == [10, 40, 30, 50]
+
+
+def test_rotated_grid():
+    geometry, _ = footprint(grid(transform=TRANSFORM @ Affine.rotation(30)))
+    assert shape_of(geometry).area > 0
+
+
+def test_whole_earth():
+    geometry, bbox = footprint(grid("EPSG:4326", Affine(1.8, 0, -180, 0, -1.8, 90)))
+    assert bbox == [-180, -90, 180, 90]
+    assert shape_of(geometry).area == pytest.approx(360 * 180)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        pytest.param("EPSG:3857", Affine(1000, 0, 19950000, 0, -1000, 100000), id="mercator"),
+        pytest.param("EPSG:32601", Affine(1000, 0, 100000, 0, -1000, 100000), id="UTM 1"),
+        pytest.param("EPSG:4326", Affine(0.01, 0, 179, 0, -0.01, 1), id="degrees beyond 180"),
+    ],
+)
+def test_across_the_antimeridian(crs, transform):
+    geometry, bbox = footprint(grid(crs, transform))
+    assert geometry["type"] == "MultiPolygon"
+    shape = shape_of(geometry)
+    assert len(shape.geoms) == 2
+    assert bbox[0] > 170
+    assert bbox[2] < -170  # west greater than east: across
+    assert shape.area < 10
+
+
+def test_degrees_from_0_to_360_are_brought_home():
+    _, bbox = footprint(grid("EPSG:4326", Affine(0.01, 0, 200, 0, -0.01, 1)))
+    assert bbox == [-160, 0, -158, 1]
+
+
+@pytest.mark.parametrize(("crs", "pole"), [("EPSG:3413", 90), ("EPSG:3031", -90)])
+def test_around_a_pole(crs, pole):
+    geometry, bbox = footprint(grid(crs, Affine(1000, 0, -90000, 0, -1000, 60000)))
+    shape = shape_of(geometry)
+    assert shape.distance(shapely.Point(100, pole)) < 1e-6
+    assert (bbox[0], bbox[2]) == (-180, 180)
+    assert pole in bbox
+
+
+def test_no_place_on_earth():
+    assert footprint(grid('LOCAL_CS["here",UNIT["metre",1]]')) == (None, None)
+
+
+# STAC item -----------------------------------------------------------------------------------------
+
+#: What the published schemas of the extensions ask of the fields used here; the schemas themselves
+#: live on the network.
+RELEVANT = {
+    STAC_EXTENSIONS[0]: {
+        "proj:code": {"type": ["string", "null"]},
+        "proj:wkt2": {"type": ["string", "null"]},
+        "proj:shape": {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer"}},
+        "proj:transform": {"type": "array", "minItems": 6, "maxItems": 6, "items": {"type": "number"}},
+    },
+    STAC_EXTENSIONS[1]: {
+        "processing:lineage": {"type": "string"},
+        "processing:software": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    STAC_EXTENSIONS[2]: {
+        "file:checksum": {"type": "string", "pattern": "^1220[a-f0-9]{64}$"},
+        "file:size": {"type": "integer", "minimum": 0},
+    },
+}
+
+
+def extension_schema(uri, fields):
+    prefix = next(iter(fields)).split(":")[0]
+    known = {
+        "type": "object",
+        "properties": fields,
+        "patternProperties": {f"^(?!{prefix}:)": {}},
+        "additionalProperties": False,
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": uri,
+        "properties": {
+            "properties": known,
+            "assets": {"additionalProperties": known},
+            "stac_extensions": {"contains": {"const": uri}},
+        },
+    }
+
+
+@pytest.fixture
+def offline():
+    """A validator that has every schema at hand and would fail to fetch another one."""
+
+    class Offline(JsonSchemaSTACValidator):
+        def _get_schema(self, uri):
+            assert uri in self.schema_cache, f"{uri} would be fetched"
+            return super()._get_schema(uri)
+
+    validator = Offline()
+    for uri, fields in RELEVANT.items():
+        validator.schema_cache[uri] = extension_schema(uri, fields)
+    return validator
+
+
+def record(**changes):
+    values = {
+        "before": "before.tif",
+        "after": "after.tif",
+        "grid": grid(),
+        "band_names": ("red", "nir"),
+        "settings": {"tile_size": 256, "indexes": (1, 2), "nodata": None},
+        "method": "deep",
+        "preset": "default",
+        "threshold": 0.5,
+        "seed": 3,
+        "timings": {"read": 0.25},
+        "summary": {"valid_share": np.float32(0.5), "area_m2": math.nan, "n_polygons": np.int64(2)},
+        "date_before": "2020-01-01T00:00:00Z",
+        "date_after": "2021-01-01T00:00:00Z",
+        "versions": {"geocd": "1"},
+    }
+    return RunRecord(**(values | changes))
+
+
+@pytest.fixture
+def files(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    values = np.full((1, 100, 200), np.nan, np.float32)
+    values[0, :50] = np.linspace(0, 1, 200)
+    write(tmp_path / "plain.tif", values, nodata=math.nan, descriptions=["change_probability"])
+    found = {
+        "prob": folder / "a b_prob.tif",
+        "prob_style": folder / "a b_prob.qml",
+        "changes": folder / "a b_changes.gpkg",
+        "changes_style": folder / "a b_changes.qml",
+        "quicklook": folder / "a b_quicklook.png",
+        "report": folder / "a b_report.html",
+    }
+    rasterio.shutil.copy(tmp_path / "plain.tif", found["prob"], driver="COG", STATISTICS="YES")
+    for key, path in found.items():
+        if key != "prob":
+            path.write_bytes(key.encode())
+    return found
+
+
+def test_item_is_valid_stac(files, offline, tmp_path):
+    item = stac_item(record(), files, created=CREATED)
+    path = tmp_path / "item.json"
+    write_json(path, item)
+    assert json.loads(path.read_text(encoding="utf-8")) == item
+    read_back = pystac.Item.from_dict(item)
+    validated = pystac.validation.validate(read_back, validator=offline)
+    assert set(STAC_EXTENSIONS) < set(validated)
+    assert read_back.datetime is None
+    assert read_back.ext.proj.code == "EPSG:32633"
+    assert read_back.ext.proj.shape == [100, 200]
+    assert read_back.ext.proj.transform == [10, 0, 500000, 0, -10, 5000000]
+
+
+def test_the_validator_would_notice(files, offline):
+    item = stac_item(record(), files, created=CREATED)
+    item["assets"]["prob"]["file:checksum"] = "sha256:abc"
+    with pytest.raises(pystac.STACValidationError, match="file/v2"):
+        pystac.validation.validate_dict(item, validator=offline)
+
+
+def test_item_content(files):
+    item = stac_item(record(), files, created=CREATED)
+    assert item["id"] == "a b"
+    properties = item["properties"]
+    assert properties["datetime"] is None
+    assert properties["start_datetime"] == "2020-01-01T00:00:00Z"
+    assert properties["end_datetime"] == "2021-01-01T00:00:00Z"
+    assert "geocd:dates" not in properties
+    assert properties["geocd:threshold"] == 0.5
+    assert properties["geocd:method"] == "deep"
+    assert properties["geocd:preset"] == "default"
+    assert properties["geocd:seed"] == 3
+    assert properties["geocd:settings"] == {"tile_size": 256, "indexes": [1, 2], "nodata": None}
+    assert properties["geocd:summary"] == {"valid_share": 0.5, "area_m2": None, "n_polygons": 2}
+    assert properties["processing:software"] == {"geocd": "1"}
+    assert "before.tif" in properties["processing:lineage"]
+    assert list(item["assets"]) == list(files)
+    for key, asset in item["assets"].items():
+        content = files[key].read_bytes()
+        assert asset["href"] == "./" + files[key].name.replace(" ", "%20")
+        assert asset["file:size"] == len(content)
+        assert asset["file:checksum"] == "1220" + hashlib.sha256(content).hexdigest()
+    (band,) = item["assets"]["prob"]["bands"]
+    statistics = band.pop("statistics")
+    assert band == {"name": "change_probability", "data_type": "float32", "nodata": "nan"}
+    assert statistics["minimum"] == 0
+    assert statistics["maximum"] == 1
+    assert statistics["valid_percent"] == 50
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "given"),
+    [(None, None, []), ("2020-01-01T00:00:00Z", None, ["geocd:date_before"])],
+    ids=["neither", "one"],
+)
+def test_unknown_dates(files, offline, before, after, given):
+    item = stac_item(record(date_before=before, date_after=after), files, created=CREATED)
+    pystac.validation.validate_dict(item, validator=offline)
+    assert item["properties"]["datetime"] == CREATED
+    assert item["properties"]["geocd:dates"] == "unknown"
+    assert "start_datetime" not in item["properties"]
+    assert [key for key in item["properties"] if key.startswith("geocd:date_")] == given
+
+
+def test_dates_the_wrong_way_round_are_an_interval_still(files):
+    dates = {"date_before": "2021-01-01T00:00:00Z", "date_after": "2020-01-01T00:00:00Z"}
+    properties = stac_item(record(**dates), files, created=CREATED)["properties"]
+    assert properties["start_datetime"] < properties["end_datetime"]
+
+
+@pytest.mark.parametrize(
+    "crs",
+    ["+proj=laea +lat_0=47.3 +lon_0=11.7 +ellps=GRS80", 'LOCAL_CS["here",UNIT["metre",1]]'],
+    ids=["no authority", "no place on Earth"],
+)
+def test_crs_without_a_code(files, offline, crs):
+    item = stac_item(record(grid=grid(crs)), files, created=CREATED)
+    pystac.validation.validate_dict(item, validator=offline)
+    assert item["properties"]["proj:code"] is None
+    assert item["properties"]["proj:wkt2"].startswith(("PROJCRS", "ENGCRS", "BOUNDCRS"))
+    assert ("bbox" in item) == (item["geometry"] is not None)
+
+
+def test_nothing_valid_has_no_statistics(files, offline, tmp_path):
+    files["prob"].unlink()
+    values = np.full((1, 4, 4), np.nan, np.float32)
+    write(files["prob"], values, nodata=math.nan)
+    item = stac_item(record(), files, created=CREATED)
+    pystac.validation.validate_dict(item, validator=offline)
+    assert "statistics" not in item["assets"]["prob"]["bands"][0]
+
+
+def test_links_lead_from_the_item_to_the_inputs(files, tmp_path):
+    for name in ("before 1.tif", "after.tif"):
+        (tmp_path / name).touch()
+    moved = record(before=str(tmp_path / "before 1.tif"), after=str(tmp_path / "after.tif"))
+    item = stac_item(moved, files, created=CREATED, folder=tmp_path / "out")
+    hrefs = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
+    assert hrefs == ["../before%201.tif", "../after.tif"]
+    assert [link["title"] for link in item["links"]] == ["before: before 1.tif", "after: after.tif"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("s3://bucket/a.tif", "s3://bucket/a.tif"),
+        ("/vsizip/a.zip/a.tif", "/vsizip/a.zip/a.tif"),
+        ("https://host/a.tif?version=2", "https://host/a.tif?version=2"),
+        ("https://user:secret@host:80/a.tif", "https://host:80/a.tif"),
+        ("https://host/a.tif?se=1&sig=abc%3D", "https://host/a.tif"),
+        ("https://host/a.tif?X-Amz-Signature=abc", "https://host/a.tif"),
+        ('NETCDF:"a.nc":b', 'NETCDF:"a.nc":b'),
+    ],
+)
+def test_inputs_that_are_not_local_stay_but_for_secrets(tmp_path, path, expected):
+    assert source_href(path, tmp_path) == expected
+
+
+def test_input_beside_the_item(tmp_path):
+    (tmp_path / "ä#.tif").touch()
+    assert source_href(str(tmp_path / "ä#.tif"), tmp_path) == "./ä%23.tif"
+
+
+def test_json_is_strict(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": math.nan})
+    assert not (tmp_path / "a.json").exists()
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_json(tmp_path / "no" / "a.json", {})
+
+
+def test_versions_without_importing_torch(tmp_path):
+    found = versions()
+    assert {"geocd", "python", "torch", "rasterio", "GDAL", "PROJ", "numpy", "scipy", "shapely"} <= set(found)
+    jsonschema.validate(found, {"type": "object", "additionalProperties": {"type": "string"}})
+
+    code = "import sys, geocd.report; geocd.report.versions(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,142 @@
+"""QGIS styles: complete, and fitting the layers they are copied beside."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import xml.etree.ElementTree as ElementTree
+from typing import Literal
+
+import pytest
+
+from geocd.report.styles import style
+from geocd.vectorize.files import short_names
+from geocd.vectorize.polygons import COLUMNS
+
+
+def root(name: Literal["prob", "changes"]) -> ElementTree.Element:
+    return ElementTree.fromstring(style(name))
+
+
+def one(parent: ElementTree.Element, path: str) -> ElementTree.Element:
+    found = parent.findall(path)
+    assert len(found) == 1, path
+    return found[0]
+
+
+def luminance(red: int, green: int, blue: int) -> float:
+    """Relative luminance (WCAG 2): what is left of a colour without hue."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (v / 255 for v in (red, green, blue))
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("name", ["prob", "changes"])
+def test_is_a_qgis_style(name: Literal["prob", "changes"]) -> None:
+    assert style(name).startswith(b"<!DOCTYPE qgis")
+    assert root(name).tag == "qgis"
+    # 3.22 wrote the form that newer versions still read; the elements used are no newer
+    assert root(name).get("version") == "3.22.0"
+
+
+def test_the_raster_pipe_is_complete() -> None:
+    """A pipe that lacks a stage wipes the rendering instead of leaving the default."""
+    pipe = one(root("prob"), "pipe")
+    assert [stage.tag for stage in pipe] == [
+        "provider",
+        "rasterrenderer",
+        "brightnesscontrast",
+        "huesaturation",
+        "rasterresampler",
+        "resamplingStage",
+    ]
+    renderer = one(pipe, "rasterrenderer")
+    assert renderer.get("type") == "singlebandpseudocolor"
+    assert renderer.get("band") == "1"
+    assert (renderer.get("classificationMin"), renderer.get("classificationMax")) == ("0", "1")
+    assert renderer.get("nodataColor") == ""  # NaN is not drawn
+    # the range is fixed: 0.5 has one colour in all rasters
+    assert one(renderer, "minMaxOrigin/limits").text == "None"
+
+
+def test_the_ramp_shows_the_image_below_where_nothing_changed() -> None:
+    shader = one(root("prob"), "pipe/rasterrenderer/rastershader/colorrampshader")
+    assert shader.get("colorRampType") == "INTERPOLATED"
+    items = shader.findall("item")
+    values = [float(item.attrib["value"]) for item in items]
+    assert (values[0], values[-1]) == (0, 1)
+    assert values == sorted(values)
+    assert 0.5 in values
+    alpha = [int(item.attrib["alpha"]) for item in items]
+    assert alpha[0] == 0
+    assert alpha == sorted(alpha)
+    # what is drawn is read by its lightness alone, too
+    colours = [tuple(bytes.fromhex(item.attrib["color"][1:])) for item in items if item.get("alpha") != "0"]
+    lightness = [luminance(*colour) for colour in colours]
+    assert all(a > 1.25 * b for a, b in itertools.pairwise(lightness))
+
+
+def test_the_legend_repeats_the_ramp() -> None:
+    """QGIS draws with the items and shows the source ramp in its dialogue: both say the same."""
+    shader = one(root("prob"), "pipe/rasterrenderer/rastershader/colorrampshader")
+    options = {o.get("name"): o.attrib["value"] for o in shader.findall("colorramp/Option/Option")}
+    stops = [f"0;{options['color1']}", *options["stops"].split(":"), f"1;{options['color2']}"]
+    items = []
+    for item in shader.findall("item"):
+        colour = [*bytes.fromhex(item.attrib["color"][1:]), int(item.attrib["alpha"])]
+        items.append(f"{item.get('value')};{','.join(map(str, colour))}")
+    assert stops == items
+
+
+def test_polygons_are_graduated_without_a_gap() -> None:
+    qgis = root("changes")
+    assert one(qgis, "layerGeometryType").text == "2"
+    assert qgis.get("labelsEnabled") == "0"
+    renderer = one(qgis, "renderer-v2")
+    assert renderer.get("type") == "graduatedSymbol"
+    ranges = renderer.findall("ranges/range")
+    assert 3 <= len(ranges) <= 5
+    edges = [(float(r.attrib["lower"]), float(r.attrib["upper"])) for r in ranges]
+    assert edges[0][0] == 0  # whatever the threshold was
+    assert edges[-1][1] > 1  # whatever rounding did
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
+    assert [r.get("symbol") for r in ranges] == [s.get("name") for s in renderer.findall("symbols/symbol")]
+
+
+def test_polygons_have_a_clear_outline_and_a_fill_to_see_through() -> None:
+    lightness = []
+    for symbol in root("changes").findall("renderer-v2/symbols/symbol"):
+        assert symbol.get("type") == "fill"
+        fill, casing, line = symbol.findall("layer")
+        look = [
+            {o.get("name"): o.attrib["value"] for o in part.findall("Option/Option")}
+            for part in (fill, casing, line)
+        ]
+        assert [part.get("class") for part in (fill, casing, line)] == [
+            "SimpleFill",
+            "SimpleLine",
+            "SimpleLine",
+        ]
+        assert 0 < int(look[0]["color"].split(",")[3]) < 128
+        assert look[0]["outline_style"] == "no"
+        colour, dark = (tuple(map(int, part["line_color"].split(","))) for part in (look[2], look[1]))
+        assert colour[3] == 255
+        assert float(look[1]["line_width"]) > float(look[2]["line_width"])
+        assert luminance(*colour[:3]) > 5 * luminance(*dark[:3])  # told from any ground by one of the two
+        lightness.append(luminance(*colour[:3]))
+    assert all(a > 1.25 * b for a, b in itertools.pairwise(lightness))
+
+
+def test_fields_are_those_of_the_layer() -> None:
+    qgis = root("changes")
+    texts = [one(qgis, tag).text or "" for tag in ("mapTip", "previewExpression")]
+    named = set(re.findall(r'"(\w+)"', " ".join(texts)))
+    named.add(one(qgis, "renderer-v2").attrib["attr"])
+    assert "p_mean" in named
+    short = short_names(COLUMNS)
+    assert named <= {name for name in COLUMNS if short[name] == name}, "the same in a shapefile"
+    either = re.findall(r"coalesce\(attribute\('(\w+)'\), attribute\('(\w+)'\), '\?'\)", texts[0])
+    assert either == [(name, short[name]) for name in ("date_before", "date_after")]
+    assert texts[0].count("attribute(") == 4
