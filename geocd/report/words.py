@@ -8,7 +8,7 @@ from typing import Any
 
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
-from geocd.scene.ignore import WORDS
+from geocd.scene.ignore import KINDS
 from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, WARN_SHIFT
 from geocd.scene.sample import zeros_in_words
 
@@ -155,7 +155,7 @@ def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
         if ignored > 0:
             much = "A large part" if ignored > MUCH_IGNORED else "A part"
             found.append(
-                f"{much} of the valid area, {in_percent(ignored)}, was left out as {kind} ({WORDS[kind]}). "
+                f"{much} of the valid area, {in_percent(ignored)}, was left out as {kind} ({KINDS[kind].description}). "
                 "These are simple rules: look whether they fit."
             )
     seam = summary.get("seam_score")
