@@ -16,7 +16,7 @@ from geocd.errors import ItemError
 from geocd.pipeline.run import detect
 from geocd.products import Outputs
 from geocd.raster.sources import ALLOW, is_remote, may_reach, shown
-from geocd.report.fingerprint import same_content
+from geocd.report.fingerprint import Fingerprint, same_content
 from geocd.report.stac import item_checksum
 from geocd.types import Progress
 
@@ -211,8 +211,8 @@ def rerun(
         }
         known = properties.get("geocd:inputs", {})
         inputs = {
-            name: same_content(list(known[name]), [dict(file) for file in found])
-            for name, found in record.inputs.items()
+            name: same_content([Fingerprint.from_dict(file) for file in known[name]], fingerprints)
+            for name, fingerprints in record.inputs.items()
             if name in known
         }
         then = {**properties.get("processing:software", {}), "device": properties.get("geocd:device", "")}

@@ -326,7 +326,7 @@ def _dataset(values: Any, pair: Pair, scene: Fitted, rasters: Rasters) -> xr.Dat
         ),
     }
     if scene.alignment is not None:
-        record["alignment"] = scene.alignment
+        record["alignment"] = scene.alignment.as_dict()
     found.attrs = {
         "threshold": float(threshold),
         "settings": json.dumps({**settings.as_dict(), "threshold": float(threshold)}, allow_nan=False),

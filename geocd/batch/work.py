@@ -31,7 +31,7 @@ from geocd.pipeline.tiles import begin_tiles, compute_tiles
 from geocd.pipeline.transaction import lock
 from geocd.products import Outputs, sha256
 from geocd.raster.files import open_raster, output_errors
-from geocd.report.fingerprint import fingerprint, same_content
+from geocd.report.fingerprint import Fingerprint, fingerprint, same_content
 from geocd.report.links import source_href
 from geocd.report.stac import write_json
 
@@ -160,7 +160,8 @@ def why_not_finished(record: Mapping[str, Any], task: Task) -> str | None:
         return "the inputs are others"
     for name, path in inputs.items():
         try:
-            if not same_content(fingerprint(path, record["inputs"][name]), record["inputs"][name]):
+            earlier = [Fingerprint.from_dict(file) for file in record["inputs"][name]]
+            if not same_content(fingerprint(path, earlier), earlier):
                 return f"{name} is another"
         except GeocdError:  # gone or out of reach: nothing better could be made now
             continue
@@ -269,11 +270,11 @@ def _do(task: Task) -> Record:
         "id": item.id,
         "state": "done",
         "config": task.config,
-        "inputs": {name: list(record.inputs[name]) for name in item.inputs},
+        "inputs": {name: [file.as_dict() for file in record.inputs[name]] for name in item.inputs},
         "outputs": outputs,
         "pixels": record.grid.height * record.grid.width,
         "timings": dict(record.timings),
-        "polygons": record.summary["n_polygons"],
+        "polygons": record.summary.n_polygons,
     }
 
 

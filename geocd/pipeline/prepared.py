@@ -17,11 +17,10 @@ from geocd.method.classical import ClassicalDetector
 from geocd.method.detector import Detector
 from geocd.pipeline.plan import Plan, plan_run
 from geocd.raster.files import Source
-from geocd.raster.grid import crs_name
 from geocd.raster.pair import Chip, Pair
 from geocd.report.links import source_path
 from geocd.scene.ignore import KeptPair
-from geocd.scene.registration import remove_shift
+from geocd.scene.registration import Alignment, remove_shift
 from geocd.scene.sample import sample_chips
 from geocd.tiles.tiling import Tiling
 
@@ -60,27 +59,14 @@ def open_pair(before: Source, after: Source, settings: Settings, valid: Source |
     return Pair(before, after, **options)
 
 
-def align(pair: Pair, settings: Settings) -> dict[str, Any] | None:
-    """Remove the shift if the settings say so; return how the pair is aligned, in plain values.
+def align(pair: Pair, settings: Settings) -> Alignment | None:
+    """Remove the shift if the settings say so; return how the pair is aligned.
 
-    None where nobody asked for it.
+    None where no alignment was requested.
     """
     if settings.read.align == "none":
         return None
-    removed = remove_shift(pair) if settings.read.align == "shift" else None
-    grid, warp = pair.after_grid, pair.warp
-    found: dict[str, Any] = {
-        "after_grid": {
-            "crs": crs_name(grid.crs),
-            "transform": list(grid.transform)[:6],
-            "shape": list(grid.shape),
-        },
-        "resampling": None if warp is None else warp.resampling,
-        "overlap": 1.0 if warp is None else round(warp.overlap, 4),
-    }
-    if removed is not None:
-        found["shift"] = removed.as_dict()
-    return found
+    return Alignment.of(pair, remove_shift(pair) if settings.read.align == "shift" else None)
 
 
 def open_sources(prob: str, made: Mapping[str, Any], files: tuple[str, str] | None = None) -> Pair:
@@ -141,15 +127,15 @@ class Fitted:
     settings : Settings
         Resolved, with the size that the tiles have.
     plan : Plan
-    alignment : dict, optional
-        What :func:`align` says.
+    alignment : Alignment or None
+        None where no alignment was requested.
     """
 
     detector: Detector
     tiling: Tiling
     settings: Settings
     plan: Plan
-    alignment: dict[str, Any] | None
+    alignment: Alignment | None
 
 
 def fit_scene(pair: Pair, given: Settings, jobs: int | None, mem_limit: int | None) -> Fitted:

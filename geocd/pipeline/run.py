@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,16 +27,16 @@ from geocd.raster.files import bounded_cache, output_errors
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE, ProbWriter
 from geocd.report.acquired import acquisition_date
-from geocd.report.fingerprint import fingerprint
+from geocd.report.fingerprint import Fingerprint, fingerprint
 from geocd.report.links import source_href
 from geocd.report.page import write_page
 from geocd.report.quicklook import quicklook
-from geocd.report.record import RunRecord, versions
+from geocd.report.record import RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
 from geocd.report.styles import style
 from geocd.report.thumbnails import read_thumbnails
 from geocd.scene.ignore import Tally
-from geocd.scene.registration import measure_shift
+from geocd.scene.registration import Alignment, measure_shift
 from geocd.scene.sample import zero_shares
 from geocd.tiles.mosaic import Mosaic
 from geocd.tiles.seams import SeamScore
@@ -139,7 +138,7 @@ def _run(transaction: Transaction, pair: Pair, settings: Settings, plan: Plan, t
         paths = {"before": before, "after": after, "valid": pair.valid_path}
         inputs = {name: fingerprint(path) for name, path in paths.items() if path is not None}
         if (weights := weights_file(settings)) is not None:
-            inputs["weights"] = [{"file": weights.name, "sha256": sha256(weights)}]
+            inputs["weights"] = [Fingerprint(file=weights.name, sha256=sha256(weights))]
     with _timed(timings, "align"):
         alignment = align(pair, settings)
     with _timed(timings, "sample"):
@@ -212,16 +211,16 @@ def _run(transaction: Transaction, pair: Pair, settings: Settings, plan: Plan, t
         threshold=threshold,
         seed=settings.method.seed,
         timings=_rounded(timings),
-        summary={
-            "valid_share": counts["valid"] / (pair.grid.height * pair.grid.width),
-            "changed_share": counts["changed"] / max(counts["valid"], 1),
-            "zero_share": zeros,
-            "ignored_share": tally.shares(),
-            "n_polygons": polygons.count,
-            "area_m2": polygons.area_m2,
-            "seam_score": seam_score,
-            "shift": None if shift is None else shift.as_dict(),
-        },
+        summary=Summary(
+            valid_share=counts["valid"] / (pair.grid.height * pair.grid.width),
+            changed_share=counts["changed"] / max(counts["valid"], 1),
+            zero_share=zeros,
+            ignored_share=tally.shares(),
+            n_polygons=polygons.count,
+            area_m2=polygons.area_m2,
+            seam_score=seam_score,
+            shift=shift,
+        ),
         date_before=dates[0],
         date_after=dates[1],
         versions=versions(),
@@ -299,7 +298,7 @@ def _tags(
     settings: Settings,
     threshold: float,
     dates: tuple[str | None, str | None],
-    alignment: dict[str, Any] | None,
+    alignment: Alignment | None,
     folder: Path,
 ) -> dict[str, str]:
     """Return the tags of the probability raster.
@@ -312,7 +311,7 @@ def _tags(
         "dates": dates,
         "indexes": pair.indexes,
         "threshold": threshold,
-        **({} if alignment is None else {"alignment": alignment}),
+        **({} if alignment is None else {"alignment": alignment.as_dict()}),
         **{k: v for k, v in settings.as_dict().items() if k != "threshold"},
     }
     return {

@@ -95,15 +95,14 @@ def stac_item(
         "geocd:bands": list(record.band_names),
         "geocd:device": record.device,
         "geocd:inputs": {  # without times: a copy is the same input
-            name: [{key: value for key, value in file.items() if key != "mtime_ns"} for file in files]
-            for name, files in record.inputs.items()
+            name: [file.as_dict(with_mtime=False) for file in files] for name, files in record.inputs.items()
         },
         "geocd:settings": record.settings,
         "geocd:timings": record.timings,
-        "geocd:summary": record.summary,
+        "geocd:summary": record.summary.as_dict(),
     }
     if record.alignment is not None:
-        properties["geocd:alignment"] = record.alignment
+        properties["geocd:alignment"] = record.alignment.as_dict()
     item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": STAC_VERSION,

@@ -10,12 +10,12 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from geocd.raster.grid import Grid, crs_name
 from geocd.raster.pair import Chip, Pair
 from geocd.scene.sample import sample_chips
 from geocd.tiles.tiling import Tiling
@@ -159,10 +159,55 @@ class Removed:
         right = f"{abs(self.col):.2f} px {'right' if self.col >= 0 else 'left'}"
         return f"the shift of after was removed: {down}, {right}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything in plain values."""
+    def as_dict(self) -> dict[str, object]:
+        """Return the values that JSON gets: ``row``, ``col``, ``note`` and ``measured``."""
         measured = None if self.measured is None else self.measured.as_dict()
         return {"row": self.row, "col": self.col, "note": self.note, "measured": measured}
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """How the after image is brought onto the grid of the before image.
+
+    Attributes
+    ----------
+    after_grid : Grid
+        The grid that the after image has itself.
+    resampling : str or None
+        Resampling method; None where the image is read as it is.
+    overlap : float
+        Share of the before image's extent that the after image covers, in [0, 1], to four decimals.
+    shift : Removed or None
+        The shift that was removed; None where none was to be removed.
+    """
+
+    after_grid: Grid
+    resampling: str | None
+    overlap: float
+    shift: Removed | None
+
+    @classmethod
+    def of(cls, pair: Pair, shift: Removed | None) -> Alignment:
+        """Return the alignment of a pair; ``shift`` is what :func:`remove_shift` returned, if called."""
+        if pair.warp is None:
+            return cls(pair.after_grid, None, 1.0, shift)
+        return cls(pair.after_grid, pair.warp.resampling, round(pair.warp.overlap, 4), shift)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the values that JSON gets, in the STAC item and in the tags of the probability raster."""
+        grid = self.after_grid
+        values: dict[str, object] = {
+            "after_grid": {
+                "crs": crs_name(grid.crs),
+                "transform": list(grid.transform)[:6],
+                "shape": list(grid.shape),
+            },
+            "resampling": self.resampling,
+            "overlap": self.overlap,
+        }
+        if self.shift is not None:
+            values["shift"] = self.shift.as_dict()
+        return values
 
 
 def remove_shift(pair: Pair) -> Removed:
@@ -252,6 +297,7 @@ def _vertex(values: Float64Array, place: int) -> float:
 
 
 __all__ = [
+    "Alignment",
     "Removed",
     "Shift",
     "measure_shift",
