@@ -55,7 +55,7 @@ def main() -> None:
             overwrite=True,
         )
         scores = evaluate_files(files["prob"], folder / "truth.tif")
-        print(f"align={align}: {record.summary['changed_share']:.1%} changed, F1 {scores.f1:.3f}")
+        print(f"align={align}: {record.summary.changed_share:.1%} changed, F1 {scores.f1:.3f}")
     print(files["prob"])
 
 

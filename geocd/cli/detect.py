@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,7 @@ from geocd.cli.options import PathType, settings_options
 
 if TYPE_CHECKING:
     from geocd.pipeline.estimate import Forecast
+    from geocd.scene.registration import Alignment
 
 
 @click.command()
@@ -111,33 +112,33 @@ def detect(
         summary = record.summary
         if record.alignment is not None:
             click.echo(_aligned(record.alignment), err=True)
-        if summary["ignored_share"]:
+        if summary.ignored_share:
             told = (
                 f"{share:.2%} as {kind} ({ignore.KINDS[kind].description})"
-                for kind, share in summary["ignored_share"].items()
+                for kind, share in summary.ignored_share.items()
             )
             click.echo(f"Ignored of the valid area: {'; '.join(told)}.", err=True)
-        for which, share in summary["zero_share"].items():
+        for which, share in summary.zero_share.items():
             if zeros := zeros_in_words(getattr(record, which), share):
                 click.echo(f"note: {zeros}.", err=True)
         click.echo(
-            f"{summary['changed_share']:.2%} of the valid area changed: {summary['n_polygons']} polygons, "
-            f"{summary['area_m2'] / 1e4:.4g} ha (probability of {record.threshold:g} or more).\n"
+            f"{summary.changed_share:.2%} of the valid area changed: {summary.n_polygons} polygons, "
+            f"{summary.area_m2 / 1e4:.4g} ha (probability of {record.threshold:g} or more).\n"
             f"{files['prob']}\n{files['changes']}",
             err=True,
         )
 
 
-def _aligned(alignment: Mapping[str, Any]) -> str:
+def _aligned(alignment: Alignment) -> str:
     """Return in words what ``--align`` did."""
-    if alignment["resampling"] is None:
+    if alignment.resampling is None:
         words = "Before and after are on one grid."
     else:
         words = (
-            f"After was warped onto the grid of before ({alignment['resampling']}), "
-            f"of which it covers {alignment['overlap']:.1%}."
+            f"After was warped onto the grid of before ({alignment.resampling}), "
+            f"of which it covers {alignment.overlap:.1%}."
         )
-    note = alignment.get("shift", {}).get("note", "")
+    note = "" if alignment.shift is None else alignment.shift.note
     return f"{words} {note[:1].upper()}{note[1:]}{'.' * bool(note)}".rstrip()
 
 

@@ -12,7 +12,9 @@ import dataclasses
 import functools
 import importlib.util
 import math
+import os
 from pathlib import Path
+from typing import TypedDict
 
 from geocd.config import RunSettings, check_tile_size
 from geocd.errors import ConfigError
@@ -72,6 +74,30 @@ class Plan:
     tile_size: int
     jobs: int
     peak: int
+
+
+class Limits(TypedDict, total=False):
+    """What a run may use: keyword arguments of everything that runs."""
+
+    #: Tiles computed at a time.
+    jobs: int | None
+    #: Megabytes that the process may take.
+    mem_limit: int | None
+
+
+def available_jobs(jobs: int | None) -> int:
+    """Return the tiles that may be computed at a time: those asked for, or one per processor.
+
+    Raises
+    ------
+    ConfigError
+        Less than one was asked for.
+    """
+    if jobs is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: must be 1 or more.", name="jobs", value=jobs)
+    return jobs
 
 
 def cache_size(limit: int) -> int:

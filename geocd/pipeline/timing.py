@@ -14,11 +14,12 @@ class Stopwatch:
         self._seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to a stage."""
+    def stage(self, name: str | None) -> Iterator[None]:
+        """Add the time spent inside to a stage; to none where the name is None."""
         start = time.perf_counter()
         yield
-        self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+        if name is not None:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds by stage, to the millisecond, in the order in which the stages began."""

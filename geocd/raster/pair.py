@@ -102,8 +102,10 @@ class OpenFiles:
         return self._local.datasets  # type: ignore[no-any-return]
 
     def _open(self, source: Source) -> DatasetReader:
-        is_path = isinstance(source, str | os.PathLike)
-        dataset: DatasetReader = open_raster(os.fspath(source)) if is_path else source.open()
+        if isinstance(source, str | os.PathLike):
+            dataset = open_raster(os.fspath(source))
+        else:
+            dataset = source.open()
         with self._lock:
             self._handles.append(dataset)
         return dataset

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
 from geocd.scene.ignore import KINDS
-from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, WARN_SHIFT
+from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, WARN_SHIFT, Alignment, Shift
 from geocd.scene.sample import zeros_in_words
 
 #: Shares of the valid area outside of which a result deserves a second look (docs: limits of the method).
@@ -56,8 +54,8 @@ def headline(record: RunRecord) -> str:
     """Return the result in one sentence."""
     before, after = day(record.date_before), day(record.date_after)
     when = f"between {before} and {after}" if before and after else "between the two images"
-    count, area = int(record.summary["n_polygons"]), float(record.summary["area_m2"])
-    share = float(record.summary["changed_share"])
+    count, area = record.summary.n_polygons, record.summary.area_m2
+    share = record.summary.changed_share
     if share == 0:
         return f"Nothing was found to have changed {when}."
     places = "1 place" if count == 1 else f"{count:,} places"
@@ -83,7 +81,7 @@ def explanation(record: RunRecord) -> list[str]:
         "The order is more reliable than the number: 0.9 stands above 0.6, but of the pixels with 0.9 not "
         "exactly nine in ten have changed."
     )
-    valid = float(record.summary["valid_share"])
+    valid = record.summary.valid_share
     judged = (
         "Every pixel of the raster was judged."
         if valid == 1
@@ -119,19 +117,19 @@ def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
         found.append(
             f"The image given as 'before' ({before}) was taken later than the one given as 'after' ({after})."
         )
-    shift = summary.get("shift")
-    if shift is not None and shift["measurable"] and shift["length"] >= WARN_SHIFT:
+    shift = summary.shift
+    if shift is not None and shift.measurable and shift.length >= WARN_SHIFT:
         found.append(
-            f"The two images are shifted against each other by {shift['length']:.1f} pixels. Up to one pixel "
+            f"The two images are shifted against each other by {shift.length:.1f} pixels. Up to one pixel "
             "is allowed for, but edges of roofs, roads and fields may still show up as change. Register "
             "the images better, if you can."
         )
-    if shift is not None and not shift["measurable"]:
+    if shift is not None and not shift.measurable:
         found.append(
             "No shift between the images could be measured: they share too little structure. Check that both "
             "show the same place."
         )
-    share = float(summary["changed_share"])
+    share = summary.changed_share
     if share > MUCH_CHANGED:
         found.append(
             f"{in_percent(share).capitalize()} of the area changed. Where so much changes the decision is "
@@ -143,28 +141,28 @@ def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
             f"Only {in_percent(share)} of the area changed. Change that sparse is found less reliably: look "
             "at each place before you use it."
         )
-    valid = float(summary["valid_share"])
+    valid = summary.valid_share
     if valid < LITTLE_VALID:
         found.append(f"Only {in_percent(valid)} of the raster could be judged: the rest is not known.")
-    for which, zeros in (summary.get("zero_share") or {}).items():
+    for which, zeros in summary.zero_share.items():
         if told := zeros_in_words(last_part(getattr(record, which)), zeros):
             found.append(
                 f"{told}; else every gap in the image, and what lies beside it, may count as change."
             )
-    for kind, ignored in (summary.get("ignored_share") or {}).items():
+    for kind, ignored in summary.ignored_share.items():
         if ignored > 0:
             much = "A large part" if ignored > MUCH_IGNORED else "A part"
             found.append(
-                f"{much} of the valid area, {in_percent(ignored)}, was left out as {kind} ({KINDS[kind].description}). "
-                "These are simple rules: look whether they fit."
+                f"{much} of the valid area, {in_percent(ignored)}, was left out as {kind} "
+                f"({KINDS[kind].description}). These are simple rules: look whether they fit."
             )
-    seam = summary.get("seam_score")
+    seam = summary.seam_score
     if seam is not None and seam > WARN_SEAM:
         found.append(
             f"The borders of the tiles may show in the result (seam score {seam:.2f}). Distrust changes with "
             "straight edges."
         )
-    if record.settings.get("min_area") and summary["n_polygons"] == 0 and share > 0:
+    if record.settings.get("min_area") and summary.n_polygons == 0 and share > 0:
         found.append("All changed places are smaller than the smallest area asked for (--min-area).")
     if record.method in ("cva", "irmad"):
         found.append(
@@ -181,40 +179,40 @@ def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
     return found
 
 
-def shift_in_words(shift: Mapping[str, Any] | None, pixel_size: float | None) -> dict[str, str]:
+def shift_in_words(shift: Shift | None, pixel_size: float | None) -> dict[str, str]:
     """Return the measured shift and how reliable it is, as ``value`` and ``detail``."""
     if shift is None:
         return {"value": "not measurable", "detail": "The images are too small or have no structure."}
-    windows = "1 window" if shift["windows"] == 1 else f"{shift['windows']} windows"
+    windows = "1 window" if shift.windows == 1 else f"{shift.windows} windows"
     reliability = (
-        f"{windows} of the images were compared; the match stands {shift['sharpness']:.0f} standard "
-        f"deviations above chance ({LEAST_SHARPNESS:g} are asked for) and agree to {shift['spread']:.2f} px "
+        f"{windows} of the images were compared; the match stands {shift.sharpness:.0f} standard "
+        f"deviations above chance ({LEAST_SHARPNESS:g} are asked for) and agree to {shift.spread:.2f} px "
         f"({MOST_SPREAD:g} is allowed)."
     )
-    if not shift["measurable"]:
+    if not shift.measurable:
         return {"value": "not measurable", "detail": reliability}
-    metres = "" if pixel_size is None else f" (about {digits(shift['length'] * pixel_size)} m)"
-    across = f"{abs(shift['col']):.2f} px to the {'right' if shift['col'] > 0 else 'left'}"
-    down = f"{abs(shift['row']):.2f} px {'down' if shift['row'] > 0 else 'up'}"
+    metres = "" if pixel_size is None else f" (about {digits(shift.length * pixel_size)} m)"
+    across = f"{abs(shift.col):.2f} px to the {'right' if shift.col > 0 else 'left'}"
+    down = f"{abs(shift.row):.2f} px {'down' if shift.row > 0 else 'up'}"
     return {
-        "value": f"{shift['length']:.2f} px{metres}",
+        "value": f"{shift.length:.2f} px{metres}",
         "detail": f"What the after image shows lies {across} and {down} of where the before image shows it. "
         f"{reliability} Edges begin to look like change from {WARN_SHIFT:g} px on.",
     }
 
 
-def alignment_in_words(alignment: Mapping[str, Any] | None) -> str:
+def alignment_in_words(alignment: Alignment | None) -> str:
     """Return how the after image came onto the grid of the before image; empty where it was not aligned."""
     if alignment is None:
         return ""
     found = [
         "The after image is on the grid of the before image."
-        if alignment["resampling"] is None
-        else f"The after image was warped onto the grid of the before image ({alignment['resampling']} "
-        f"resampling); it covers {in_percent(alignment['overlap'])} of it."
+        if alignment.resampling is None
+        else f"The after image was warped onto the grid of the before image ({alignment.resampling} "
+        f"resampling); it covers {in_percent(alignment.overlap)} of it."
     ]
-    if "shift" in alignment:
-        note = str(alignment["shift"]["note"])
+    if alignment.shift is not None:
+        note = alignment.shift.note
         found.append(f"{note[:1].upper()}{note[1:]}. The shift above is what is left.")
     return " ".join(found)
 

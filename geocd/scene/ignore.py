@@ -20,8 +20,8 @@ reflectance x 10 000, top-of-atmosphere radiance scaled alike for all bands. An 
 towards 0 and little or nothing is found: rescale Landsat Collection 2 (x 0.0000275 - 0.2) and
 Sentinel-2 of processing baseline 04.00 and later (1000 is added) first. Eight-bit images that were
 stretched for the eye, band by band, have lost the proportion: what is found there is arbitrary. The share
-that each rule takes out is reported. The rules see neither thin or small cloud nor shadow, and take snow and wide
-white roofs for cloud; where it matters, give a raster made by a classifier to ``--valid``.
+that each rule takes out is reported. The rules see neither thin or small cloud nor shadow, and take snow and
+wide white roofs for cloud; where it matters, pass a raster made by a classifier with ``--valid``.
 """
 
 from __future__ import annotations

@@ -386,7 +386,7 @@ def test_the_sources_of_a_vrt_are_part_of_its_fingerprint(task: Task, tmp_path: 
     import rasterio.shutil
 
     rasterio.shutil.copy(task.item.before, tmp_path / "before.vrt", driver="VRT")
-    names = [entry["file"] for entry in fingerprint(str(tmp_path / "before.vrt"))]
+    names = [entry.file for entry in fingerprint(str(tmp_path / "before.vrt"))]
     assert names == ["before.vrt", "p0_before.tif"]
 
 
@@ -394,9 +394,9 @@ def test_a_raster_that_is_no_file_is_known_by_its_blocks(task: Task, tmp_path: P
     shutil.make_archive(str(tmp_path / "pairs"), "zip", tmp_path, "p0_before.tif")
     path = f"/vsizip/{tmp_path}/pairs.zip/p0_before.tif"
     (entry,) = fingerprint(path)
-    assert set(entry) == {"file", "blocks"}
+    assert set(entry.as_dict()) == {"file", "blocks"}
     assert fingerprint(path) == [entry]
-    assert fingerprint(task.item.before)[0].keys() == {"file", "size", "mtime_ns", "sha256"}
+    assert fingerprint(task.item.before)[0].as_dict().keys() == {"file", "size", "mtime_ns", "sha256"}
 
 
 def test_an_error_is_a_record_without_secrets(task: Task) -> None:

@@ -249,7 +249,7 @@ def test_two_grids_are_brought_onto_the_first(how: str, shifted: tuple[Path, Pat
     assert np.nanmax(np.where(prob_of(prob, 20), np.nan, prob)) < 0.5 or how == "grid"
 
     told = json.loads(files["item"].read_text())["properties"]["geocd:alignment"]
-    assert told == json.loads(json.dumps(record.alignment))
+    assert told == json.loads(json.dumps(record.alignment.as_dict()))
     assert told == json.loads(tags["GEOCD_PROVENANCE"])["alignment"]
     assert told["after_grid"]["crs"] == "EPSG:32634"
     assert told["after_grid"]["transform"] == [10, 0, -27_400, 0, -10, 4_217_016]

@@ -223,10 +223,10 @@ def test_an_ignored_object_gives_no_polygon(method: str, lakes: tuple[Path, Path
 
     share = {"water": pytest.approx(lake.mean())}
     properties = json.loads(files["item"].read_text())["properties"]
-    assert record.summary["ignored_share"] == share
+    assert record.summary.ignored_share == share
     assert properties["geocd:summary"]["ignored_share"] == share
     assert properties["geocd:settings"]["ignore"] == provenance["ignore"] == ["water"]
-    assert record.summary["valid_share"] == pytest.approx(1 - lake.mean())
+    assert record.summary.valid_share == pytest.approx(1 - lake.mean())
 
 
 def test_what_is_ignored_has_no_say_in_the_statistics(
