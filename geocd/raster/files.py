@@ -273,8 +273,7 @@ def grid_of(dataset: DatasetReader, path: str) -> Grid:
             path=path,
         )
     t = dataset.transform
-    size = abs(t.a * t.e - t.b * t.d)
-    if not (0 < size < math.inf and math.isfinite(t.c) and math.isfinite(t.f)):
+    if not (0 < abs(t.determinant) < math.inf and math.isfinite(t.c) and math.isfinite(t.f)):
         raise GridError(
             f"{path}: its transform gives a pixel no area (origin ({t.c:.10g}, {t.f:.10g}), pixel "
             f"({t.a:.10g}, {t.e:.10g}), rotation ({t.b:.10g}, {t.d:.10g})). Write the right one into it: "
