@@ -22,6 +22,7 @@ import numpy as np
 import shapely
 from PIL import Image
 
+from geocd.location import Location
 from geocd.products import sha256
 from geocd.raster.files import output_errors
 from geocd.raster.grid import Grid
@@ -37,7 +38,6 @@ from geocd.report.words import (
     day,
     explanation,
     headline,
-    last_part,
     seam_in_words,
     shift_in_words,
     warnings,
@@ -86,7 +86,7 @@ def write_page(
     OutputError
     """
     table = largest(changes, MOST_OUTLINES)
-    names = {"before": last_part(record.before), "after": last_part(record.after)}
+    names = {"before": Location(record.before).name, "after": Location(record.after).name}
     style, script = (_resource(f"report.{kind}") for kind in ("css", "js"))
     height, width = thumbnails.prob.shape
     rows, cols = thumbnails.scale

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from geocd.location import Location
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
 from geocd.scene.ignore import WORDS
@@ -23,10 +24,6 @@ METHODS = {
     "cva": "change vector analysis, a classical method",
     "irmad": "IR-MAD, a classical method",
 }
-
-
-def last_part(path: str) -> str:
-    return path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def day(date: str | None) -> str | None:
@@ -147,7 +144,7 @@ def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
     if valid < LITTLE_VALID:
         found.append(f"Only {in_percent(valid)} of the raster could be judged: the rest is not known.")
     for which, zeros in (summary.get("zero_share") or {}).items():
-        if told := zeros_in_words(last_part(getattr(record, which)), zeros):
+        if told := zeros_in_words(Location(getattr(record, which)).name, zeros):
             found.append(
                 f"{told}; else every gap in the image, and what lies beside it, may count as change."
             )
