@@ -6,13 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-import rasterio
-import rasterio.warp
 import shapely
 import shapely.affinity
-from rasterio._err import CPLE_BaseError
-from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 
 from geocd.raster.grid import Grid
 
@@ -33,14 +28,10 @@ def footprint(grid: Grid) -> tuple[dict[str, Any] | None, list[float] | None]:
         for a, b in zip(corners, corners[1:] + corners[:1], strict=True)
         for i in range(steps)
     ]
-    try:
-        lon, lat = rasterio.warp.transform(
-            grid.crs, CRS.from_epsg(4326), [x for x, _ in ring], [y for _, y in ring]
-        )
-    except (RasterioError, CPLE_BaseError):  # rasterio lets GDAL's own errors through
+    degrees = grid.lonlat([x for x, _ in ring], [y for _, y in ring])
+    if degrees is None:
         return None, None
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        return None, None
+    lon, lat = (values.tolist() for values in degrees)
     # Longitudes without the jump at the antimeridian, closed: the ring may end a turn from its start.
     turns = np.unwrap([*lon, lon[0]], period=360)
     points = list(zip(turns.tolist(), [*lat, lat[0]], strict=True))

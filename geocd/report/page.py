@@ -19,13 +19,10 @@ from typing import Any
 import jinja2
 import markupsafe
 import numpy as np
-import rasterio.warp
 import shapely
 from PIL import Image
-from rasterio._err import CPLE_BaseError
-from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 
+from geocd.location import Location
 from geocd.products import sha256
 from geocd.raster.files import output_errors
 from geocd.raster.grid import Grid
@@ -41,7 +38,6 @@ from geocd.report.words import (
     day,
     explanation,
     headline,
-    last_part,
     seam_in_words,
     shift_in_words,
     warnings,
@@ -90,7 +86,7 @@ def write_page(
     OutputError
     """
     table = largest(changes, MOST_OUTLINES)
-    names = {"before": last_part(record.before), "after": last_part(record.after)}
+    names = {"before": Location(record.before).name, "after": Location(record.after).name}
     style, script = (_resource(f"report.{kind}") for kind in ("css", "js"))
     height, width = thumbnails.prob.shape
     rows, cols = thumbnails.scale
@@ -207,13 +203,12 @@ def _images(thumbnails: Thumbnails) -> dict[str, str]:
 
 def _to_picture(grid: Grid, shape: tuple[int, int]) -> Any:
     """Return a function from coordinates ``(n, 2)`` of the grid to columns and rows of the picture."""
-    t, scale = ~grid.transform, np.array([shape[1] / grid.width, shape[0] / grid.height])
+    scale = np.array([shape[1] / grid.width, shape[0] / grid.height])
 
     def turn(points: Float64Array) -> Float64Array:
-        x, y = points[:, 0], points[:, 1]
-        cols_rows = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
-        found: Float64Array = cols_rows * scale
-        return found
+        row, col = grid.to_rowcol(points[:, 0], points[:, 1])
+        scaled: Float64Array = np.stack([col, row], axis=1) * scale
+        return scaled
 
     return turn
 
@@ -255,7 +250,7 @@ def _places(table: Any, grid: Grid, shape: tuple[int, int]) -> list[dict[str, An
     """Return the rows of the table of the largest polygons, with their place in the picture."""
     table = table.head(ROWS)
     centres = np.stack([table["centroid_x"], table["centroid_y"]], axis=1).astype(np.float64)
-    where = _degrees(centres, grid.crs)
+    degrees = grid.lonlat(centres[:, 0], centres[:, 1])
     at = _to_picture(grid, shape)(centres) if len(table) else centres
     return [
         {
@@ -263,8 +258,8 @@ def _places(table: Any, grid: Grid, shape: tuple[int, int]) -> list[dict[str, An
             "area": area_in_words(float(row.area_m2)),
             "p_mean": f"{row.p_mean:.2f}",
             "n_pixels": f"{row.n_pixels:,}",
-            "lon": f"{where[i][0]:.5f}" if where is not None else None,
-            "lat": f"{where[i][1]:.5f}" if where is not None else None,
+            "lon": f"{degrees[0][i]:.5f}" if degrees is not None else None,
+            "lat": f"{degrees[1][i]:.5f}" if degrees is not None else None,
             "x": f"{row.centroid_x:.6g}",
             "y": f"{row.centroid_y:.6g}",
             "col": round(float(at[i][0]), 1),
@@ -272,16 +267,6 @@ def _places(table: Any, grid: Grid, shape: tuple[int, int]) -> list[dict[str, An
         }
         for i, row in enumerate(table.itertuples())
     ]
-
-
-def _degrees(points: Float64Array, crs: CRS) -> Float64Array | None:
-    """Return longitude and latitude (WGS 84) of points ``(n, 2)``; None where they have no place on Earth."""
-    try:
-        lon, lat = rasterio.warp.transform(crs, CRS.from_epsg(4326), points[:, 0], points[:, 1])
-    except (RasterioError, CPLE_BaseError):
-        return None
-    found = np.stack([lon, lat], axis=1).astype(np.float64)
-    return found if np.isfinite(found).all() else None
 
 
 def _settings(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from geocd.location import Location, iri
 from geocd.products import sha256
 from geocd.raster.files import open_raster, output_errors
 from geocd.raster.grid import Grid, crs_name
 from geocd.report.footprint import footprint
-from geocd.report.links import file_name, iri, source_href
+from geocd.report.links import source_href
 from geocd.report.products import PRODUCTS, Product, product
 from geocd.report.record import RunRecord
 
@@ -63,7 +64,7 @@ def stac_item(
     folder = files["prob"].parent if folder is None else folder
     name = files["prob"].name
     geometry, bbox = footprint(record.grid)
-    title = f"Change between {file_name(record.before)} and {file_name(record.after)}"
+    title = f"Change between {Location(record.before).name} and {Location(record.after).name}"
     properties: dict[str, Any] = {
         "title": title,
         **_datetimes(record, created),
@@ -198,8 +199,12 @@ def _bands(path: Path) -> list[dict[str, Any]]:
 
 
 def _derived_from(path: str, which: str, folder: Path) -> dict[str, str]:
-    link = {"rel": "derived_from", "href": source_href(path, folder), "title": f"{which}: {file_name(path)}"}
-    if path.lower().split("?")[0].endswith((".tif", ".tiff")):
+    link = {
+        "rel": "derived_from",
+        "href": source_href(path, folder),
+        "title": f"{which}: {Location(path).name}",
+    }
+    if Location(path).name.lower().endswith((".tif", ".tiff")):
         link["type"] = "image/tiff; application=geotiff"
     return link
 

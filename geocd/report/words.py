@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from geocd.location import Location
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
 from geocd.scene.ignore import KINDS
@@ -21,10 +22,6 @@ METHODS = {
     "cva": "change vector analysis, a classical method",
     "irmad": "IR-MAD, a classical method",
 }
-
-
-def last_part(path: str) -> str:
-    return path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def day(date: str | None) -> str | None:
@@ -145,7 +142,7 @@ def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
     if valid < LITTLE_VALID:
         found.append(f"Only {in_percent(valid)} of the raster could be judged: the rest is not known.")
     for which, zeros in summary.zero_share.items():
-        if told := zeros_in_words(last_part(getattr(record, which)), zeros):
+        if told := zeros_in_words(Location(getattr(record, which)).name, zeros):
             found.append(
                 f"{told}; else every gap in the image, and what lies beside it, may count as change."
             )
