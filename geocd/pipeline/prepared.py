@@ -13,8 +13,8 @@ from typing import Any
 from geocd import heap
 from geocd.config import ReadSettings, Settings
 from geocd.errors import ConfigError
-from geocd.method.classical import ClassicalDetector
 from geocd.method.detector import Detector
+from geocd.method.methods import METHODS
 from geocd.pipeline.plan import Plan, plan_run
 from geocd.raster.files import Source
 from geocd.raster.grid import crs_name
@@ -29,7 +29,7 @@ from geocd.tiles.tiling import Tiling
 def computing(settings: Settings) -> AbstractContextManager[None]:
     """Return the context in which a method computes."""
     heap.keep()
-    if settings.method.method != "deep":
+    if not METHODS[settings.method.method].uses_torch:
         return nullcontext()
     from geocd.method.devices import one_thread
 
@@ -38,12 +38,7 @@ def computing(settings: Settings) -> AbstractContextManager[None]:
 
 def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings, jobs: int = 1) -> Detector:
     """Fit the chosen method to a sample of the scene."""
-    if settings.method.method in ("cva", "irmad"):
-        return ClassicalDetector.fit(settings.method.method, chips)
-    # torch takes seconds to import and the classical methods do not need it
-    from geocd.method import deep
-
-    return deep.fit(chips, pair, settings.method, jobs)
+    return METHODS[settings.method.method].fit(chips, pair, settings.method, jobs)
 
 
 def open_pair(before: Source, after: Source, settings: Settings, valid: Source | None = None) -> Pair:

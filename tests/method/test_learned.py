@@ -86,7 +86,7 @@ def test_the_embedded_weights_are_small_and_fit() -> None:
     assert sum(v.numel() * v.element_size() for v in state.values()) < 4e6
 
 
-def scene(seed: int = 0, size: int = 96) -> learning.Lesson:
+def scene(seed: int = 0, size: int = 96) -> learning.NetworkInput:
     """A lesson in which change is a patch of other values, and its distance is clear."""
     rng = np.random.default_rng(seed)
     x1 = ndimage.gaussian_filter(rng.normal(size=(4, size, size)), (0, 2, 2)) * 5
@@ -97,10 +97,10 @@ def scene(seed: int = 0, size: int = 96) -> learning.Lesson:
     x2[:, changed] = rng.normal(size=(4, 1)) + rng.normal(0, 0.5, (4, changed.sum()))
     distance = np.where(changed, 3.5, 0.2) + rng.normal(0, 0.1, changed.shape)
     values = [torch.from_numpy(v.astype(np.float32)) for v in (x1, x2, distance)]
-    return learning.Lesson(*values, torch.ones(changed.shape, dtype=torch.bool))
+    return learning.NetworkInput(*values, torch.ones(changed.shape, dtype=torch.bool))
 
 
-def place(one: learning.Lesson, row: int = 0, col: int = 0) -> Chip:
+def place(one: learning.NetworkInput, row: int = 0, col: int = 0) -> Chip:
     """A chip of the values of a lesson, at a place."""
     height, width = one.valid.shape
     return Chip(one.x1.numpy(), one.x2.numpy(), one.valid.numpy(), Window(col, row, width, height))
@@ -121,8 +121,8 @@ def test_learning_optimises_both_networks() -> None:
 
 def test_learning_finds_change_in_a_scene_it_has_not_seen() -> None:
     networks = fresh()
-    lessons = [scene(seed) for seed in range(6)]
-    learning.learn(networks, lessons, iterations=60, learning_rate=2e-3, seed=0, device=CPU)
+    inputs = [scene(seed) for seed in range(6)]
+    learning.learn(networks, inputs, iterations=60, learning_rate=2e-3, seed=0, device=CPU)
     unseen = scene(99)
     with torch.no_grad():
         logit = networks(unseen.x1[None], unseen.x2[None])[0, 0].numpy()
@@ -168,7 +168,7 @@ def test_a_batch_keeps_dates_distance_and_valid_together() -> None:
     size = 130
     rows, cols = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
     x1 = torch.stack([rows, cols, rows, cols])
-    one = learning.Lesson(x1, x1 + 1, rows * size + cols, rows > cols)
+    one = learning.NetworkInput(x1, x1 + 1, rows * size + cols, rows > cols)
     x1b, x2b, distance, valid = learning.draw([one], np.random.default_rng(0), CPU)
     assert x1b.shape == (learning.BATCH, 4, learning.SIDE, learning.SIDE)
     assert torch.equal(x2b, x1b + 1)
@@ -183,7 +183,7 @@ def test_the_logit_does_not_depend_on_where_a_tile_begins() -> None:
 
     def logit(row: int, col: int, size: int) -> torch.Tensor:
         cut = (..., slice(row, row + size), slice(col, col + size))
-        part = learning.Lesson(one.x1[cut], one.x2[cut], one.distance[cut], one.valid[cut])
+        part = learning.NetworkInput(one.x1[cut], one.x2[cut], one.distance[cut], one.valid[cut])
         return detector.logit(part, place(part, row, col), networks)
 
     whole = logit(0, 0, 160)
@@ -224,7 +224,7 @@ def test_reference_fitted_to_the_scene_learns_once_and_its_tiles_agree() -> None
     detector = reference.ReferenceDetector.fit([whole], settings)
     assert detector.fitted is not None
     cut = (x[..., 20:] for x in (one.x1, one.x2, one.distance, one.valid))
-    part = place(learning.Lesson(*cut), col=20)
+    part = place(learning.NetworkInput(*cut), col=20)
     apart = np.abs(detector.prob(whole)[0, :, 20:] - detector.prob(part)[0])
     assert apart[:, ResidualGenerator.MARGIN :].max() < 1e-4
     assert np.array_equal(detector.prob(part), detector.prob(part))

@@ -368,7 +368,7 @@ def test_the_uncertainty_is_the_jackknife_over_the_six_distances(pair: tuple[Pat
     seen = features.scaled(chip)
     terms = {name: values.numpy() for name, values in features.terms(seen).items()}
     scaled = {n: np.minimum((terms[n] - features.centre[n]) / features.scale[n], CAP) for n in WEIGHTS}
-    lesson = learning.lesson(seen, features.colour, features.distance(seen))
+    lesson = learning.network_input(seen, features.colour, features.distance(seen))
     logit = detector.logit(lesson, chip, detector.networks).numpy()
     left_out = []
     for name in WEIGHTS:
