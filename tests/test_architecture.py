@@ -80,7 +80,7 @@ ONLY = {
 
 #: What would make ``geocd --help`` slow or drag torch into the classical methods.
 NEVER_AT_IMPORT = {
-    "pipeline": {"geocd.method.deep", "geocd.method.devices"},
+    "pipeline": {"geocd.method.default", "geocd.method.reference", "geocd.method.devices"},
     "cli": {
         "geocd.batch",
         "geocd.pipeline",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from geocd.location import Location
+from geocd.method import methods
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
 from geocd.scene.ignore import KINDS
@@ -17,11 +18,7 @@ MUCH_CHANGED, LITTLE_CHANGED = 0.3, 0.01
 LITTLE_VALID, MUCH_IGNORED = 0.5, 0.2
 #: From here on the tiles may be seen; on small rasters chance alone reaches 1.1 to 1.2.
 WARN_SEAM = 1.3
-METHODS = {
-    "deep": "geocd's own method, fitted to this pair without labels",
-    "cva": "change vector analysis, a classical method",
-    "irmad": "IR-MAD, a classical method",
-}
+METHODS = {name: method.description for name, method in methods.METHODS.items()}
 
 
 def day(date: str | None) -> str | None:
