@@ -55,7 +55,7 @@ MOVED = {
     "features": ("method.distance", "method.terms"),
     "generalize": ("vectorize.generalize",),
     "ignore": ("scene.ignore",),
-    "layers": ("vectorize.files",),
+    "layers": ("vectorize.files", "vectorize.formats"),
     "losses": ("method.losses",),
     "memory": ("pipeline.plan", "heap"),
     "mosaic": ("tiles.mosaic", "tiles.seams"),

@@ -68,7 +68,7 @@ ONLY = {
     "pystac_client": {"batch"},
     "boto3": {"batch"},
     "botocore": {"batch"},
-    "pyarrow": {"vectorize.files"},
+    "pyarrow": {"vectorize.formats"},
     "geopandas": {"vectorize", "evaluate"},
     "jinja2": {"report.page"},
     "PIL": {"report"},
@@ -272,14 +272,22 @@ def test_no_module_for_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["--version"], ["detect", "--help"], ["evaluate", "--help"], ["batch", "--help"]]
+    "command",
+    [
+        ["--help"],
+        ["--version"],
+        ["detect", "--help"],
+        ["evaluate", "--help"],
+        ["batch", "--help"],
+        ["polygonize", "--help"],
+    ],
 )
 def test_help_imports_nothing_slow(command: list[str]) -> None:
     code = (
         "import sys\nfrom geocd.cli import main\n"
         "main(sys.argv[1:], standalone_mode=False)\n"
         "slow = {'torch', 'rasterio', 'geopandas', 'pandas', 'scipy', 'shapely', 'pyproj', 'PIL',\n"
-        "        'dask', 'distributed', 'xarray'}\n"
+        "        'pyogrio', 'pyarrow', 'dask', 'distributed', 'xarray'}\n"
         "print('SLOW', sorted(slow & set(sys.modules)))\n"
     )
     done = subprocess.run(
