@@ -15,6 +15,7 @@ sys.path.insert(0, str(DOCS.parent))
 import geocd  # noqa: E402
 from geocd.config import PRESETS, STAGES, Settings  # noqa: E402
 from geocd.configfile import write_config  # noqa: E402
+from geocd.vectorize.formats import FORMATS  # noqa: E402
 
 project = "geocd"
 author = "the authors of geocd"
@@ -85,12 +86,22 @@ def _type(annotation: typing.Any) -> str:
     return {int: "whole number", float: "number", bool: "yes or no", str: "text"}[annotation]
 
 
+def formats_reference() -> str:
+    """Return the table of the vector formats."""
+    lines = ["| suffix | format | what |", "|---|---|---|"]
+    for suffix, fmt in FORMATS.items():
+        needs = f" Needs {fmt.requires}: `pip install '.[{fmt.extra}]'`." if fmt.requires else ""
+        lines.append(f"| `{suffix}` | {fmt.name} | {fmt.note}{needs} |")
+    return "\n".join(lines) + "\n"
+
+
 def generate(app: Sphinx) -> None:
     """Write what is made from the code, before any page is read."""
     folder = Path(app.srcdir) / "generated"
     folder.mkdir(exist_ok=True)
     (folder / "geocd.toml").write_text(write_config(Settings().resolved()), encoding="utf-8")
     (folder / "settings.md").write_text(settings_reference(), encoding="utf-8")
+    (folder / "formats.md").write_text(formats_reference(), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:
