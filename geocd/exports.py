@@ -36,6 +36,8 @@ def exported(package: str, *modules: str) -> tuple[Callable[[str], object], Call
 
 
 def _find(name: str, modules: Sequence[str]) -> object:
+    if name.startswith("__"):  # what Python asks of every module: nothing need be imported for it
+        raise AttributeError(name)
     for module in map(importlib.import_module, modules):
         if hasattr(module, name):
             return getattr(module, name)
