@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import pytest
 from batch_folder import TILED, contents
 from distributed import Client
 
-from geocd.batch import run as batches
+from geocd.batch import dispatch
 from geocd.batch.pairs import read_items
-from geocd.batch.run import Cluster, Progress, _Run
+from geocd.batch.progress import Meter, Progress
+from geocd.batch.run import Cluster
 from geocd.batch.run import run as run_batch
-from geocd.batch.work import Task
-from geocd.cli.batch import _words
+from geocd.cli.batch import progress_words
 from geocd.config import Settings
 from geocd.pipeline.run import detect
 
@@ -37,18 +36,16 @@ def test_tiles_are_told_while_pairs_run(
     assert last["p1"].items() >= {"done": 9, "total": 9, "pixels": 128 * 128}.items()
     assert told[-1].pixels == 2 * 128 * 128
 
-    # half of a pair that runs counts as half
-    manifest = types.SimpleNamespace(records={name: {"state": "sent"} for name in ("p0", "p1")})
-    tasks = {item.id: Task(item, settings, "", "") for item in items}
-    state = _Run(manifest, tasks, False, told.append)
+
+def test_half_of_a_running_pair_counts_as_half() -> None:
+    meter = Meter(2)
     for name, part in (("p1", 0), ("p1", 1), ("gone", 0)):
-        state._hear((0.0, {"id": name, "part": part, "done": 1, "total": 6, "pixels": 2_000_000}))
-    state._hear((1.0, {"id": "p1", "part": 1, "done": 2, "total": 6, "pixels": 2_000_000}))
-    state._tell(["p0", "p1"], 4, 2)
-    now = told[-1]
+        meter.report((0.0, {"id": name, "part": part, "done": 1, "total": 6, "pixels": 2_000_000}))
+    meter.report((1.0, {"id": "p1", "part": 1, "done": 2, "total": 6, "pixels": 2_000_000}))
+    now = meter.progress(["p0", "p1"], total=2, done=0, failed=0, workers=4)
     assert (now.running, now.tiles, now.of_tiles, now.pixels) == (2, 3, 6, 1_000_000)
     assert now.left == pytest.approx(3 * now.seconds)
-    words = _words(dataclasses.replace(now, seconds=10.0))
+    words = progress_words(dataclasses.replace(now, seconds=10.0))
     assert words.startswith(
         "0 of 2 pairs done, 0 failed, 2 running on 4 workers (tile 3 of 6), 0.1 Mpx/s, end about "
     )
@@ -73,7 +70,7 @@ def test_a_large_scene_is_spread_over_idle_workers(
     assert len(contents(tmp_path / "out")) == 5
     assert not (tmp_path / "out" / "p0" / ".p0.geocd").exists()
 
-    monkeypatch.setattr(batches, "SPREAD", 122)
+    monkeypatch.setattr(dispatch, "SPREAD", 122)
     caplog.clear()
     run_batch([item], tmp_path / "less", settings=TILED, cluster=where)
     assert "spread" not in caplog.text

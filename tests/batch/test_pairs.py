@@ -54,19 +54,19 @@ def test_a_vector_file_lists_pairs_too(suffix: str, tmp_path: Path) -> None:
      "manifest.jsonl", "Catalog.JSON", "sources", "b\u00e9"],
 )  # fmt: skip
 def test_an_id_cannot_leave_the_folder(name: str) -> None:
-    with pytest.raises(PairsError, match=r"cannot be the name of a folder|belongs to the archive itself"):
+    with pytest.raises(PairsError, match=r"cannot be the name of a folder|is reserved for the batch itself"):
         Item(name, "a.tif", "b.tif")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column id, before, after.*here are: none"),
-        ("id,before\nx,y\n", "no column after.*here are: id, before"),
+        ("", "no column id, before, after.*this file has: none"),
+        ("id,before\nx,y\n", "no column after.*this file has: id, before"),
         ("id,before,after\n", "lists no pair"),
         ("id,before,after\nx,a,b\n,a,b\n", "line 3: id ''"),
         ("id,before,after\nx,a,\n", "line 2: id 'x': has no after"),
-        ("id,before,after\nx,a,b\nX,a,b\n", "ids 'x' and 'X' are one"),
+        ("id,before,after\nx,a,b\nX,a,b\n", "ids 'x' and 'X' are the same"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused_as_a_whole(text: str, message: str, tmp_path: Path) -> None:

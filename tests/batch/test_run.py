@@ -37,6 +37,7 @@ def test_the_command_does_all_pairs_and_names_what_failed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Two good pairs among five bad ones; then the same again; then with what was missing."""
+    caplog.set_level("INFO", "geocd")
     pairs = write_pairs(2)
     rows = list(csv.DictReader(pairs.read_text().splitlines()))
     shutil.copy(tmp_path / "p0_before.tif", tmp_path / "cut.tif")
@@ -94,7 +95,7 @@ def test_the_command_does_all_pairs_and_names_what_failed(
     again = invoke(*command, "--merge", "parquet")
     assert again.exit_code == 3
     assert "2 of 7 pairs were finished before" in caplog.text
-    assert "5 pairs failed before and are left out" in caplog.text
+    assert "5 pairs failed before and are skipped" in caplog.text
     assert list(geopandas.read_parquet(out / "changes.parquet").item) == list(merged.item)
     assert "is not one of 'gpkg', 'parquet'" in invoke("batch", "--merge", pairs, out).stderr
 
@@ -118,7 +119,7 @@ def test_a_list_grows_and_a_configuration_changes(
     other = Settings.from_flat({"method": "cva", "threshold": 0.8})
     assert run_batch(items, out, settings=other, cluster=where).computed == 3
     assert "threshold (None then, 0.8 now)" in caplog.text
-    assert "p1 is done again: the configuration is another" in caplog.text
+    assert "p1 is done again: the configuration has changed" in caplog.text
     assert contents(out).keys() == before.keys()
     assert contents(out) != before
     assert run_batch(items, out, settings=CVA, cluster=where).computed == 3

@@ -56,7 +56,7 @@ def test_finished_is_what_checksums_say(task: Task) -> None:
     assert set(record["outputs"]) == {f"p0{suffix}" for suffix in (*SUFFIXES, "_report.html", ".json")}
     assert why_not_finished(record, task) is None
     assert why_not_finished({**record, "state": "failed"}, task) == "it was not finished"
-    assert why_not_finished({**record, "config": "other"}, task) == "the configuration is another"
+    assert why_not_finished({**record, "config": "other"}, task) == "the configuration has changed"
 
     prob = Path(task.folder) / "p0" / "p0_prob.tif"
     content = prob.read_bytes()
@@ -71,7 +71,7 @@ def test_finished_is_what_checksums_say(task: Task) -> None:
     assert why_not_finished(record, task) is None, "a copied file has another time"
     content = before.read_bytes()
     before.write_bytes(content[:-4] + b"\x00\x00\x00\x00")
-    assert why_not_finished(record, task) == "before is another"
+    assert why_not_finished(record, task) == "the content of before has changed"
     before.unlink()
     assert why_not_finished(record, task) is None, "without the input nothing better could be made"
 

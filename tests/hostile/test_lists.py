@@ -70,7 +70,7 @@ def test_a_catalogue_is_not_followed_to_the_network(ear: Ear, tmp_path: Path) ->
     link = {"rel": "item", "href": ear.url}
     content = {"type": "Catalog", "stac_version": "1.0.0", "id": "x", "description": "", "links": [link]}
     path.write_text(json.dumps(content))
-    assert "a catalogue links to it, and is not followed" in refused("batch", path, tmp_path / "out")
+    assert "a catalogue links to it, and the link is not followed" in refused("batch", path, tmp_path / "out")
     assert ear.heard == 0
 
 
