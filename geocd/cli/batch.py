@@ -162,13 +162,13 @@ def batch(
         _print_status(Path(status))
         return
     folder = _checked_folder(pairs, outdir, merge)
-    _quiet_dask(ctx.obj["verbose"])
     from geocd.batch.archive import merge_changes
     from geocd.batch.run import Cluster, run
     from geocd.batch.sources import SourceOptions, read_pairs
     from geocd.batch.upload import Bucket
     from geocd.config import Settings
 
+    _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
     options = SourceOptions(
         assets=tuple(key.strip() for key in assets.split(",")) if assets else (),
         dates=None if dates is None else (dates[0].date(), dates[1].date()),

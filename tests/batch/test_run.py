@@ -37,7 +37,6 @@ def test_the_command_does_all_pairs_and_names_what_failed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Two good pairs among five bad ones; then the same again; then with what was missing."""
-    caplog.set_level("INFO", "geocd")
     pairs = write_pairs(2)
     rows = list(csv.DictReader(pairs.read_text().splitlines()))
     shutil.copy(tmp_path / "p0_before.tif", tmp_path / "cut.tif")
