@@ -24,19 +24,19 @@ _INTERVAL = 60
 
 
 class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """``NAME=AMOUNT``."""
+    """A resource of dask workers and the amount of it: ``NAME=AMOUNT``."""
 
     name = "resource"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return name and amount."""
+        """Return the name and the amount (a float)."""
         if isinstance(value, tuple):
             return value
         name, _, amount = value.partition("=")
         try:
             return name, float(amount)
         except ValueError:
-            self.fail(f"{value!r}: write NAME=AMOUNT, for instance GPU=1.", param, ctx)
+            self.fail(f"{value!r}: write NAME=AMOUNT, such as GPU=1.", param, ctx)
 
 
 @click.command(short_help="Detect changes in many pairs on a dask cluster.")
@@ -162,29 +162,20 @@ def batch(
         _print_status(Path(status))
         return
     folder = _checked_folder(pairs, outdir, merge)
-    from geocd.batch.archive import merge_changes
     from geocd.batch.run import Cluster, run
     from geocd.batch.sources import SourceOptions, read_pairs
-    from geocd.batch.upload import Bucket
     from geocd.config import Settings
 
     _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
     options = SourceOptions(
         assets=tuple(key.strip() for key in assets.split(",")) if assets else (),
         dates=None if dates is None else (dates[0].date(), dates[1].date()),
-        max_cloud=max_cloud,
-        collection=collection,
-        bbox=bbox,
-        intersects=intersects,
-        interval=interval,
-    )
+        max_cloud=max_cloud, collection=collection, bbox=bbox, intersects=intersects, interval=interval,
+    )  # fmt: skip
     cluster = Cluster(
-        workers=workers,
-        scheduler=scheduler,
-        scheduler_file=scheduler_file,
-        resources=dict(resources),
-        mem_limit=mem_limit,
-    )
+        workers=workers, scheduler=scheduler, scheduler_file=scheduler_file,
+        resources=dict(resources), mem_limit=mem_limit,
+    )  # fmt: skip
     progress = None if ctx.obj["quiet"] else _ProgressLine(live=ctx.obj["progress"])
     summary = run(
         read_pairs(str(pairs), folder, options),
@@ -198,9 +189,7 @@ def batch(
     )
     if progress is not None:
         progress.end()
-    merged = merge_changes(folder, summary.done, merge) if merge and summary.done else None
-    if merged is not None and upload is not None:
-        Bucket(upload).send(merged, merged.name)
+    merged = _merged(folder, summary.done, merge, upload) if merge and summary.done else None
     _print_summary(summary, folder, merged, quiet=ctx.obj["quiet"])
     if summary.failed:
         sys.exit(3)
@@ -227,6 +216,17 @@ def _quiet_dask(verbose: int) -> None:
     level = max(logging.getLogger().level, logging.CRITICAL - 10 * verbose)
     for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own
         logging.getLogger(name).setLevel(level)
+
+
+def _merged(folder: Path, ids: list[str], suffix: str, upload: str | None) -> Path:
+    """Write the changes of all pairs into one file, upload it where a bucket is named, and return it."""
+    from geocd.batch.archive import merge_changes
+    from geocd.batch.upload import Bucket
+
+    path = merge_changes(folder, ids, suffix)
+    if upload is not None:
+        Bucket(upload).send(path, path.name)
+    return path
 
 
 def _print_summary(summary: Summary, folder: Path, merged: Path | None, *, quiet: bool) -> None:

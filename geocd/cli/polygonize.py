@@ -12,7 +12,7 @@ from geocd.cli.options import NumberOrWord, PathType, stage_options
 from geocd.errors import ConfigError, GeocdError, OutputExistsError
 
 
-@click.command()
+@click.command(short_help="Make polygons from the probability raster of a run.")
 @click.argument("prob", type=PathType())
 @click.option(
     "-o",

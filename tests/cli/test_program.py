@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from commands import OUTPUTS, run
 
 from geocd import __version__
+from geocd.cli import main
 
 
 def test_vv_shows_the_traceback(tmp_path: Path) -> None:
@@ -84,3 +86,14 @@ def test_help_is_quick_and_imports_nothing_slow() -> None:
 
 def test_version() -> None:
     assert __version__ in run("--version").output
+
+
+def test_the_list_of_commands_cuts_no_sentence() -> None:
+    """``geocd --help`` in a terminal of 80 columns has one line for each command."""
+    result = CliRunner().invoke(main, ["--help"], terminal_width=80)
+    listing = result.output.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listing] == sorted(main.commands), "no line goes on in the next"
+    assert not any("..." in line for line in listing)
+    for command in main.commands.values():
+        assert command.short_help is not None
+        assert command.short_help.endswith(".")
