@@ -29,7 +29,7 @@ from geocd.raster.writer import BLOCK_SIZE, ProbWriter
 from geocd.report.acquired import acquisition_date
 from geocd.report.fingerprint import Fingerprint, fingerprint
 from geocd.report.links import source_href
-from geocd.report.page import write_page
+from geocd.report.page import PageContent, write_page
 from geocd.report.quicklook import quicklook
 from geocd.report.record import RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
@@ -231,15 +231,15 @@ def _run(transaction: Transaction, pair: Pair, settings: Settings, plan: Plan, t
     )
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     with _timed(timings, "report"):
-        write_page(
-            record,
-            thumbnails,
-            transaction.path("prob"),
-            transaction.path("changes"),
-            transaction.path("report"),
+        content = PageContent(
+            record=record,
+            thumbnails=thumbnails,
+            prob=transaction.path("prob"),
+            changes=transaction.path("changes"),
             created=created,
             folder=outputs.stem.parent,
         )
+        write_page(content, transaction.path("report"))
     record = dataclasses.replace(record, timings=_rounded(timings))
     files = {key: transaction.path(key) for key in outputs.paths() if key != "item"}
     with output_errors(transaction.path("item")):  # reads all that was written

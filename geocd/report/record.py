@@ -78,7 +78,7 @@ class RunRecord:
     band_names : sequence of str
         The compared bands.
     settings : mapping
-        The resolved configuration, ready for JSON.
+        Every setting by name, as resolved for the run, in values that JSON can hold.
     method : str
     preset : str or None
     threshold : float
@@ -108,7 +108,7 @@ class RunRecord:
     after: str
     grid: Grid
     band_names: Sequence[str]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     method: str
     preset: str | None
     threshold: float

@@ -121,7 +121,7 @@ def stac_item(
                 ("after", record.after),
                 ("valid", record.settings.get("valid")),
             )
-            if path is not None
+            if isinstance(path, str)
         ],
         "assets": {key: _asset(key, files[key]) for key in ASSETS if key in files},
     }

@@ -124,5 +124,5 @@ def zeros_in_words(name: str, share: float) -> str | None:
         return None
     return (
         f"{name}: {share:.0%} of the pixels that count as valid are 0 in all bands. If 0 means 'no data', "
-        "say --nodata 0"
+        "pass --nodata 0"
     )
