@@ -15,8 +15,8 @@ from pathlib import Path
 import geopandas
 
 from geocd.config import PolygonSettings, Settings
-from geocd.pipeline.run import detect
-from geocd.vectorize.polygons import polygonize
+from geocd.pipeline import detect
+from geocd.vectorize import polygonize
 
 
 def main() -> None:

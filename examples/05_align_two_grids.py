@@ -19,7 +19,7 @@ from rasterio.enums import Resampling
 from geocd.check import check_pair
 from geocd.config import Settings
 from geocd.evaluate import evaluate_files
-from geocd.pipeline.run import detect
+from geocd.pipeline import detect
 
 
 def on_another_grid(source: Path, target: Path) -> None:

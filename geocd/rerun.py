@@ -14,14 +14,11 @@ from typing import Any
 from geocd.config import Settings
 from geocd.errors import ItemError
 from geocd.pipeline.run import detect
-from geocd.products import Outputs
 from geocd.raster.sources import ALLOW, is_remote, may_reach, shown
 from geocd.report.fingerprint import Fingerprint, same_content
+from geocd.report.products import Outputs, product
 from geocd.report.stac import item_checksum
 from geocd.types import Progress
-
-#: Outputs that say when they were made; all others are the same bytes each time.
-TIMED = ("item", "report")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,18 +103,7 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
         flat.pop(name, None)
     if flat.get("valid") is not None:
         flat["valid"] = links.get("valid", flat["valid"])
-    for name in ("bidx", "ignore"):
-        if isinstance(flat.get(name), list):
-            flat[name] = tuple(flat[name])
-    if flat.get("nodata") == "nan":
-        flat["nodata"] = float("nan")
-    try:
-        return Recipe(before, after, Settings.from_flat(flat))
-    except TypeError as error:
-        raise ItemError(
-            f"{path}: a setting has a value of the wrong type ({error}). Repeat the run with geocd detect.",
-            path=str(path),
-        ) from error
+    return Recipe(before, after, Settings.from_flat(flat))
 
 
 def _check_told(item: Mapping[str, Any]) -> None:
@@ -207,7 +193,7 @@ def rerun(
         same = {
             key: item_checksum(files[key]) == asset.get("file:checksum")
             for key, asset in item["assets"].items()
-            if key in files and key not in TIMED
+            if key in files and not product(key).timed
         }
         known = properties.get("geocd:inputs", {})
         inputs = {

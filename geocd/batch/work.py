@@ -29,10 +29,11 @@ from geocd.pipeline.resume import weights_file
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import begin_tiles, compute_tiles
 from geocd.pipeline.transaction import lock
-from geocd.products import Outputs, sha256
+from geocd.products import sha256
 from geocd.raster.files import open_raster, output_errors
 from geocd.report.fingerprint import Fingerprint, fingerprint, same_content
 from geocd.report.links import source_href
+from geocd.report.products import Outputs
 from geocd.report.stac import write_json
 
 #: Reads over the network are tried again, each time after a longer wait; what the user set is kept.
@@ -125,12 +126,13 @@ def configuration(settings: Settings, mem_limit: int | None = None) -> tuple[str
 
     geocd's version is part of it; ``valid`` is an input.
     """
-    values = settings.resolved().as_dict()
+    run_settings = settings.resolved()
+    values = run_settings.as_dict()
     del values["valid"]
-    if mem_limit is not None and settings.tiling.tile_size is None:  # tiles may be made smaller for it
+    if mem_limit is not None and run_settings.tiling.adjustable:  # tiles may be made smaller for it
         values["mem_limit"] = mem_limit
     values["geocd version"] = geocd.__version__
-    if (weights := weights_file(settings)) is not None:
+    if (weights := weights_file(run_settings)) is not None:
         values["file of weights"] = sha256(weights)
     text = json.dumps(values, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16], values

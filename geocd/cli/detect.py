@@ -114,7 +114,7 @@ def detect(
             click.echo(_aligned(record.alignment), err=True)
         if summary.ignored_share:
             told = (
-                f"{share:.2%} as {kind} ({ignore.WORDS[kind]})"
+                f"{share:.2%} as {kind} ({ignore.KINDS[kind].description})"
                 for kind, share in summary.ignored_share.items()
             )
             click.echo(f"Ignored of the valid area: {'; '.join(told)}.", err=True)

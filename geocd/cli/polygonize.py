@@ -120,12 +120,13 @@ def polygonize(
 
 def _outdated(prob: str, target: Path) -> list[Path]:
     """Return report and item of the run of PROB where they do not name the checksum of the new polygons."""
-    from geocd.products import SUFFIXES, sha256
+    from geocd.products import sha256
+    from geocd.report.products import product
 
     if target.resolve() != _beside(prob).resolve():
         return []
-    stem = target.name.removesuffix(SUFFIXES["changes"])
-    files = [target.with_name(stem + SUFFIXES[which]) for which in ("report", "item")]
+    stem = target.name.removesuffix(product("changes").suffix)
+    files = [target.with_name(stem + product(which).suffix) for which in ("report", "item")]
     new = sha256(target)
     return [path for path in files if path.is_file() and new not in path.read_text("utf-8", "replace")]
 

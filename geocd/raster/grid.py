@@ -76,6 +76,13 @@ class Grid:
         area = abs(east[1] * north[2] - east[2] * north[1])
         return math.sqrt(area) if 0 < area < math.inf else None
 
+    def around(self, window: Window, margin: int) -> Window:
+        """Return a window with ``margin`` pixels around it, as far as the grid reaches."""
+        top, left = max(0, int(window.row_off) - margin), max(0, int(window.col_off) - margin)
+        bottom = min(self.height, int(window.row_off + window.height) + margin)
+        right = min(self.width, int(window.col_off + window.width) + margin)
+        return Window(left, top, right - left, bottom - top)
+
     def crop(self, window: Window) -> Grid:
         """Return the grid of a window of this grid."""
         t, col, row = self.transform, window.col_off, window.row_off

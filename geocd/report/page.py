@@ -32,7 +32,7 @@ from geocd.raster.grid import Grid
 from geocd.report.charts import histogram, loss_curve
 from geocd.report.links import source_href
 from geocd.report.quicklook import RAMP, colours
-from geocd.report.record import RunRecord
+from geocd.report.record import FinishedRun, RunRecord
 from geocd.report.thumbnails import Thumbnails
 from geocd.report.words import (
     METHODS,
@@ -58,32 +58,7 @@ QUALITY = 85
 _DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PageContent:
-    """Everything that the report of a run is made from.
-
-    Attributes
-    ----------
-    record : RunRecord
-    thumbnails : Thumbnails
-        The pair and its probability; their size is that of the pictures on the page.
-    prob, changes : pathlib.Path
-        Probability raster and polygons of the run.
-    created : str
-        When the outputs were made, RFC 3339 in UTC.
-    folder : pathlib.Path
-        The folder that the page is meant for: relative paths of the inputs start there.
-    """
-
-    record: RunRecord
-    thumbnails: Thumbnails
-    prob: Path
-    changes: Path
-    created: str
-    folder: Path
-
-
-def write_page(content: PageContent, destination: Path) -> None:
+def write_page(run: FinishedRun, destination: Path) -> None:
     """Write the report of a run.
 
     Its bytes depend on the result and the settings of the run alone, except for the section with the id
@@ -91,7 +66,8 @@ def write_page(content: PageContent, destination: Path) -> None:
 
     Parameters
     ----------
-    content : PageContent
+    run : FinishedRun
+        Its thumbnails have the size of the pictures on the page.
     destination : pathlib.Path
         The HTML file.
 
@@ -101,20 +77,20 @@ def write_page(content: PageContent, destination: Path) -> None:
         The outputs of the run cannot be read, or the page cannot be written.
     """
     with output_errors(destination):  # reads what was written
-        checksums = {path.name: sha256(path) for path in (content.prob, content.changes)}
+        checksums = {path.name: sha256(path) for path in (run.paths["prob"], run.paths["changes"])}
     text = (
         _environment()
         .get_template("report.html")
         .render(
-            **_resources(content.thumbnails),
-            **_texts(content),
-            **_pictures(content),
-            record=content.record,
-            histogram=histogram(content.record.histogram, content.record.threshold),
-            losses=loss_curve(content.record.losses),
+            **_resources(run.thumbnails),
+            **_texts(run),
+            **_pictures(run),
+            record=run.record,
+            histogram=histogram(run.record.histogram, run.record.threshold),
+            losses=loss_curve(run.record.losses),
             checksums=checksums,
-            settings=_settings(content.record.settings, content.folder),
-            times=_times(content.record, content.created),
+            settings=_settings(run.record.settings, run.folder),
+            times=_times(run.record, run.created),
         )
     )
     with output_errors(destination):
@@ -135,17 +111,17 @@ def _resources(thumbnails: Thumbnails) -> dict[str, str]:
     }
 
 
-def _texts(content: PageContent) -> dict[str, object]:
+def _texts(run: FinishedRun) -> dict[str, object]:
     """Return names, dates and sentences."""
-    record, summary = content.record, content.record.summary
+    record, summary = run.record, run.record.summary
     sources = {"before": record.before, "after": record.after}
     return {
         "names": {date: last_part(path) for date, path in sources.items()},
         "dates": {"before": day(record.date_before), "after": day(record.date_after)},
-        "inputs": {date: source_href(path, content.folder) for date, path in sources.items()},
+        "inputs": {date: source_href(path, run.folder) for date, path in sources.items()},
         "headline": headline(record),
         "explanation": explanation(record),
-        "warnings": warnings(record, apart=content.thumbnails.apart),
+        "warnings": warnings(record, apart=run.thumbnails.apart),
         "method": METHODS.get(record.method, record.method),
         "shift": shift_in_words(summary.shift, record.grid.pixel_size),
         "alignment": alignment_in_words(record.alignment),
@@ -153,12 +129,12 @@ def _texts(content: PageContent) -> dict[str, object]:
     }
 
 
-def _pictures(content: PageContent) -> dict[str, object]:
+def _pictures(run: FinishedRun) -> dict[str, object]:
     """Return the pictures, what is drawn over them, and the table of the largest polygons."""
-    thumbnails, grid = content.thumbnails, content.record.grid
+    thumbnails, grid = run.thumbnails, run.record.grid
     height, width = shape = thumbnails.prob.shape
     rows, cols = thumbnails.scale
-    polygons = _largest(content.changes)
+    polygons = _largest(run.paths["changes"])
     count, outlines = _outlines([polygon.geometry for polygon in polygons], grid, shape)
     return {
         "images": _images(thumbnails),
@@ -167,7 +143,7 @@ def _pictures(content: PageContent) -> dict[str, object]:
         "apart": thumbnails.apart,
         "ramp": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in RAMP],
         "outlines": outlines,
-        "outlines_note": _outlines_note(count, content.record.summary.n_polygons),
+        "outlines_note": _outlines_note(count, run.record.summary.n_polygons),
         "places": _places(polygons[:ROWS], grid, shape),
     }
 
@@ -423,6 +399,5 @@ def _times(record: RunRecord, created: str) -> dict[str, str]:
 
 
 __all__ = [
-    "PageContent",
     "write_page",
 ]

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import rasterio
@@ -13,6 +14,7 @@ import rasterio
 import geocd
 from geocd.raster.grid import Grid
 from geocd.report.fingerprint import Fingerprint
+from geocd.report.thumbnails import Thumbnails
 from geocd.scene.registration import Alignment, Shift
 
 
@@ -125,6 +127,35 @@ class RunRecord:
     losses: Sequence[float] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run whose probability and polygons have been written: what its other files are made from.
+
+    Attributes
+    ----------
+    record : RunRecord
+        Its timings are those up to now.
+    thumbnails : Thumbnails
+        The pair and its probability, as large as the largest pictures made of them.
+    paths : mapping of pathlib.Path
+        Where every file of the run is written, by the key of its product.
+    created : str
+        When the outputs were made, RFC 3339 in UTC.
+    folder : pathlib.Path
+        Where the outputs will be: relative paths of the inputs start there.
+    """
+
+    record: RunRecord
+    thumbnails: Thumbnails
+    paths: Mapping[str, Path]
+    created: str
+    folder: Path
+
+    def timed(self, seconds: Mapping[str, float]) -> FinishedRun:
+        """Return this run with the seconds that its stages have taken so far."""
+        return dataclasses.replace(self, record=dataclasses.replace(self.record, timings=seconds))
+
+
 def versions() -> dict[str, str]:
     """Return the version of everything that has a say in the result, by name.
 
@@ -142,6 +173,7 @@ def versions() -> dict[str, str]:
 
 
 __all__ = [
+    "FinishedRun",
     "RunRecord",
     "Summary",
     "versions",

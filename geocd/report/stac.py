@@ -10,15 +10,16 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from geocd.products import SUFFIXES, sha256
+from geocd.products import sha256
 from geocd.raster.files import open_raster, output_errors
 from geocd.raster.grid import Grid, crs_name
 from geocd.report.footprint import footprint
 from geocd.report.links import file_name, iri, source_href
+from geocd.report.products import PRODUCTS, Product, product
 from geocd.report.record import RunRecord
 
 # --------------------------------------------------------------------------------------------------
@@ -30,20 +31,6 @@ STAC_EXTENSIONS = (
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 )
-Role = Literal["data", "metadata", "thumbnail", "overview"]
-#: Title, media type and roles of every output that can be an asset.
-ASSETS: dict[str, tuple[str, str, tuple[Role, ...]]] = {
-    "prob": (
-        "Change probability",
-        "image/tiff; application=geotiff; profile=cloud-optimized",
-        ("data",),
-    ),
-    "prob_style": ("QGIS style of the change probability", "application/xml", ("metadata",)),
-    "changes": ("Polygons of the changes", "application/geopackage+sqlite3", ("data",)),
-    "changes_style": ("QGIS style of the polygons", "application/xml", ("metadata",)),
-    "quicklook": ("Before, after, probability and changes", "image/png", ("overview",)),
-    "report": ("Report to read in a browser", "text/html", ("overview",)),
-}
 
 
 def stac_item(
@@ -55,7 +42,7 @@ def stac_item(
     ----------
     record : RunRecord
     files : mapping of pathlib.Path
-        The outputs that exist, by their key in ``ASSETS``; other keys are left out. ``prob`` is
+        The outputs that exist, by their key in ``PRODUCTS``; other keys are left out. ``prob`` is
         needed: the item has its name.
     created : str
         When the outputs were made, RFC 3339 in UTC.
@@ -107,7 +94,7 @@ def stac_item(
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": list(STAC_EXTENSIONS),
-        "id": name.removesuffix(SUFFIXES["prob"]),
+        "id": name.removesuffix(product("prob").suffix),
         "geometry": geometry,
     }
     if bbox is not None:  # STAC forbids a bbox beside a null geometry
@@ -123,7 +110,11 @@ def stac_item(
             )
             if isinstance(path, str)
         ],
-        "assets": {key: _asset(key, files[key]) for key in ASSETS if key in files},
+        "assets": {
+            entry.key: _asset(entry, files[entry.key])
+            for entry in PRODUCTS
+            if entry.is_asset and entry.key in files
+        },
     }
     strict: dict[str, Any] = _strict(item)
     return strict
@@ -161,17 +152,16 @@ def _projection(grid: Grid) -> dict[str, Any]:
     return {**crs, "proj:shape": list(grid.shape), "proj:transform": list(grid.transform)[:6]}
 
 
-def _asset(key: str, path: Path) -> dict[str, Any]:
-    title, media_type, roles = ASSETS[key]
+def _asset(entry: Product, path: Path) -> dict[str, Any]:
     asset: dict[str, Any] = {
         "href": iri(f"./{path.name}"),
-        "type": media_type,
-        "title": title,
-        "roles": list(roles),
+        "type": entry.media_type,
+        "title": entry.title,
+        "roles": list(entry.roles),
         "file:size": path.stat().st_size,
         "file:checksum": item_checksum(path),
     }
-    if key == "prob":
+    if entry.key == "prob":
         asset["bands"] = _bands(path)
     return asset
 
@@ -230,7 +220,6 @@ def _strict(value: Any) -> Any:
 
 
 __all__ = [
-    "ASSETS",
     "STAC_EXTENSIONS",
     "STAC_VERSION",
     "stac_item",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
-from geocd.scene.ignore import WORDS
+from geocd.scene.ignore import KINDS
 from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, WARN_SHIFT, Alignment, Shift
 from geocd.scene.sample import zeros_in_words
 
@@ -225,7 +225,8 @@ def _of_ignored(shares: Mapping[str, float]) -> list[str]:
     """Return a warning for each kind of surface that was left out of the result."""
     return [
         f"{'A large part' if share > MUCH_IGNORED else 'A part'} of the valid area, {in_percent(share)}, was "
-        f"left out as {kind} ({WORDS[kind]}). These are simple rules: check that they fit the scene."
+        f"left out as {kind} ({KINDS[kind].description}). These are simple rules: check that they fit the "
+        "scene."
         for kind, share in shares.items()
         if share > 0
     ]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from geocd.config import Align
 from geocd.raster.grid import Grid, crs_name
 from geocd.raster.pair import Chip, Pair
 from geocd.scene.sample import sample_chips
@@ -193,6 +194,14 @@ class Alignment:
             return cls(pair.after_grid, None, 1.0, shift)
         return cls(pair.after_grid, pair.warp.resampling, round(pair.warp.overlap, 4), shift)
 
+    @staticmethod
+    def shift_of(values: object) -> tuple[float, float] | None:
+        """Return rows and columns of the shift that was removed, from what :meth:`as_dict` wrote; or None."""
+        shift = values.get("shift") if isinstance(values, Mapping) else None
+        if not isinstance(shift, Mapping) or not (shift["row"] or shift["col"]):
+            return None
+        return float(shift["row"]), float(shift["col"])
+
     def as_dict(self) -> dict[str, object]:
         """Return the values that JSON gets, in the STAC item and in the tags of the probability raster."""
         grid = self.after_grid
@@ -210,8 +219,8 @@ class Alignment:
         return values
 
 
-def remove_shift(pair: Pair) -> Removed:
-    """Measure the shift of a pair on a bounded sample, and let the pair be read without it.
+def remove_shift(pair: Pair) -> tuple[Pair, Removed]:
+    """Measure the shift of a pair on a bounded sample, and return the pair without it.
 
     Nothing is removed where the measurement is not reliable, or the pair is on one grid and the shift too
     small to be worth resampling.
@@ -230,11 +239,37 @@ def remove_shift(pair: Pair) -> Removed:
             break
         # rounded, so that what is written down is what was done
         row, col = round(row + shift.row, 4), round(col + shift.col, 4)
-        pair.set_shift(row, col)
+        pair = pair.shifted(row, col)
     removed = Removed(row, col, first)
-    known = first is not None and first.measurable
-    LOG.log(logging.DEBUG if known else logging.WARNING, "--align shift: %s", removed.note)
-    return removed
+    reliable = first is not None and first.measurable
+    LOG.log(logging.DEBUG if reliable else logging.WARNING, "--align shift: %s", removed.note)
+    return pair, removed
+
+
+def align(pair: Pair, mode: Align) -> tuple[Pair, Alignment | None]:
+    """Return a pair aligned as ``--align`` says, and how.
+
+    Parameters
+    ----------
+    pair : Pair
+    mode : {"none", "grid", "shift"}
+
+    Returns
+    -------
+    pair : Pair
+    alignment : Alignment or None
+        None where no alignment was requested.
+
+    Raises
+    ------
+    NoValidPixelError, RasterReadError
+    """
+    if mode == "none":
+        return pair, None
+    removed = None
+    if mode == "shift":
+        pair, removed = remove_shift(pair)
+    return pair, Alignment.of(pair, removed)
 
 
 def _cross_spectrum(
@@ -300,6 +335,7 @@ __all__ = [
     "Alignment",
     "Removed",
     "Shift",
+    "align",
     "measure_shift",
     "remove_shift",
 ]

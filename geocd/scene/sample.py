@@ -52,14 +52,16 @@ def sample_chips(pair: Pair, *, max_pixels: int = SAMPLE_PIXELS, chip_size: int 
     grid = pair.grid
     if grid.height * grid.width <= max_pixels:
         chips = [pair.read(grid.window)]
+        ignored = _ignores(chips[0])
     else:
         places = Tiling(grid.height, grid.width, chip_size, 0)
-        chips, found = [], 0
+        chips, found, ignored = [], 0, False
         # Chips of which less than a tenth is valid are passed over, unless nothing better comes.
         meagre: list[Chip] = []
         for index in _scattered(len(places)):
             chip = pair.read(places[index].window)
             count = int(chip.valid.sum())
+            ignored = ignored or _ignores(chip)
             if count * 10 >= chip.valid.size:
                 chips.append(chip)
                 found += count
@@ -69,8 +71,13 @@ def sample_chips(pair: Pair, *, max_pixels: int = SAMPLE_PIXELS, chip_size: int 
                 break
         chips = chips or meagre
     if not any(chip.valid.any() for chip in chips):
-        raise pair.no_valid_pixel()
+        raise pair.no_valid_pixel(ignored=ignored)
     return chips
+
+
+def _ignores(chip: Chip) -> bool:
+    """Tell whether a rule took a pixel out of the valid area."""
+    return any(mask.any() for mask in chip.ignored.values())
 
 
 def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> list[Chip]:

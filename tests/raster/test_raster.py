@@ -749,7 +749,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from geocd.errors import OutputError
-from geocd.products import Outputs
+from geocd.report.products import Outputs
 from geocd.pipeline.transaction import Transaction
 from geocd.raster.grid import Grid
 from geocd.raster.writer import ProbWriter

@@ -27,7 +27,7 @@ from geocd.config import Settings
 from geocd.pipeline.run import detect
 from geocd.raster.grid import Grid
 from geocd.report import page, thumbnails, words
-from geocd.report.record import RunRecord, Summary
+from geocd.report.record import FinishedRun, RunRecord, Summary
 from geocd.scene.registration import Alignment, Removed, Shift
 from geocd.vectorize.polygons import polygonize
 
@@ -125,10 +125,8 @@ def write(
         str(source), str(other), raster, indexes=[1], threshold=run.threshold, max_size=1000
     )
     destination = tmp_path / "x_report.html"
-    content = page.PageContent(
-        record=run, thumbnails=small, prob=raster, changes=changes, created=CREATED, folder=tmp_path
-    )
-    page.write_page(content, destination)
+    paths = {"prob": raster, "changes": changes}
+    page.write_page(FinishedRun(run, small, paths, CREATED, tmp_path), destination)
     return destination, Parsed(destination.read_text(encoding="utf-8"))
 
 
