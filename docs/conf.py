@@ -15,6 +15,7 @@ sys.path.insert(0, str(DOCS.parent))
 import geocd  # noqa: E402
 from geocd.config import PRESETS, STAGES, Settings  # noqa: E402
 from geocd.configfile import write_config  # noqa: E402
+from geocd.method import terms  # noqa: E402
 
 project = "geocd"
 author = "the authors of geocd"
@@ -73,6 +74,25 @@ def settings_reference() -> str:
     return "\n".join(lines)
 
 
+def distances_reference() -> str:
+    """Return a table of the closed-form distances, from what they say of themselves."""
+    lines = [
+        "| name | what it sees | weight w | typical deviation c | in the gate | reach in pixels |",
+        "|---|---|---|---|---|---|",
+    ]
+    for term in terms.TERMS:
+        cells = [
+            f"`{term.name}`",
+            term.description.replace("|", "\\|").replace("<", "&lt;"),
+            f"{term.weight}",
+            f"{term.typical_std}",
+            "yes" if term.narrow else "no",
+            f"{term.reach}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def _type(annotation: typing.Any) -> str:
     """Return a type as a user of TOML or of the command line would call it."""
     kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
@@ -91,6 +111,7 @@ def generate(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "geocd.toml").write_text(write_config(Settings().resolved()), encoding="utf-8")
     (folder / "settings.md").write_text(settings_reference(), encoding="utf-8")
+    (folder / "distances.md").write_text(distances_reference(), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:

@@ -194,7 +194,7 @@ class MethodSettings:
     )
     uncertainty: bool = setting(
         False,
-        "Add a band to the probability raster: how far the six distances of the default preset disagree.",
+        "Add a band to the probability raster: how far the distances of the default preset disagree.",
     )
     seed: int = setting(0, "Seed of everything random.", metavar="N")
     device: str = setting(

@@ -116,7 +116,7 @@ def _devices(troubles: list[str]) -> tuple[list[dict[str, Any]], int | None]:
     except (ImportError, OSError) as error:  # a library that it needs is missing
         troubles.append(f"torch cannot be imported ({error}). Install it again; cva and irmad work without.")
         return [], None
-    return devices.found(), devices.threads()
+    return devices.available(), devices.threads()
 
 
 def _data_troubles() -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
+
+from geocd.location import Location
 
 
 def sha256(path: Path) -> str:
@@ -18,11 +19,4 @@ def sha256(path: Path) -> str:
 
 def default_stem(before: str, after: str) -> Path:
     """Return ``<before>_<after>`` in the current folder, from the file names without extension."""
-
-    def name(path: str) -> str:
-        if "://" in path:
-            path = path.partition("?")[0]  # the signature of a signed URL
-        # what follows the last separator, also inside an archive or a container (NETCDF:scene.nc:B04)
-        return Path(re.split(r"[/\\!:]", path.rstrip("/"))[-1]).stem
-
-    return Path(f"{name(before)}_{name(after)}")
+    return Path(f"{Location(before).stem}_{Location(after).stem}")

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from geocd.errors import ItemError
 from geocd.pipeline.run import detect
 from geocd.raster.sources import ALLOW, is_remote, may_reach, shown
 from geocd.report.fingerprint import Fingerprint, same_content
+from geocd.report.links import source_path
 from geocd.report.products import Outputs, product
 from geocd.report.stac import item_checksum
 from geocd.types import Progress
@@ -78,7 +78,7 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
     try:
         flat = dict(item["properties"]["geocd:settings"])
         links = {
-            link["title"].partition(":")[0]: _resolved(link["href"], path.parent)
+            link["title"].partition(":")[0]: source_path(link["href"], path.parent)
             for link in item["links"]
             if link["rel"] == "derived_from"
         }
@@ -118,18 +118,6 @@ def _check_told(item: Mapping[str, Any]) -> None:
     for name, kind in (("processing:software", dict), ("geocd:device", str)):
         if not isinstance(properties.get(name, kind()), kind):
             raise KeyError(name)
-
-
-def _resolved(href: str, folder: Path) -> str:
-    """Return the path or URL that a link leads to."""
-    parts = urllib.parse.urlsplit(href)
-    if parts.scheme == "file":
-        return urllib.parse.unquote(parts.path)
-    if "://" in href or href.startswith("/vsi"):
-        return href
-    if href.startswith(("./", "../")):
-        return os.path.normpath(folder / urllib.parse.unquote(href))
-    return href
 
 
 def rerun(

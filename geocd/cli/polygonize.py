@@ -10,6 +10,7 @@ import click
 
 from geocd.cli.options import NumberOrWord, PathType, stage_options
 from geocd.errors import ConfigError, GeocdError, OutputExistsError
+from geocd.location import Location
 
 
 @click.command()
@@ -133,7 +134,6 @@ def _outdated(prob: str, target: Path) -> list[Path]:
 
 def _beside(prob: str) -> Path:
     """Return the name that ``geocd detect`` gives the polygons; in this folder where PROB is remote."""
-    name = prob.split("?")[0].rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
-    target = f"{Path(name).stem.removesuffix('_prob')}_changes.gpkg"
+    target = f"{Location(prob).stem.removesuffix('_prob')}_changes.gpkg"
     local = Path(prob)
     return local.with_name(target) if local.exists() else Path(target)

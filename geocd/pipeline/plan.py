@@ -18,6 +18,7 @@ from typing import TypedDict
 
 from geocd.config import RunSettings, check_tile_size
 from geocd.errors import ConfigError
+from geocd.method.methods import METHODS
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.sample import SAMPLE_PIXELS
@@ -30,15 +31,10 @@ DEFAULT_LIMIT = 2000
 CACHE_SHARE, CACHE_RANGE = 1 / 16, (16, 128)
 #: Tiles made smaller for a limit differ by so many pixels, and are no smaller than the last.
 TILE_STEP, LEAST_TILE = 64, 128
-#: Megabytes of a process that has imported what the method needs, and of one that has fitted it to a scene
-#: (what the C library does not give back included).
-START = {"deep": 400, "cva": 215, "irmad": 215}
-FITTED = {"deep": 570, "cva": 225, "irmad": 225}
-#: What importing a torch that was built for GPUs takes beside that, used or not.
+#: Megabytes that importing a torch that was built for GPUs takes beside the method's own, used or not.
 GPU_BUILD = 400
-#: Bytes that a tile takes while it is computed: for each pixel, and for each pixel and band.
-TILE_BYTES = {"deep": (450, 100), "cva": (150, 25), "irmad": (150, 25)}
-#: The published networks keep all activations of a full-resolution generator for their gradients.
+#: Bytes that a tile of the preset ``reference`` takes: for each pixel, and for each pixel and band. The
+#: published networks keep all activations of a full-resolution generator for their gradients.
 REFERENCE_BYTES = (16_000, 100)
 #: What each further tile takes of that: not all are at their peak at once.
 FURTHER = 0.8
@@ -46,9 +42,6 @@ FURTHER = 0.8
 FITTED_TILE = 1.5
 #: Copies of the pixels of a block, and of where they are valid, that are held while it is warped.
 WARP_COPIES = 6
-#: Bytes that the fit takes beside the sample, for each of its pixels: whatever the bands (the statistics are
-#: taken of two or three at a time), and for each band.
-FIT_BYTES = {"deep": (85, 13), "cva": (60, 20), "irmad": (0, 40)}
 #: Bytes for each pixel of the rows that are blended (sums, weights, what is being written), and of those that
 #: are made polygons.
 BLEND_BYTES, POLYGON_BYTES = 20, 40
@@ -132,12 +125,13 @@ def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit:
     height, width = pair.grid.shape
     bands, item = len(pair.indexes), pair.itemsize
     sampled = min(height * width, SAMPLE_PIXELS)
-    flat, banded = FIT_BYTES[method.method]
-    imported = GPU_BUILD if method.method == "deep" and gpu_build() else 0
-    fit = START[method.method] + imported + sampled * (flat + bands * (banded + 2 * item)) / 2**20
+    uses_torch, memory = METHODS[method.method].uses_torch, METHODS[method.method].memory
+    flat, banded = memory.fit
+    imported = GPU_BUILD if uses_torch and gpu_build() else 0
+    fit = memory.start + imported + sampled * (flat + bands * (banded + 2 * item)) / 2**20
 
     reference = method.method == "deep" and method.preset == "reference"
-    each, banded = REFERENCE_BYTES if reference else TILE_BYTES[method.method]
+    each, banded = REFERENCE_BYTES if reference else memory.tile
     pixels = min(tile_size, height) * min(tile_size, width)
     one: float = pixels * (each + bands * (banded + 4 * (item - 4)))
     if method.method == "deep" and method.fit == "tile":
@@ -147,7 +141,7 @@ def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit:
     rows = width * (BLOCK_SIZE + min(tile_size, height)) * BLEND_BYTES * (1 + method.uncertainty)
     tiles = (one * (1 + FURTHER * (jobs - 1)) + rows) / 2**20
     polygons = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS)) * POLYGON_BYTES / 2**20
-    return math.ceil(cache_size(limit) + max(fit, FITTED[method.method] + imported + max(tiles, polygons)))
+    return math.ceil(cache_size(limit) + max(fit, memory.fitted + imported + max(tiles, polygons)))
 
 
 def plan_run(

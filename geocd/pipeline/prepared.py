@@ -17,8 +17,8 @@ from pathlib import Path
 from geocd import heap
 from geocd.config import ReadSettings, RunSettings, Settings
 from geocd.errors import ConfigError
-from geocd.method.classical import ClassicalDetector
 from geocd.method.detector import Detector
+from geocd.method.methods import METHODS
 from geocd.pipeline.plan import DEFAULT_LIMIT, Plan, available_jobs, cache_size, plan_run
 from geocd.pipeline.timing import Stopwatch
 from geocd.raster.files import Source, bounded_cache
@@ -176,7 +176,7 @@ def open_run(
 def computing(settings: RunSettings) -> AbstractContextManager[None]:
     """Return the context in which a method computes."""
     heap.keep()
-    if settings.method.method != "deep":
+    if not METHODS[settings.method.method].uses_torch:
         return nullcontext()
     from geocd.method.devices import one_thread
 
@@ -185,12 +185,7 @@ def computing(settings: RunSettings) -> AbstractContextManager[None]:
 
 def fit_detector(chips: Sequence[Chip], pair: Pair, settings: RunSettings, jobs: int = 1) -> Detector:
     """Fit the chosen method to a sample of the scene."""
-    if settings.method.method in ("cva", "irmad"):
-        return ClassicalDetector.fit(settings.method.method, chips)
-    # torch takes seconds to import and the classical methods do not need it
-    from geocd.method import deep
-
-    return deep.fit(chips, pair, settings.method, jobs)
+    return METHODS[settings.method.method].fit(chips, pair, settings.method, jobs)
 
 
 def open_pair(before: Source, after: Source, read: ReadSettings, valid: Source | None = None) -> Pair:

@@ -102,10 +102,7 @@ class OpenFiles:
         return self._local.datasets  # type: ignore[no-any-return]
 
     def _open(self, source: Source) -> DatasetReader:
-        if isinstance(source, str | os.PathLike):
-            dataset = open_raster(os.fspath(source))
-        else:
-            dataset = source.open()
+        dataset = open_raster(os.fspath(source)) if isinstance(source, str | os.PathLike) else source.open()
         with self._lock:
             self._handles.append(dataset)
         return dataset

@@ -6,6 +6,8 @@ import datetime
 import re
 from collections.abc import Mapping
 
+from geocd.location import Location
+
 # --------------------------------------------------------------------------------------------------
 # Acquisition dates
 
@@ -58,7 +60,7 @@ def acquisition_date(tags: Mapping[str, str], path: str) -> str | None:
             if key == "DATE_ACQUIRED" and (exact := _rfc3339(f"{date[:10]}T{clock}")):
                 return exact
             return date
-    name = path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    name = Location(path).name
     for product in _PRODUCTS:
         if match := product.match(name):
             return _rfc3339(match[1])

@@ -5,13 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import rasterio
-import rasterio.warp
 import shapely
 import shapely.affinity
-from rasterio._err import CPLE_BaseError
-from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 
 from geocd.raster.grid import Grid
 
@@ -39,14 +34,10 @@ def footprint(grid: Grid) -> tuple[dict[str, object] | None, list[float] | None]
         for a, b in zip(corners, corners[1:] + corners[:1], strict=True)
         for i in range(steps)
     ]
-    try:
-        lon, lat = rasterio.warp.transform(
-            grid.crs, CRS.from_epsg(4326), [x for x, _ in ring], [y for _, y in ring]
-        )
-    except (RasterioError, CPLE_BaseError):  # rasterio lets GDAL's own errors through
+    degrees = grid.lonlat([x for x, _ in ring], [y for _, y in ring])
+    if degrees is None:
         return None, None
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        return None, None
+    lon, lat = (values.tolist() for values in degrees)
     # Longitudes without the jump at the antimeridian; around a pole, the ring ends 360° from its start.
     turns = np.unwrap([*lon, lon[0]], period=360)
     points = list(zip(turns.tolist(), [*lat, lat[0]], strict=True))

@@ -19,13 +19,10 @@ from pathlib import Path
 import jinja2
 import markupsafe
 import numpy as np
-import rasterio.warp
 import shapely
 from PIL import Image
-from rasterio._err import CPLE_BaseError
-from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 
+from geocd.location import Location
 from geocd.products import sha256
 from geocd.raster.files import output_errors
 from geocd.raster.grid import Grid
@@ -41,7 +38,6 @@ from geocd.report.words import (
     day,
     explanation,
     headline,
-    last_part,
     seam_in_words,
     shift_in_words,
     warnings,
@@ -116,7 +112,7 @@ def _texts(run: FinishedRun) -> dict[str, object]:
     record, summary = run.record, run.record.summary
     sources = {"before": record.before, "after": record.after}
     return {
-        "names": {date: last_part(path) for date, path in sources.items()},
+        "names": {date: Location(path).name for date, path in sources.items()},
         "dates": {"before": day(record.date_before), "after": day(record.date_after)},
         "inputs": {date: source_href(path, run.folder) for date, path in sources.items()},
         "headline": headline(record),
@@ -225,15 +221,14 @@ def _images(thumbnails: Thumbnails) -> dict[str, str]:
 
 def _to_picture(grid: Grid, shape: tuple[int, int]) -> Callable[[Float64Array], Float64Array]:
     """Return a function from coordinates ``(n, 2)`` of the grid to columns and rows of the picture."""
-    t, scale = ~grid.transform, np.array([shape[1] / grid.width, shape[0] / grid.height])
+    scale = np.array([shape[1] / grid.width, shape[0] / grid.height])
 
-    def turn(points: Float64Array) -> Float64Array:
-        x, y = points[:, 0], points[:, 1]
-        cols_rows = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
-        found: Float64Array = cols_rows * scale
-        return found
+    def to_picture(points: Float64Array) -> Float64Array:
+        row, col = grid.to_rowcol(points[:, 0], points[:, 1])
+        scaled: Float64Array = np.stack([col, row], axis=1) * scale
+        return scaled
 
-    return turn
+    return to_picture
 
 
 def _outlines(polygons: Iterable[shapely.Polygon], grid: Grid, shape: tuple[int, int]) -> tuple[int, str]:
@@ -324,7 +319,7 @@ def _places(polygons: Sequence[Polygon], grid: Grid, shape: tuple[int, int]) -> 
     if not polygons:
         return []
     centroids = np.array([(polygon.centroid_x, polygon.centroid_y) for polygon in polygons], np.float64)
-    degrees = _degrees(centroids, grid.crs)
+    degrees = grid.lonlat(centroids[:, 0], centroids[:, 1])
     in_picture = _to_picture(grid, shape)(centroids)
     return [
         Place(
@@ -332,8 +327,8 @@ def _places(polygons: Sequence[Polygon], grid: Grid, shape: tuple[int, int]) -> 
             area=area_in_words(polygon.area_m2),
             p_mean=f"{polygon.p_mean:.2f}",
             n_pixels=f"{polygon.n_pixels:,}",
-            lon=f"{degrees[i][0]:.5f}" if degrees is not None else None,
-            lat=f"{degrees[i][1]:.5f}" if degrees is not None else None,
+            lon=f"{degrees[0][i]:.5f}" if degrees is not None else None,
+            lat=f"{degrees[1][i]:.5f}" if degrees is not None else None,
             x=f"{polygon.centroid_x:.6g}",
             y=f"{polygon.centroid_y:.6g}",
             col=round(float(in_picture[i][0]), 1),
@@ -341,16 +336,6 @@ def _places(polygons: Sequence[Polygon], grid: Grid, shape: tuple[int, int]) -> 
         )
         for i, polygon in enumerate(polygons)
     ]
-
-
-def _degrees(points: Float64Array, crs: CRS) -> Float64Array | None:
-    """Return longitude and latitude (WGS 84) of points ``(n, 2)``; None where they have no place on Earth."""
-    try:
-        lon, lat = rasterio.warp.transform(crs, CRS.from_epsg(4326), points[:, 0], points[:, 1])
-    except (RasterioError, CPLE_BaseError):
-        return None
-    found = np.stack([lon, lat], axis=1).astype(np.float64)
-    return found if np.isfinite(found).all() else None
 
 
 def _settings(settings: Mapping[str, object], folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from geocd.location import Location
 from geocd.raster.files import output_errors
 from geocd.report.thumbnails import SMALLEST, Picture, Thumbnails
 from geocd.types import Float32Array
@@ -196,8 +197,7 @@ def _fit(
 
 def _name(path: str) -> str:
     """The file name in letters that Pillow's own font has."""
-    name = path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
-    plain = unicodedata.normalize("NFKD", name)
+    plain = unicodedata.normalize("NFKD", Location(path).name)
     return "".join(c if " " <= c <= "~" else "?" for c in plain if not unicodedata.combining(c))
 
 

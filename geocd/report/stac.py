@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from geocd.location import Location, iri
 from geocd.products import sha256
 from geocd.raster.files import open_raster, output_errors
 from geocd.raster.grid import Grid, crs_name
 from geocd.report.footprint import footprint
-from geocd.report.links import file_name, iri, source_href
+from geocd.report.links import source_href
 from geocd.report.products import PRODUCTS, Product, product
 from geocd.report.record import RunRecord
 
@@ -99,7 +100,7 @@ def write_json(path: Path, item: Mapping[str, Any]) -> None:
 
 def _properties(record: RunRecord, created: str) -> Json:
     """Return the properties of the item."""
-    title = f"Change between {file_name(record.before)} and {file_name(record.after)}"
+    title = f"Change between {Location(record.before).name} and {Location(record.after).name}"
     preset = f", preset {record.preset}" if record.preset else ""
     properties = {
         "title": title,
@@ -154,8 +155,9 @@ def _links(record: RunRecord, folder: Path) -> list[Json]:
 
 def _derived_from(path: str, name: str, folder: Path) -> Json:
     """Return the link to the input ``name``, as seen from ``folder``."""
-    link = {"rel": "derived_from", "href": source_href(path, folder), "title": f"{name}: {file_name(path)}"}
-    if path.lower().split("?")[0].endswith((".tif", ".tiff")):
+    file = Location(path).name
+    link = {"rel": "derived_from", "href": source_href(path, folder), "title": f"{name}: {file}"}
+    if file.lower().endswith((".tif", ".tiff")):
         link["type"] = "image/tiff; application=geotiff"
     return link
 

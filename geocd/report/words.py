@@ -6,6 +6,8 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from geocd.location import Location
+from geocd.method import methods
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
 from geocd.scene.ignore import KINDS
@@ -18,15 +20,7 @@ MUCH_CHANGED, LITTLE_CHANGED = 0.3, 0.01
 LITTLE_VALID, MUCH_IGNORED = 0.5, 0.2
 #: From this seam score on, tiles may be visible; on small rasters chance alone reaches 1.1 to 1.2.
 WARN_SEAM = 1.3
-METHODS = {
-    "deep": "geocd's own method, fitted to this pair without labels",
-    "cva": "change vector analysis, a classical method",
-    "irmad": "IR-MAD, a classical method",
-}
-
-
-def last_part(path: str) -> str:
-    return path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+METHODS = {name: method.description for name, method in methods.METHODS.items()}
 
 
 def day(date: str | None) -> str | None:
@@ -213,7 +207,7 @@ def _of_zeros(record: RunRecord) -> list[str]:
     """Return a warning for each date that may have nodata pixels which are not declared as such."""
     paths = {"before": record.before, "after": record.after}
     shares = record.summary.zero_share
-    texts = [zeros_in_words(last_part(paths[date]), share) for date, share in shares.items()]
+    texts = [zeros_in_words(Location(paths[date]).name, share) for date, share in shares.items()]
     return [
         f"{text}. Otherwise gaps in the image, and pixels beside them, may count as change."
         for text in texts

@@ -13,8 +13,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 import shapely
-from rasterio.transform import Affine
 
+from geocd.raster.grid import Grid
 from geocd.types import Float64Array, IntArray, PixelArray
 from geocd.vectorize.pixelsize import PixelSize
 
@@ -70,7 +70,7 @@ def link_outlines(
     col: npt.NDArray[np.int32],
     come: npt.NDArray[np.int8],
     go: npt.NDArray[np.int8],
-    transform: Affine,
+    grid: Grid,
     size: PixelSize,
 ) -> tuple[PixelArray, Float64Array]:
     """Link all corners of some regions, which are numbered from 0, to polygons, and measure their sides."""
@@ -91,9 +91,7 @@ def link_outlines(
     perimeter = np.bincount(region, weights=size.length(row[before], col[before], row, col))
 
     order, ring = _cycles(before)  # backwards: outer rings counter-clockwise on a north-up map
-    t = transform
-    x, y = col[order].astype(np.float64), row[order].astype(np.float64)
-    points = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
+    points = np.stack(grid.to_xy(col[order].astype(np.float64), row[order].astype(np.float64)), axis=1)
     rings = shapely.linearrings(points, indices=ring)
     # A region's upper left corner lies on its outer ring, so of its rings that one was found first.
     starts = np.flatnonzero(np.diff(ring, prepend=-1))

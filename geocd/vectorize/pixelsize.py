@@ -35,7 +35,7 @@ class PixelSize:
         #: Number of columns.
         self.width: int = grid.width
         self._height = grid.height
-        self._transform = grid.transform
+        self._grid = grid
         crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
         ellipsoid = crs.ellipsoid
         if ellipsoid is None:
@@ -76,8 +76,7 @@ class PixelSize:
 
     def _position(self, row: Float64Array, col: Float64Array) -> Float64Array:
         """Points in space, in metres from the centre of the earth: no pole and no date line there."""
-        t = self._transform
-        x, y = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
+        x, y = self._grid.to_xy(col, row)
         if self._to_lonlat is None:
             return np.stack([x, y, np.zeros_like(x)], axis=-1) * self._unit
         lon, lat = np.radians(self._to_lonlat.transform(x, y))
@@ -121,9 +120,8 @@ class PixelSize:
         """
         if self._to_lonlat is None:
             return shapely.area(polygons) * self._unit**2, shapely.length(polygons) * self._unit
-        t = self._transform
         pixel = math.sqrt(math.prod(self.sides))
-        piece = math.sqrt(1000 * pixel) * math.sqrt(abs(t.determinant)) / pixel
+        piece = math.sqrt(1000 * pixel) * math.sqrt(abs(self._grid.transform.determinant)) / pixel
         areas, perimeters = np.zeros(len(polygons)), np.zeros(len(polygons))
         for start in range(0, len(polygons), 1000):  # the pieces of a thousand at a time
             rings, owner = shapely.get_rings(

@@ -247,8 +247,7 @@ class Regions:
     def _measure(self, tally: _Tally) -> pd.DataFrame:
         """One row per region."""
         n, row, col, prob, area, no_area = tally.sums.T
-        t = self._grid.transform
-        x, y = col / n + 0.5, row / n + 0.5
+        x, y = self._grid.to_xy(col / n + 0.5, row / n + 0.5)
         return pd.DataFrame(
             {
                 "label": tally.label,
@@ -262,8 +261,8 @@ class Regions:
                 "p_q25": tally.quantile(0.25),
                 "p_q50": tally.quantile(0.5),
                 "p_q75": tally.quantile(0.75),
-                "centroid_x": t.a * x + t.b * y + t.c,
-                "centroid_y": t.d * x + t.e * y + t.f,
+                "centroid_x": x,
+                "centroid_y": y,
             }
         )
 
@@ -297,7 +296,8 @@ class Regions:
         if self._means is not None:
             table = pd.concat([table, self._means.table(place, len(table))], axis=1)
         quieter = bool(settings.fill_holes or settings.simplify or settings.smooth) and len(table) > 0
-        geometry, perimeter = self._trace(place, Affine.identity() if quieter else self._grid.transform)
+        pixels = dataclasses.replace(self._grid, transform=Affine.identity())
+        geometry, perimeter = self._trace(place, pixels if quieter else self._grid)
         table.insert(2, "perimeter_m", perimeter)
         table["geometry"] = self._generalize(table, geometry, settings) if quieter else geometry
         return table.drop(columns=["label", "first"])
@@ -312,13 +312,11 @@ class Regions:
         if settings.smooth:
             quiet = smooth(quiet, settings.smooth)
         altered = ~shapely.equals_exact(quiet, outlines, normalize=True)
-        t = self._grid.transform
 
-        def place(points: Float64Array) -> Float64Array:
-            x, y = points.T
-            return np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
+        def to_xy(points: Float64Array) -> Float64Array:
+            return np.stack(self._grid.to_xy(*points.T), axis=1)
 
-        polygons: PixelArray = shapely.orient_polygons(shapely.transform(quiet, place))
+        polygons: PixelArray = shapely.orient_polygons(shapely.transform(quiet, to_xy))
         area, perimeter = self.size.measure(polygons[altered])
         centre = shapely.get_coordinates(shapely.centroid(polygons[altered]))
         for column, values in (
@@ -337,14 +335,14 @@ class Regions:
             roots[old] = roots[new]
         return roots
 
-    def _trace(self, place: IntArray, transform: Affine) -> tuple[PixelArray, Float64Array]:
+    def _trace(self, place: IntArray, grid: Grid) -> tuple[PixelArray, Float64Array]:
         """Link the corners to rings and the rings to polygons.
 
         Parameters
         ----------
         place : ndarray, int64
             Position of each label's region in the result, -1 where it is left out.
-        transform : affine.Affine
+        grid : Grid
             From corners of pixels to the coordinates of the polygons.
 
         Returns
@@ -375,7 +373,7 @@ class Regions:
             last = max(first + 1, int(np.searchsorted(ends, ends[first] + CORNERS, side="right")) - 1)
             some = order[ends[first] : ends[last]]
             outlines = link_outlines(
-                region[some] - first, row[some], col[some], come[some], go[some], transform, self.size
+                region[some] - first, row[some], col[some], come[some], go[some], grid, self.size
             )
             polygons.append(outlines[0])
             perimeters.append(outlines[1])
