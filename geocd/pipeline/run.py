@@ -19,8 +19,8 @@ from geocd.raster.files import output_errors
 from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_date
 from geocd.report.fingerprint import Fingerprint, fingerprint, sha256
-from geocd.report.products import PRODUCTS, FinishedRun, Outputs, default_stem
-from geocd.report.record import RunRecord, Summary, versions
+from geocd.report.products import PRODUCTS, Outputs, default_stem
+from geocd.report.record import FinishedRun, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
 from geocd.report.thumbnails import Thumbnails, read_thumbnails
 from geocd.types import Progress

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
@@ -41,10 +40,24 @@ class Fingerprint:
     blocks: str | None = None
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Fingerprint:
-        """Return the fingerprint that :meth:`as_dict` wrote; keys that it does not write are ignored."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        return cls(**{"file": "", **{name: values[name] for name in names if name in values}})
+    def from_dict(cls, values: Mapping[str, object]) -> Fingerprint:
+        """Return the fingerprint that :meth:`as_dict` wrote; values of another type count as missing."""
+
+        def text(name: str) -> str | None:
+            value = values.get(name)
+            return value if isinstance(value, str) else None
+
+        def number(name: str) -> int | None:
+            value = values.get(name)
+            return value if isinstance(value, int) else None
+
+        return cls(
+            file=text("file") or "",
+            size=number("size"),
+            mtime_ns=number("mtime_ns"),
+            sha256=text("sha256"),
+            blocks=text("blocks"),
+        )
 
     def as_dict(self, *, with_mtime: bool = True) -> dict[str, str | int]:
         """Return the values that JSON gets: those that are not None, ``mtime_ns`` on request only."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -12,40 +12,11 @@ from geocd.location import Location
 from geocd.raster.files import output_errors
 from geocd.report.page import write_page
 from geocd.report.quicklook import quicklook
-from geocd.report.record import RunRecord
+from geocd.report.record import FinishedRun
 from geocd.report.styles import style
-from geocd.report.thumbnails import Thumbnails
 
 #: Longest side, in pixels, of the pictures in the quick-look.
 QUICKLOOK = 640
-
-
-@dataclasses.dataclass(frozen=True)
-class FinishedRun:
-    """What products are written from, once probability and polygons are there.
-
-    Attributes
-    ----------
-    record : RunRecord
-        Its timings reach up to now.
-    thumbnails : Thumbnails
-    paths : mapping of pathlib.Path
-        Where every product is written, by its key.
-    created : str
-        When the outputs were made, RFC 3339 in UTC.
-    folder : pathlib.Path
-        Where the outputs will be, which relative paths start from.
-    """
-
-    record: RunRecord
-    thumbnails: Thumbnails
-    paths: Mapping[str, Path]
-    created: str
-    folder: Path
-
-    def timed(self, seconds: Mapping[str, float]) -> FinishedRun:
-        """Return this run with the seconds that its stages took up to now."""
-        return dataclasses.replace(self, record=dataclasses.replace(self.record, timings=seconds))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,18 +79,6 @@ def _write_quicklook(run: FinishedRun, path: Path) -> None:
     )
 
 
-def _write_report(run: FinishedRun, path: Path) -> None:
-    write_page(
-        run.record,
-        run.thumbnails,
-        run.paths["prob"],
-        run.paths["changes"],
-        path,
-        created=run.created,
-        folder=run.folder,
-    )
-
-
 #: Every file of a run, in the order in which they are put in place. Another product takes one entry here.
 PRODUCTS: tuple[Product, ...] = (
     Product(
@@ -165,7 +124,7 @@ PRODUCTS: tuple[Product, ...] = (
         ("overview",),
         timed=True,
         stage="report",
-        write=_write_report,
+        write=write_page,
     ),
     Product("item", ".json", "STAC item of the run", "application/geo+json", timed=True),
 )
@@ -220,4 +179,4 @@ def default_stem(before: str, after: str) -> Path:
     return Path(f"{Location(before).stem}_{Location(after).stem}")
 
 
-__all__ = ["PRODUCTS", "FinishedRun", "Outputs", "Product", "default_stem", "product"]
+__all__ = ["PRODUCTS", "Outputs", "Product", "default_stem", "product"]

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import rasterio
@@ -13,6 +14,7 @@ import rasterio
 import geocd
 from geocd.raster.grid import Grid
 from geocd.report.fingerprint import Fingerprint
+from geocd.report.thumbnails import Thumbnails
 from geocd.scene.registration import Alignment, Shift
 
 
@@ -78,7 +80,7 @@ class RunRecord:
     band_names : sequence of str
         The compared bands.
     settings : mapping
-        The resolved configuration, ready for JSON.
+        Every setting by name, as resolved for the run, in values that JSON can hold.
     method : str
     preset : str or None
     threshold : float
@@ -108,7 +110,7 @@ class RunRecord:
     after: str
     grid: Grid
     band_names: Sequence[str]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     method: str
     preset: str | None
     threshold: float
@@ -123,6 +125,35 @@ class RunRecord:
     device: str = ""
     histogram: Sequence[int] = ()
     losses: Sequence[float] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run whose probability and polygons have been written: what its other files are made from.
+
+    Attributes
+    ----------
+    record : RunRecord
+        Its timings are those up to now.
+    thumbnails : Thumbnails
+        The pair and its probability, as large as the largest pictures made of them.
+    paths : mapping of pathlib.Path
+        Where every file of the run is written, by the key of its product.
+    created : str
+        When the outputs were made, RFC 3339 in UTC.
+    folder : pathlib.Path
+        Where the outputs will be: relative paths of the inputs start there.
+    """
+
+    record: RunRecord
+    thumbnails: Thumbnails
+    paths: Mapping[str, Path]
+    created: str
+    folder: Path
+
+    def timed(self, seconds: Mapping[str, float]) -> FinishedRun:
+        """Return this run with the seconds that its stages have taken so far."""
+        return dataclasses.replace(self, record=dataclasses.replace(self.record, timings=seconds))
 
 
 def versions() -> dict[str, str]:
@@ -142,6 +173,7 @@ def versions() -> dict[str, str]:
 
 
 __all__ = [
+    "FinishedRun",
     "RunRecord",
     "Summary",
     "versions",
