@@ -15,6 +15,7 @@ sys.path.insert(0, str(DOCS.parent))
 import geocd  # noqa: E402
 from geocd.config import PRESETS, STAGES, Settings  # noqa: E402
 from geocd.configfile import write_config  # noqa: E402
+from geocd.raster import bands  # noqa: E402
 
 project = "geocd"
 author = "the authors of geocd"
@@ -85,12 +86,30 @@ def _type(annotation: typing.Any) -> str:
     return {int: "whole number", float: "number", bool: "yes or no", str: "text"}[annotation]
 
 
+def sensor_reference() -> str:
+    """Return one table of the sensors whose bands are known by number."""
+    lines = [
+        f"| sensor | {' | '.join(bands.WORDS)} | recognised by |",
+        f"|---|{'---|' * len(bands.WORDS)}---|",
+    ]
+    for sensor in bands.SENSORS:
+        signs = [f"names like `{sensor.pattern}`".replace("|", "\\|")] if sensor.pattern else []
+        for numbers, verb in ((sensor.present, "with"), (sensor.absent, "without")):
+            if numbers:
+                listed = sorted(numbers, key=lambda number: (int(number.rstrip("a")), number))
+                signs.append(f"{verb} {', '.join(number.upper() for number in listed)}")
+        cells = [sensor.name, *(number.upper() for number in sensor.numbers.values())]
+        lines.append(f"| {' | '.join([*cells, '; '.join(signs) or 'none of the others'])} |")
+    return "\n".join(lines) + "\n"
+
+
 def generate(app: Sphinx) -> None:
     """Write what is made from the code, before any page is read."""
     folder = Path(app.srcdir) / "generated"
     folder.mkdir(exist_ok=True)
     (folder / "geocd.toml").write_text(write_config(Settings().resolved()), encoding="utf-8")
     (folder / "settings.md").write_text(settings_reference(), encoding="utf-8")
+    (folder / "sensors.md").write_text(sensor_reference(), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:
