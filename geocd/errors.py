@@ -1,9 +1,9 @@
-"""Every error geocd raises on purpose.
+"""The errors that geocd raises on purpose.
 
-One root, :class:`GeocdError`, so that a caller can catch all of them, mixed with the builtin that the
-situation would raise in plain Python, so that a caller who never heard of geocd catches them too. The
-message says what is wrong, with the values of both sides, and then what to do. The library never prints
-and never exits: only :mod:`geocd.cli` turns these into exit codes.
+All derive from :class:`GeocdError`, so that a caller can catch all of them, and from the builtin exception
+that plain Python would raise, so that code that does not know geocd catches them too. The message says what
+is wrong, with the values of both sides, and then what to do. The library never prints and never exits: only
+:mod:`geocd.cli` turns errors into exit codes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 
 class GeocdError(Exception):
-    """Root of all errors raised on purpose.
+    """Base class of the errors that geocd raises on purpose.
 
     Attributes
     ----------
     details : dict
-        The values the message speaks of, by name, for programs that handle the error.
+        The values in the message, by name, for programs that handle the error.
     """
 
     def __init__(self, message: str, **details: Any) -> None:
@@ -34,7 +34,7 @@ class ConfigError(GeocdError, ValueError):
 
 
 class RasterOpenError(GeocdError, OSError):
-    """A file is missing, or is no raster that GDAL can read."""
+    """A file is missing, or is not a raster that GDAL can read."""
 
 
 class RasterReadError(GeocdError, OSError):
@@ -58,15 +58,15 @@ class OutputError(GeocdError, OSError):
 
 
 class OutputExistsError(OutputError, FileExistsError):
-    """An output exists already and overwriting was not asked for."""
+    """An output already exists, and overwriting was not requested."""
 
 
 class ResumeError(GeocdError, ValueError):
-    """The interrupted run that is to be gone on with was another one: nothing of it can be used."""
+    """The interrupted run cannot be resumed: its inputs, settings or software versions were different."""
 
 
 class ItemError(GeocdError, ValueError):
-    """A file is no STAC item of a geocd run, or lacks what is needed to repeat the run."""
+    """A file is not the STAC item of a geocd run, or lacks information needed to repeat the run."""
 
 
 class WeightsError(GeocdError, ValueError):
@@ -74,7 +74,7 @@ class WeightsError(GeocdError, ValueError):
 
 
 class DeviceError(ConfigError):
-    """The compute device that was asked for does not exist here."""
+    """The requested compute device does not exist on this machine."""
 
 
 class PairsError(GeocdError, ValueError):
@@ -90,25 +90,31 @@ class UploadError(GeocdError, OSError):
 
 
 class ClusterError(GeocdError, ConnectionError):
-    """A dask scheduler cannot be reached, or has gone."""
+    """A dask scheduler cannot be reached, or the connection to it was lost."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was interrupted, and what it had finished is kept.
+    """A run was interrupted, and its finished tiles are kept.
 
     Parameters
     ----------
     folder : str
-        Where it is kept.
+        Folder of the finished tiles.
+    finished, total : int
+        Number of finished tiles, and of all tiles of the run.
+
+    Attributes
+    ----------
+    folder : str
     kept, total : int
-        Finished tiles, and all tiles.
+        As ``finished`` and ``total``.
     """
 
-    def __init__(self, folder: str, kept: int, total: int) -> None:
+    def __init__(self, folder: str, finished: int, total: int) -> None:
         super().__init__(
-            f"{kept} of {total} tiles are kept; run the same command with --resume to go on, "
+            f"{finished} of {total} tiles are kept; run the same command with --resume to continue, "
             f"or delete {folder}"
         )
         self.folder = folder
-        self.kept = kept
+        self.kept = finished
         self.total = total
