@@ -86,7 +86,9 @@ types: $(VENV)/ready-test
 docs: $(VENV)/ready-test
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs site
 
+# the plugin cannot import geocd: what it takes from there is written into its choices.json first
 plugin:
+	$(PYTHON) -m qgis_plugin.make_choices
 	$(PYTHON) qgis_plugin/make_zip.py dist/geocd_qgis.zip
 
 clean:

@@ -16,6 +16,7 @@ import geocd  # noqa: E402
 from geocd.config import PRESETS, STAGES, Settings  # noqa: E402
 from geocd.configfile import write_config  # noqa: E402
 from geocd.method import terms  # noqa: E402
+from geocd.vectorize.formats import FORMATS  # noqa: E402
 
 project = "geocd"
 author = "the authors of geocd"
@@ -57,7 +58,9 @@ def settings_reference() -> str:
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             preset = [
-                f"{name}: `{values[field.name]}`" for name, values in PRESETS.items() if field.name in values
+                f"{name}: `{getattr(values, field.name)}`"
+                for name, values in PRESETS.items()
+                if hasattr(values, field.name)
             ]
             default = (
                 "; ".join(preset) if preset else "" if field.default in (None, ()) else f"`{field.default}`"
@@ -105,6 +108,15 @@ def _type(annotation: typing.Any) -> str:
     return {int: "whole number", float: "number", bool: "yes or no", str: "text"}[annotation]
 
 
+def formats_reference() -> str:
+    """Return the table of the vector formats."""
+    lines = ["| suffix | format | what |", "|---|---|---|"]
+    for suffix, fmt in FORMATS.items():
+        needs = f" Needs {fmt.requires}: `pip install '.[{fmt.extra}]'`." if fmt.requires else ""
+        lines.append(f"| `{suffix}` | {fmt.name} | {fmt.note}{needs} |")
+    return "\n".join(lines) + "\n"
+
+
 def generate(app: Sphinx) -> None:
     """Write what is made from the code, before any page is read."""
     folder = Path(app.srcdir) / "generated"
@@ -112,6 +124,7 @@ def generate(app: Sphinx) -> None:
     (folder / "geocd.toml").write_text(write_config(Settings().resolved()), encoding="utf-8")
     (folder / "settings.md").write_text(settings_reference(), encoding="utf-8")
     (folder / "distances.md").write_text(distances_reference(), encoding="utf-8")
+    (folder / "formats.md").write_text(formats_reference(), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:

@@ -36,6 +36,8 @@ def exported(package: str, *modules: str) -> tuple[Callable[[str], object], Call
 
 
 def _find(name: str, modules: Sequence[str]) -> object:
+    if name.startswith("__"):  # what Python asks of every module: nothing need be imported for it
+        raise AttributeError(name)
     for module in map(importlib.import_module, modules):
         if hasattr(module, name):
             return getattr(module, name)
@@ -55,14 +57,14 @@ MOVED = {
     "features": ("method.distance", "method.terms", "method.scaled", "method.residual"),
     "generalize": ("vectorize.generalize",),
     "ignore": ("scene.ignore",),
-    "layers": ("vectorize.files",),
+    "layers": ("vectorize.files", "vectorize.formats"),
     "losses": ("method.losses",),
     "memory": ("pipeline.plan", "heap"),
     "mosaic": ("tiles.mosaic", "tiles.seams"),
     "networks": ("method.networks", "method.weights"),
     "normalize": ("scene.radiometry", "scene.sample"),
     "optimize": ("method.default", "method.learning", "method.reference"),
-    "outputs": ("pipeline.transaction", "products"),
+    "outputs": ("pipeline.transaction", "report.products", "report.fingerprint"),
     "page": ("report.page", "report.words", "report.charts"),
     "pictures": ("report.thumbnails", "report.quicklook"),
     "provenance": ("report.fingerprint",),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pack the QGIS plugin into a zip that QGIS installs: the same bytes from the same files.
+"""Pack the QGIS plugin into a zip that QGIS installs; the same files give the same bytes.
 
     python3 qgis_plugin/make_zip.py dist/geocd_qgis.zip
 
@@ -13,19 +13,19 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-#: What goes in, of the plugin's folder; nothing that an editor or a Python leaves there.
-KINDS = {".py", ".txt", ".png"}
+#: Files of the plugin's folder that go in; nothing that an editor or Python leaves there.
+KINDS = {".py", ".json", ".txt", ".png"}
 
 
 def files() -> dict[str, Path]:
-    """Return the files by their names in the zip, in order."""
-    found = {f"geocd/{path.name}": path for path in (HERE / "geocd").iterdir() if path.suffix in KINDS}
-    found["geocd/LICENSE"] = HERE.parent / "LICENSE"
-    return dict(sorted(found.items()))
+    """Return the files to pack by their names in the zip, sorted."""
+    paths = {f"geocd/{path.name}": path for path in (HERE / "geocd").iterdir() if path.suffix in KINDS}
+    paths["geocd/LICENSE"] = HERE.parent / "LICENSE"
+    return dict(sorted(paths.items()))
 
 
 def pack(target: Path) -> None:
-    """Write the zip."""
+    """Write the zip, which appears when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:  # deflated bytes depend on the zlib

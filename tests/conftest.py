@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib
+import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -196,3 +199,26 @@ def cluster() -> Iterator[str]:
 
     with Cluster(workers=2).connect() as client:
         yield client.scheduler_info()["address"]
+
+
+#: The QGIS plugin; its package is called geocd too.
+PLUGIN = Path(__file__).resolve().parents[1] / "qgis_plugin" / "geocd"
+
+
+def load_file(path: Path, name: str | None = None, **options: Any) -> Any:
+    """Import a file that is not on the path."""
+    spec = importlib.util.spec_from_file_location(name or path.stem, path, **options)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    if name is not None:
+        sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_plugin(module: str) -> Any:
+    """Import a module of the QGIS plugin, under another name than that of geocd itself."""
+    if "geocd_qgis" not in sys.modules:
+        load_file(PLUGIN / "__init__.py", "geocd_qgis", submodule_search_locations=[str(PLUGIN)])
+    return importlib.import_module(f"geocd_qgis.{module}")

@@ -31,7 +31,6 @@ LAYERS: list[dict[str, str]] = [
         "config": "every setting, once: type, default, help; as given and as resolved",
         "configfile": "settings in TOML",
         "heap": "memory that the C library keeps",
-        "products": "the files of one run: names and checksums",
     },
     {"raster": "files to pixels: grids, sensors, windows, warping, pairs, the probability raster"},
     {"tiles": "places of tiles, their blend, how much of them is seen"},
@@ -69,7 +68,7 @@ ONLY = {
     "pystac_client": {"batch"},
     "boto3": {"batch"},
     "botocore": {"batch"},
-    "pyarrow": {"vectorize.files"},
+    "pyarrow": {"vectorize.formats"},
     "geopandas": {"vectorize", "evaluate"},
     "jinja2": {"report.page"},
     "PIL": {"report"},
@@ -273,14 +272,22 @@ def test_no_module_for_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["--version"], ["detect", "--help"], ["evaluate", "--help"], ["batch", "--help"]]
+    "command",
+    [
+        ["--help"],
+        ["--version"],
+        ["detect", "--help"],
+        ["evaluate", "--help"],
+        ["batch", "--help"],
+        ["polygonize", "--help"],
+    ],
 )
 def test_help_imports_nothing_slow(command: list[str]) -> None:
     code = (
         "import sys\nfrom geocd.cli import main\n"
         "main(sys.argv[1:], standalone_mode=False)\n"
         "slow = {'torch', 'rasterio', 'geopandas', 'pandas', 'scipy', 'shapely', 'pyproj', 'PIL',\n"
-        "        'dask', 'distributed', 'xarray'}\n"
+        "        'pyogrio', 'pyarrow', 'dask', 'distributed', 'xarray'}\n"
         "print('SLOW', sorted(slow & set(sys.modules)))\n"
     )
     done = subprocess.run(

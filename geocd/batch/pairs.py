@@ -13,10 +13,14 @@ from typing import Any
 from geocd.batch.stack import Stack
 from geocd.errors import PairsError
 from geocd.raster.sources import is_file, why_no_vector
+from geocd.vectorize.formats import merge_formats
 
 COLUMNS = ("id", "before", "after", "valid")
 #: What the archive itself puts into its folder.
-RESERVED = ("catalog.json", "manifest.jsonl", "changes.gpkg", "changes.parquet", "sources")
+RESERVED = (
+    *("catalog.json", "manifest.jsonl", "sources"),
+    *(f"changes{suffix}" for suffix in merge_formats()),
+)
 #: The id becomes a folder and the beginning of file names, on every system.
 _ID = re.compile(r"\w[\w .,+=@-]*", re.ASCII)
 _LONGEST = 100

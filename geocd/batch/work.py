@@ -29,9 +29,8 @@ from geocd.pipeline.resume import weights_file
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import begin_tiles, compute_tiles
 from geocd.pipeline.transaction import lock
-from geocd.products import sha256
 from geocd.raster.files import open_raster, output_errors
-from geocd.report.fingerprint import Fingerprint, fingerprint, same_content
+from geocd.report.fingerprint import Fingerprint, fingerprint, same_content, sha256
 from geocd.report.links import source_href
 from geocd.report.products import Outputs
 from geocd.report.stac import write_json

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import logging
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geocd.cli.options import PathType, settings_options
+from geocd.vectorize.formats import FORMATS, merge_formats
 
 if TYPE_CHECKING:
     from geocd.batch.pairs import Item
@@ -82,10 +82,12 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 @click.option("--fail-fast", is_flag=True, help="End at the first failure.")
 @click.option(
     "--merge",
-    type=click.Choice(["gpkg", "parquet"]),
+    type=click.Choice([suffix[1:] for suffix in merge_formats()]),
     is_flag=False,
     flag_value="gpkg",
-    help="Write all changes into OUTDIR/changes.gpkg too, or into changes.parquet (GeoParquet).",
+    help="Also write all changes into one file in OUTDIR: "
+    + " or ".join(f"changes{suffix} ({fmt.name})" for suffix, fmt in merge_formats().items())
+    + ". Without a value: gpkg.",
 )
 @click.option("--upload", metavar="s3://BUCKET/FOLDER", help="Put every finished pair into a bucket too.")
 @click.option(
@@ -146,8 +148,10 @@ def batch(
         if error.name not in ("dask", "distributed"):
             raise
         raise click.UsageError("dask is not installed here: pip install 'geocd[batch]'.") from error
-    if merge == "parquet" and importlib.util.find_spec("pyarrow") is None:  # now, not after all pairs
-        raise click.UsageError("--merge parquet needs pyarrow: pip install 'geocd[batch,parquet]'.")
+    if merge is not None and not (fmt := FORMATS[f".{merge}"]).installed:  # now, not after all pairs
+        raise click.UsageError(
+            f"--merge {merge} needs {fmt.requires}: pip install 'geocd[batch,{fmt.extra}]'."
+        )
     # of what dies dask says more than a user needs (-v shows it); what it comes to we say ourselves
     quiet = logging.CRITICAL - 10 * ctx.obj["verbose"]
     for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from geocd.cli.options import NumberOrWord, PathType, stage_options
 from geocd.errors import ConfigError, GeocdError, OutputExistsError
 from geocd.location import Location
+from geocd.vectorize.formats import FORMATS, format_of
+
+if TYPE_CHECKING:
+    from geocd.raster.pair import Pair
+    from geocd.vectorize.polygons import PolygonSummary
 
 
-@click.command()
+@click.command(short_help="Make polygons from the probability raster of a run again.")
 @click.argument("prob", type=PathType())
 @click.option(
     "-o",
     "--output",
     type=PathType(),
     metavar="FILE",
-    help="File to write: .gpkg, .geojson, .fgb, .parquet or .shp. Default: STEM_changes.gpkg beside PROB.",
+    help=f"File to write; its suffix decides the format: {', '.join(FORMATS)}. "
+    "Default: STEM_changes.gpkg beside PROB.",
 )
 @click.option(
     "--threshold",
     type=NumberOrWord("auto", None),
     default=None,
     metavar="FLOAT|auto",
-    help="Probability from which a pixel is changed; auto: that of the run.",
+    help="Probability from which a pixel is changed; auto: the threshold of the run.",
 )
 @stage_options("polygons")
 @click.option(
     "--pair",
     nargs=2,
     metavar="BEFORE AFTER",
-    help="The two images, for the columns that say what became what. Default: where the run found them.",
+    help="The two images, for the columns of bands and indices. Default: where the run read them.",
 )
-@click.option("--no-bands", is_flag=True, help="Leave these columns out; the images are not read.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+@click.option("--no-bands", is_flag=True, help="Omit the columns of bands and indices; images are not read.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.pass_context
 def polygonize(
     ctx: click.Context,
@@ -50,50 +57,30 @@ def polygonize(
     overwrite: bool,
     **settings: Any,
 ) -> None:
-    """Make the polygons of the probability raster PROB again: another threshold, fewer and quieter polygons.
+    """Make polygons from the probability raster PROB again: another threshold, smallest area or format.
 
-    Nothing is computed anew. The format follows the name of the output. The style for QGIS is written beside
-    the polygons.
+    The probability is not computed again. The suffix of the output decides the format. The style for QGIS is
+    written beside the polygons.
     """
     from geocd.config import PolygonSettings
-    from geocd.pipeline import prepared
     from geocd.raster import files
     from geocd.report.styles import style
-    from geocd.vectorize import files as layers
     from geocd.vectorize import polygons
 
     if pair and no_bands:
-        raise ConfigError("--pair and --no-bands: the images are read, or they are not. Leave one out.")
-    made: dict[str, Any] = files.provenance(prob)
-    if threshold is None:
-        threshold = made.get("threshold")
-    if not isinstance(threshold, int | float):
-        raise ConfigError(
-            f"{prob}: does not say which threshold it was made with. Say it with --threshold, for instance "
-            "--threshold 0.5.",
-            path=prob,
-        )
-    target = Path(output) if output is not None else _beside(prob)
-    layers.check_format(target)
+        raise ConfigError("--pair and --no-bands exclude each other. Pass only one of them.")
+    run = files.provenance(prob)
+    threshold = _threshold(prob, run, threshold)
+    target = Path(output) if output is not None else _default_output(prob)
+    format_of(target)
     if target.exists() and not overwrite:
         raise OutputExistsError(
             f"{target}: exists already. Pass --overwrite to replace it, or choose another --output.",
             paths=[str(target)],
         )
-    dates = made.get("dates") or (None, None)
+    dates = run.get("dates") or (None, None)
     with files.bounded_cache(), contextlib.ExitStack() as stack:
-        images = None
-        if not no_bands:
-            try:
-                images = stack.enter_context(prepared.open_sources(prob, made, pair or None))
-            except GeocdError as error:
-                if pair:
-                    raise
-                if not ctx.obj["quiet"]:
-                    click.echo(
-                        f"note: no columns of bands and indices: {error} Or name the images with --pair.",
-                        err=True,
-                    )
+        images = None if no_bands else _open_images(stack, prob, run, pair, quiet=ctx.obj["quiet"])
         summary = polygons.polygonize(
             prob,
             target,
@@ -105,34 +92,75 @@ def polygonize(
             style=style("changes"),
         )
     if not ctx.obj["quiet"]:
+        _print_summary(summary, threshold, prob, target)
+
+
+def _threshold(prob: str, run: Mapping[str, Any], threshold: float | None) -> float:
+    """Return the threshold that was passed, else that of the run."""
+    if threshold is None:
+        threshold = run.get("threshold")
+    if not isinstance(threshold, int | float):
+        raise ConfigError(
+            f"{prob}: does not record the threshold of its run. Pass --threshold, for instance "
+            "--threshold 0.5.",
+            path=prob,
+        )
+    return threshold
+
+
+def _open_images(
+    stack: contextlib.ExitStack,
+    prob: str,
+    run: Mapping[str, Any],
+    files: tuple[str, str] | None,
+    *,
+    quiet: bool,
+) -> Pair | None:
+    """Return the images of the run; None, with a note, where they cannot be opened and were not passed."""
+    from geocd.pipeline import prepared
+
+    try:
+        return stack.enter_context(prepared.open_sources(prob, run, files or None))
+    except GeocdError as error:
+        if files:
+            raise
+        if not quiet:
+            click.echo(
+                f"note: no columns of bands and indices: {error} Or pass the images with --pair.", err=True
+            )
+        return None
+
+
+def _print_summary(summary: PolygonSummary, threshold: float, prob: str, target: Path) -> None:
+    """Print what was written, and which files of the run no longer agree with it."""
+    click.echo(
+        f"{summary.changed_share:.2%} of the valid area: {summary.count} polygons, "
+        f"{summary.area_m2 / 1e4:.4g} ha (probability of {threshold:g} or more).\n{target}",
+        err=True,
+    )
+    if outdated := _outdated(prob, target):
         click.echo(
-            f"{summary.changed_share:.2%} of the valid area: {summary.count} polygons, "
-            f"{summary.area_m2 / 1e4:.4g} ha (probability of {threshold:g} or more).\n{target}",
+            f"note: {' and '.join(path.name for path in outdated)} beside it, and the quick-look, "
+            "still show the polygons of the run itself. To update them, run geocd detect again with "
+            "the new options; to keep both, write these polygons to another --output.",
             err=True,
         )
-        if outdated := _outdated(prob, target):
-            click.echo(
-                f"note: {' and '.join(path.name for path in outdated)} beside it, and the quick-look, "
-                "still show the polygons of the run itself. To have them agree, run geocd detect again with "
-                "the new options; to keep both, write these to another --output.",
-                err=True,
-            )
 
 
 def _outdated(prob: str, target: Path) -> list[Path]:
-    """Return report and item of the run of PROB where they do not name the checksum of the new polygons."""
-    from geocd.products import sha256
+    """Return report and item of the run of PROB where they lack the checksum of the new polygons."""
+    from geocd.report.fingerprint import sha256
     from geocd.report.products import product
 
-    if target.resolve() != _beside(prob).resolve():
+    if target.resolve() != _default_output(prob).resolve():
         return []
     stem = target.name.removesuffix(product("changes").suffix)
     files = [target.with_name(stem + product(which).suffix) for which in ("report", "item")]
-    new = sha256(target)
-    return [path for path in files if path.is_file() and new not in path.read_text("utf-8", "replace")]
+    checksum = sha256(target)
+    return [path for path in files if path.is_file() and checksum not in path.read_text("utf-8", "replace")]
 
 
-def _beside(prob: str) -> Path:
+def _default_output(prob: str) -> Path:
     """Return the name that ``geocd detect`` gives the polygons; in this folder where PROB is remote."""
     target = f"{Location(prob).stem.removesuffix('_prob')}_changes.gpkg"
     local = Path(prob)

@@ -15,12 +15,11 @@ from geocd.pipeline.probability import MapFacts, tags_of, write_probability
 from geocd.pipeline.resume import dependencies, device_kind, weights_file
 from geocd.pipeline.timing import Stopwatch
 from geocd.pipeline.transaction import Transaction
-from geocd.products import default_stem, sha256
 from geocd.raster.files import output_errors
 from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_date
-from geocd.report.fingerprint import Fingerprint, fingerprint
-from geocd.report.products import PRODUCTS, Outputs
+from geocd.report.fingerprint import Fingerprint, fingerprint, sha256
+from geocd.report.products import PRODUCTS, Outputs, default_stem
 from geocd.report.record import FinishedRun, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
 from geocd.report.thumbnails import Thumbnails, read_thumbnails

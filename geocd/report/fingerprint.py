@@ -10,7 +10,6 @@ from pathlib import Path
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from geocd.products import sha256
 from geocd.raster.files import open_raster
 from geocd.raster.reading import read
 from geocd.report.links import source_href
@@ -70,6 +69,15 @@ class Fingerprint:
     def same_content(self, other: Fingerprint) -> bool:
         """Return whether everything but the time of modification is equal."""
         return dataclasses.replace(self, mtime_ns=None) == dataclasses.replace(other, mtime_ns=None)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def fingerprint(path: str, earlier: Sequence[Fingerprint] = ()) -> list[Fingerprint]:

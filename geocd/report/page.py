@@ -23,10 +23,10 @@ import shapely
 from PIL import Image
 
 from geocd.location import Location
-from geocd.products import sha256
 from geocd.raster.files import output_errors
 from geocd.raster.grid import Grid
 from geocd.report.charts import histogram, loss_curve
+from geocd.report.fingerprint import sha256
 from geocd.report.links import source_href
 from geocd.report.quicklook import RAMP, colours
 from geocd.report.record import FinishedRun, RunRecord

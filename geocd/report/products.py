@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from geocd.errors import OutputError
+from geocd.location import Location
 from geocd.raster.files import output_errors
 from geocd.report.page import write_page
 from geocd.report.quicklook import quicklook
@@ -173,4 +174,9 @@ class Outputs:
         return {entry.key: self.path(entry.key) for entry in PRODUCTS}
 
 
-__all__ = ["PRODUCTS", "Outputs", "Product", "product"]
+def default_stem(before: str, after: str) -> Path:
+    """Return ``<before>_<after>`` in the current folder, from the file names without extension."""
+    return Path(f"{Location(before).stem}_{Location(after).stem}")
+
+
+__all__ = ["PRODUCTS", "Outputs", "Product", "default_stem", "product"]

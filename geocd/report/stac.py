@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from geocd.location import Location, iri
-from geocd.products import sha256
 from geocd.raster.files import open_raster, output_errors
 from geocd.raster.grid import Grid, crs_name
+from geocd.report.fingerprint import sha256
 from geocd.report.footprint import footprint
 from geocd.report.links import source_href
 from geocd.report.products import PRODUCTS, Product, product

@@ -27,7 +27,8 @@ from geocd.raster.reading import read
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.types import Float32Array
 from geocd.vectorize.bandmeans import BandMeans
-from geocd.vectorize.files import check_format, timestamp, write
+from geocd.vectorize.files import timestamp, write
+from geocd.vectorize.formats import format_of
 from geocd.vectorize.regions import Regions
 
 #: Pixels that are made polygons at a time, unless one row of blocks is more.
@@ -97,8 +98,8 @@ def polygonize(
     prob : path
         Raster whose band 1 is the change probability, in [0, 1]; NaN or nodata where not valid.
     destination : path
-        A file of ``layers.FORMATS``, replaced where it exists. It appears under this name when it is
-        complete.
+        A file with a suffix of :data:`geocd.vectorize.formats.FORMATS`, replaced where it exists. It appears
+        under this name when it is complete.
     threshold : float
         A pixel is changed when ``prob >= threshold``, in (0, 1].
     settings : PolygonSettings, optional
@@ -139,7 +140,7 @@ def polygonize(
     """
     settings = settings or PolygonSettings()
     destination = Path(destination)
-    check_format(destination)
+    format_of(destination)  # refused before any work is done
     if not 0 < threshold <= 1:
         raise ConfigError(
             f"threshold {threshold:g} is not a probability above 0 and up to 1. Choose one in between, "

@@ -1,7 +1,7 @@
 """The QGIS plugin of geocd: detect, check and polygonize in the Processing toolbox.
 
-geocd itself runs as a program of its own: QGIS's Python seldom has what it needs. ``options``, ``command``
-and ``process`` know nothing of QGIS, so they are tested without it.
+geocd itself runs as a separate program, because QGIS's Python seldom has the packages that it needs.
+``options``, ``command`` and ``process`` do not import QGIS, so they are tested without it.
 """
 
 from __future__ import annotations

@@ -39,24 +39,24 @@ SETTING = "GEOCD_EXECUTABLE"
 
 
 class Styled(QgsProcessingLayerPostProcessorInterface):
-    """Give a layer that was loaded the style beside it; Processing does not look for it."""
+    """Apply the style beside a file to its layer; Processing itself does not look for it."""
 
-    #: The layer that was last given its style, if it was one of polygons.
+    #: Id of the layer of polygons that was styled last.
     _polygons: ClassVar[str | None] = None
-    #: QGIS deletes each with the context it was handed to, and until then Python must not.
-    _kept: ClassVar[list[Styled]] = []
+    #: QGIS deletes each with the context it was given to; until then Python must not.
+    _alive: ClassVar[list[Styled]] = []
 
     @classmethod
-    def one(cls) -> Styled:
-        """Return a new one, for one layer, that stays alive."""
-        cls._kept.append(cls())
-        return cls._kept[-1]
+    def create(cls) -> Styled:
+        """Return a new instance, for one layer, and keep it alive."""
+        cls._alive.append(cls())
+        return cls._alive[-1]
 
     def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:  # noqa: N802
-        """Load the style, and keep the raster from hiding the polygons that came just before it."""
-        _, found = layer.loadDefaultStyle()
-        if not found:
-            feedback.pushWarning(f"{layer.source()}: the style beside it was not found.")
+        """Load the style, and keep the raster from hiding the polygons that were loaded just before it."""
+        _, loaded = layer.loadDefaultStyle()
+        if not loaded:
+            feedback.pushWarning(f"{layer.source()}: no style was found beside it.")
         layer.triggerRepaint()
         if isinstance(layer, QgsVectorLayer):
             Styled._polygons = layer.id()
@@ -68,8 +68,8 @@ class Styled(QgsProcessingLayerPostProcessorInterface):
         parent = node.parent()
         below = parent.children()[parent.children().index(node) + 1 :][:1]
         if below and QgsLayerTree.isLayer(below[0]) and below[0].layerId() == Styled._polygons:
-            place = parent.children().index(node)
-            parent.insertChildNode(place, below[0].clone())
+            position = parent.children().index(node)
+            parent.insertChildNode(position, below[0].clone())
             parent.removeChildNode(below[0])
 
 
@@ -93,7 +93,7 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
         return self.title
 
     def shortHelpString(self) -> str:  # noqa: N802
-        """Return the text beside the dialog, the options' help with it."""
+        """Return the text beside the dialog, with the help of the options."""
         rows = [f"<b>{option.label}</b>: {option.help}" for option in self.options if option.help]
         return "<p>" + "</p><p>".join([self.about, *rows]) + "</p>"
 
@@ -102,7 +102,7 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
         return QIcon(str(Path(__file__).with_name("icon.png")))
 
     def createInstance(self) -> GeocdAlgorithm:  # noqa: N802
-        """Return a new one."""
+        """Return a new instance of the algorithm."""
         return type(self)()
 
     def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: N802
@@ -113,7 +113,7 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
             self._add(_parameter(option), option.help, option.advanced)
         self._add(
             QgsProcessingParameterString("EXTRA", f"Further options of geocd {self.command}", optional=True),
-            f"As on the command line; geocd {self.command} --help has them all.",
+            f"As on the command line; geocd {self.command} --help lists them all.",
             advanced=True,
         )
         self.add_outputs()
@@ -129,7 +129,7 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
         raise NotImplementedError
 
     def canExecute(self) -> tuple[bool, str]:  # noqa: N802
-        """Return whether geocd is there, and what to do if not."""
+        """Return whether geocd is installed, and what to do if not."""
         try:
             find_executable(_setting())
         except PluginError as problem:
@@ -142,11 +142,11 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
             self._all_sources(parameters, context)
         except PluginError as problem:
             return False, str(problem)
-        well, why = super().checkParameterValues(parameters, context)
-        return well, why
+        valid, reason = super().checkParameterValues(parameters, context)
+        return valid, reason
 
     def prepareAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> bool:  # noqa: N802
-        """Look the layers up, while this is still the thread that owns them."""
+        """Look up the layers, here in the thread that owns them."""
         try:
             self._sources = self._all_sources(parameters, context)
         except PluginError as problem:
@@ -154,20 +154,20 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
         return True
 
     def _all_sources(self, parameters: Any, context: Any) -> dict[str, str | None]:
-        wanted = [name for name, _ in self.rasters]
-        wanted += [option.parameter for option in self.options if option.kind == "raster"]
-        return {name: self._source(name, parameters, context) for name in wanted}
+        names = [name for name, _ in self.rasters]
+        names += [option.parameter for option in self.options if option.kind == "raster"]
+        return {name: self._source(name, parameters, context) for name in names}
 
     def _source(self, name: str, parameters: Any, context: Any) -> str | None:
         layer = self.parameterAsRasterLayer(parameters, name, context)
         if layer is not None:
             return gdal_name(layer.name(), layer.providerType(), layer.source())
-        given = parameters.get(name)
-        if isinstance(given, str) and given:
-            return given  # not a raster for QGIS; geocd says what is wrong with it
-        if given in (None, ""):
+        value = parameters.get(name)
+        if isinstance(value, str) and value:
+            return value  # not a raster for QGIS; geocd says what is wrong with it
+        if value in (None, ""):
             return None
-        raise PluginError(f"{name}: {given} is no raster layer. Choose a raster layer or file.")
+        raise PluginError(f"{name}: {value} is not a raster layer. Choose a raster layer or file.")
 
     def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: N802
         """Run geocd."""
@@ -181,23 +181,23 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
         raise NotImplementedError
 
     def call(
-        self, before: list[str], files: list[str], parameters: Any, context: Any, feedback: Any
+        self, own_options: list[str], files: list[str], parameters: Any, context: Any, feedback: Any
     ) -> Finished:
-        """Run geocd with options of ours, those of the dialog, and files.
+        """Run geocd with the plugin's own options, those of the dialog, and files.
 
         Raises
         ------
         PluginError
-            It is missing or too old.
+            geocd is missing or too old.
         CancelledError
             The user cancelled.
         """
         executable = find_executable(_setting())
         feedback.pushInfo(f"geocd {check_version(executable)}")
         values = {option.name: self._value(option, parameters, context) for option in self.options}
-        said = arguments(self.options, values)
-        said += extra(self.parameterAsString(parameters, "EXTRA", context))
-        return run([executable, self.command, *before, *said, "--", *files], feedback)
+        words = arguments(self.options, values)
+        words += extra(self.parameterAsString(parameters, "EXTRA", context))
+        return run([executable, self.command, *own_options, *words, "--", *files], feedback)
 
     def _value(self, option: Option, parameters: Any, context: Any) -> Any:
         name = option.parameter
@@ -205,7 +205,7 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
             return self._sources[name]
         if parameters.get(name) is None:  # an empty number would come as 0
             return option.default
-        how = {
+        readers = {
             "choice": self.parameterAsEnumString,
             "choices": self.parameterAsEnumStrings,
             "number": self.parameterAsDouble,
@@ -213,15 +213,15 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
             "text": self.parameterAsString,
             "flag": self.parameterAsBoolean,
         }
-        return how[option.kind](parameters, name, context)
+        return readers[option.kind](parameters, name, context)
 
     def destination(self, name: str, parameters: Any, context: Any) -> Path | None:
-        """Return where a layer is wanted; it is styled when it is loaded."""
+        """Return the file that a layer is to be written to; it is styled when it is loaded."""
         text = self.parameterAsOutputLayer(parameters, name, context)
         if not text:
             return None
         if context.willLoadLayerOnCompletion(text):
-            context.layerToLoadOnCompletionDetails(text).setPostProcessor(Styled.one())
+            context.layerToLoadOnCompletionDetails(text).setPostProcessor(Styled.create())
         return Path(text)
 
 
@@ -230,7 +230,7 @@ def _setting() -> str:
 
 
 def _parameter(option: Option) -> Any:
-    """Return the parameter of QGIS for an option."""
+    """Return the parameter of the algorithm for an option."""
     name, label, empty = option.parameter, option.label, option.default is None
     if option.kind in ("choice", "choices"):
         several = option.kind == "choices"
@@ -241,7 +241,7 @@ def _parameter(option: Option) -> Any:
             several,
             list(option.default) if several else option.default,
             several or empty,
-            True,  # the words themselves, not their places
+            True,  # the words themselves, not their indexes
         )
     if option.kind in ("number", "whole"):
         kind = QgsProcessingParameterNumber.Double if option.kind == "number" else None
@@ -260,19 +260,19 @@ def _parameter(option: Option) -> Any:
     return QgsProcessingParameterString(name, label, option.default, False, True)
 
 
-def _require_success(finished: Finished, feedback: Any, but: str | None = None) -> None:
-    """Pass on what geocd said: where it is done, but for lines that begin so, else as the error."""
+def _require_success(finished: Finished, feedback: Any, hidden: str | None = None) -> None:
+    """Show the messages of geocd, except lines that begin with ``hidden``; raise them where it failed."""
     if finished.returncode == 0:
         for line in finished.errors.splitlines():
-            if but is None or not line.startswith(but):
+            if hidden is None or not line.startswith(hidden):
                 feedback.pushInfo(line)
         return
-    said = finished.errors or f"geocd ended with {finished.returncode} and said nothing."
+    message = finished.errors or f"geocd ended with exit code {finished.returncode} and no message."
     if finished.returncode < 0:
-        said += f"\ngeocd was ended from outside (signal {-finished.returncode}); perhaps memory ran out."
-    if "No such option: --progress" in said:
-        said += "\nThis geocd is older than the plugin. Update it."
-    raise PluginError(said)
+        message += f"\ngeocd was killed (signal {-finished.returncode}); perhaps memory ran out."
+    if "No such option: --progress" in message:
+        message += "\nThis geocd is older than the plugin. Update it."
+    raise PluginError(message)
 
 
 class Detect(GeocdAlgorithm):
@@ -282,8 +282,8 @@ class Detect(GeocdAlgorithm):
     title = "Detect change"
     about = (
         "Finds what changed between two rasters of one place: a change probability, 0 to 1, and polygons of "
-        "what changed. No labels and no training are needed. Both rasters must be on one grid, or be aligned "
-        "by the option."
+        "what changed. No labels and no training are needed. Both rasters must be on the same grid, unless "
+        "the option aligns them."
     )
     options = options.DETECT
     rasters = (("BEFORE", "Before"), ("AFTER", "After"))
@@ -305,17 +305,17 @@ class Detect(GeocdAlgorithm):
         refuse_names(raster, vector)
         stem = work_stem(raster)
         files = [str(self._sources[name]) for name, _ in self.rasters]
-        ours = [f"--output={stem}", "--overwrite", "--progress=json"]
+        own_options = [f"--output={stem}", "--overwrite", "--progress=json"]
         try:
-            finished = self.call(ours, files, parameters, context, feedback)
+            finished = self.call(own_options, files, parameters, context, feedback)
         except CancelledError as problem:
             if not stem.with_name(f".{stem.name}.geocd").exists():
                 raise
-            remedy = "run it again with 'Go on with a cancelled run of the same outputs'."
-            if Path(QgsProcessingUtils.tempFolder()) in raster.parents:  # another one each time
-                remedy = "to go on with a cancelled run, choose a file for the output, not a temporary one."
+            remedy = f"run it again with '{options.RESUME.label}'."
+            if Path(QgsProcessingUtils.tempFolder()) in raster.parents:  # another folder each time
+                remedy = "to resume a cancelled run, choose a file for the output, not a temporary one."
             raise PluginError(f"{problem} Finished tiles are kept: {remedy}") from problem
-        _require_success(finished, feedback, but=str(stem))  # names that are gone in a moment
+        _require_success(finished, feedback, hidden=str(stem))  # names that are about to change
         place_outputs(stem, raster, vector)
         results = {"OUTPUT": str(raster)}
         if vector is not None:
@@ -329,9 +329,8 @@ class Check(GeocdAlgorithm):
     command = "check"
     title = "Check a pair"
     about = (
-        "Says whether two rasters are a usable pair, and what to expect of it: compares grids, bands, data "
-        "types, dates, valid area and light, and measures how far the after image lies beside the before "
-        "image."
+        "Tells whether two rasters are a usable pair, and what to expect of it: compares grids, bands, data "
+        "types, dates, valid area and illumination, and measures the shift between the two images."
     )
     options = options.CHECK
     rasters = (("BEFORE", "Before"), ("AFTER", "After"))
@@ -341,18 +340,18 @@ class Check(GeocdAlgorithm):
         self.addParameter(
             QgsProcessingParameterFileDestination("OUTPUT", "Report", "HTML files (*.html)", None, True)
         )
-        self.addOutput(QgsProcessingOutputBoolean("USABLE", "Whether geocd would take the pair"))
+        self.addOutput(QgsProcessingOutputBoolean("USABLE", "Whether the pair is usable"))
 
     def work(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run geocd, and return the outputs by name."""
         files = [str(self._sources[name]) for name, _ in self.rasters]
         finished = self.call([], files, parameters, context, feedback)
         usable = finished.returncode == 0
-        if not finished.output:  # not the pair is at fault, but a file or an option
+        if not finished.output:  # the problem is not the pair, but a file or an option
             _require_success(finished, feedback)
         for line in finished.output.splitlines():
-            tell = feedback.pushWarning if line.startswith("warning") else feedback.pushInfo
-            tell(line)
+            push = feedback.pushWarning if line.startswith("warning") else feedback.pushInfo
+            push(line)
         results: dict[str, Any] = {"USABLE": usable}
         target = self.parameterAsFileOutput(parameters, "OUTPUT", context)
         if target:
@@ -373,8 +372,9 @@ class Polygonize(GeocdAlgorithm):
     command = "polygonize"
     title = "Polygons of a change probability"
     about = (
-        "Makes the polygons of a change probability again: another threshold, fewer polygons, quieter "
-        "outlines, another format (.gpkg, .geojson, .fgb, .shp). Nothing is computed anew."
+        "Makes polygons from a change probability again: with another threshold or smallest area, simpler "
+        f"outlines, or in another format ({', '.join(options.VECTORS)}). The probability is not computed "
+        "again."
     )
     options = options.POLYGONIZE
     rasters = (("PROB", "Change probability"),)
@@ -390,7 +390,7 @@ class Polygonize(GeocdAlgorithm):
         vector = self.destination("OUTPUT", parameters, context)
         assert vector is not None  # not optional
         refuse_vector(vector)
-        ours = [f"--output={vector}", "--overwrite"]
-        finished = self.call(ours, [str(self._sources["PROB"])], parameters, context, feedback)
+        own_options = [f"--output={vector}", "--overwrite"]
+        finished = self.call(own_options, [str(self._sources["PROB"])], parameters, context, feedback)
         _require_success(finished, feedback)
         return {"OUTPUT": str(vector)}

@@ -1,4 +1,4 @@
-"""From layers and values to a command line, and from geocd's files to those asked for.
+"""From layers and values to a command line, and from geocd's files to the outputs of the dialog.
 
 Knows nothing of QGIS.
 """
@@ -13,27 +13,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .options import Option
+from .options import VECTORS, Option
 from .process import PluginError
 
 
 def gdal_name(name: str, provider: str, source: str) -> str:
-    """Return what geocd can open of a layer.
+    """Return the name under which GDAL, and so geocd, can open a layer.
 
     Parameters
     ----------
     name : str
         Of the layer, for the message.
     provider : str
-        QGIS's data provider of the layer; only ``gdal`` will do.
+        QGIS's data provider of the layer; must be ``gdal``.
     source : str
-        As the layer has it: a file, a URL, ``/vsizip/...``, a subdataset such as ``NETCDF:"file.nc":B04``,
-        and what QGIS appends with ``|``.
+        Data source of the layer: a file, a URL, ``/vsizip/...`` or a subdataset such as
+        ``NETCDF:"file.nc":B04``, with what QGIS appends after ``|``.
 
     Raises
     ------
     PluginError
-        Another program cannot open the layer.
+        Only QGIS can open the layer.
     """
     remedy = "Save it as a GeoTIFF first (Layer > Save As), and use that."
     if provider != "gdal":
@@ -45,35 +45,35 @@ def gdal_name(name: str, provider: str, source: str) -> str:
                 f"{name}: is opened with the option {part[len('option:') :]}, which would be lost. {remedy}"
             )
         if part.startswith("authcfg="):
-            raise PluginError(f"{name}: needs a login that only QGIS knows ({part}). {remedy}")
+            raise PluginError(f"{name}: needs a login that only QGIS has ({part}). {remedy}")
     if "/vsimem/" in path:
-        raise PluginError(f"{name}: is in the memory of QGIS only ({path}). {remedy}")
+        raise PluginError(f"{name}: exists only in the memory of QGIS ({path}). {remedy}")
     return path
 
 
 def arguments(options: Sequence[Option], values: Mapping[str, Any]) -> list[str]:
-    """Return the options of the command line, without those that have their defaults.
+    """Return the options for the command line, without those that have their defaults.
 
     Parameters
     ----------
     options : sequence of Option
     values : mapping
-        By the options' names; what is missing or None is not said.
+        By the options' names; missing values and None are left out.
     """
-    said = []
+    words = []
     for option in options:
         value = values.get(option.name)
         if value in (None, "", (), []) or value == option.default:
             continue
         if option.kind == "flag":
-            said.append(option.flag)
+            words.append(option.flag)
         elif option.kind == "choices":
-            said.append(f"{option.flag}={','.join(value)}")
+            words.append(f"{option.flag}={','.join(value)}")
         elif option.kind == "number":
-            said.append(f"{option.flag}={value:.15g}")
+            words.append(f"{option.flag}={value:.15g}")
         else:
-            said.append(f"{option.flag}={value}")
-    return said
+            words.append(f"{option.flag}={value}")
+    return words
 
 
 def extra(text: str) -> list[str]:
@@ -82,36 +82,38 @@ def extra(text: str) -> list[str]:
     Raises
     ------
     PluginError
-        A quotation is not closed.
+        A quotation mark is not closed.
     """
     try:
         return shlex.split(text, posix=os.name != "nt")
     except ValueError as error:
-        raise PluginError(f"Further options {text}: {error}. Close what is quoted.") from error
+        raise PluginError(f"Further options {text}: {error}. Close the quotation mark.") from error
 
 
 def work_stem(output: Path) -> Path:
-    """Return the stem that ``geocd detect`` works under: beside the output, and nobody else's.
+    """Return the stem that ``geocd detect`` is given: beside the output, with a name that nothing else has.
 
-    Fixed for an output, so that a cancelled run is found again.
+    Always the same for an output, so that a cancelled run can be resumed.
     """
     return output.with_name(output.name + ".qgis")
 
 
-#: What polygons can be written as; of geocd's formats, those that every QGIS opens.
-VECTORS = (".gpkg", ".geojson", ".fgb", ".shp")
+#: Suffix of the polygons that a run writes; other formats are made from its raster.
+RUN_VECTOR = ".gpkg"
 
 
 def refuse_names(raster: Path, vector: Path | None) -> None:
-    """Raise PluginError where outputs have names that geocd cannot give them."""
+    """Raise PluginError where the outputs of a run cannot have these names."""
     if raster.suffix.lower() not in (".tif", ".tiff"):
-        raise PluginError(f"{raster}: the change probability is written as .tif only. Choose such a name.")
+        raise PluginError(
+            f"{raster}: the change probability is written as .tif only. Choose a name with this suffix."
+        )
     if vector is None:
         return
-    if vector.suffix.lower() in VECTORS[1:]:
+    if vector.suffix.lower() in VECTORS and vector.suffix.lower() != RUN_VECTOR:
         raise PluginError(
-            f"{vector}: a run writes its polygons as .gpkg. Choose such a name, and make the other file of "
-            "the change probability, by the algorithm for its polygons."
+            f"{vector}: a run writes its polygons as {RUN_VECTOR}. Choose a name with this suffix, and make "
+            "the other format from the change probability, by the algorithm for its polygons."
         )
     refuse_vector(vector)
     if raster.with_suffix("") == vector.with_suffix(""):
@@ -122,9 +124,11 @@ def refuse_names(raster: Path, vector: Path | None) -> None:
 
 
 def refuse_vector(vector: Path) -> None:
-    """Raise PluginError where it is no format for polygons, or in use: replaced, it would be damaged."""
+    """Raise PluginError where the suffix is no vector format, or the file is open and must stay."""
     if vector.suffix.lower() not in VECTORS:
-        raise PluginError(f"{vector}: polygons are written as {', '.join(VECTORS)}. Choose such a name.")
+        raise PluginError(
+            f"{vector}: polygons are written as {', '.join(VECTORS)}. Use one of these suffixes."
+        )
     for log in (vector.with_name(vector.name + "-wal"), vector.with_name(vector.name + "-journal")):
         if log.exists():
             raise PluginError(
@@ -134,12 +138,12 @@ def refuse_vector(vector: Path) -> None:
 
 
 def place(source: Path, target: Path) -> None:
-    """Move a file to its name, replacing what is there; whole or not at all, on any file system.
+    """Move a file to its name and replace an older one; completely or not at all, on any file system.
 
     Raises
     ------
     PluginError
-        The file system refuses.
+        The target cannot be written.
     """
     part = target.with_name(f".{target.name}.part")
     try:
@@ -159,15 +163,15 @@ def place(source: Path, target: Path) -> None:
 
 
 def place_outputs(stem: Path, raster: Path, vector: Path | None) -> None:
-    """Move the layers of a run to where they were asked for, with their styles, and clear away the rest.
+    """Move the layers of a run and their styles to the outputs of the dialog, and remove its other files.
 
     Raises
     ------
     PluginError
-        One of them cannot be put there; it says where the results are.
+        One of them cannot be moved; the message says where the results are.
     """
     try:
-        for name, suffix, target in (("_changes", ".gpkg", vector), ("_prob", ".tif", raster)):
+        for name, suffix, target in (("_changes", RUN_VECTOR, vector), ("_prob", ".tif", raster)):
             if target is not None:
                 place(stem.with_name(stem.name + name + suffix), target)
                 place(stem.with_name(stem.name + name + ".qml"), target.with_suffix(".qml"))

@@ -1,13 +1,21 @@
 """The options of geocd that the dialogs offer. Knows nothing of QGIS.
 
-QGIS's Python cannot import geocd, so names, choices and defaults stand here again; a test compares them with
-geocd's own. What is not here goes into "Further options".
+QGIS's Python cannot import geocd, so choices, defaults and vector formats come from ``choices.json``, which
+``make plugin`` writes from geocd's own tables. What is not here goes into "Further options".
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
+
+#: What geocd declares: ``settings`` with their ``default`` and ``choices``, and the names of vector
+#: ``formats`` by suffix.
+CHOICES = json.loads(Path(__file__).with_name("choices.json").read_text(encoding="utf-8"))
+#: Suffixes of the files that polygons can be written as; of geocd's formats, those that every QGIS opens.
+VECTORS = tuple(CHOICES["formats"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,17 +25,20 @@ class Option:
     Attributes
     ----------
     name : str
-        As geocd calls the setting; the parameter has it in capitals.
+        Of the option of geocd; the parameter has it in capitals.
     kind : str
-        ``choice`` (one of), ``choices`` (some of), ``number``, ``whole``, ``text``, ``flag`` or ``raster``.
+        ``choice`` (one of), ``choices`` (some of), ``number``, ``whole`` (number), ``text``, ``flag`` or
+        ``raster``.
     label, help : str
         What the dialog shows.
     default : object
-        geocd's own; None: not said.
+        That of geocd; None: not set.
     choices : tuple of str
+        The words that a ``choice`` or ``choices`` can have.
     least, most : float, optional
+        Range of a number.
     advanced : bool
-        Whether the dialog folds it away.
+        Whether the dialog shows it among the advanced parameters.
     """
 
     name: str
@@ -51,84 +62,93 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
 
-BIDX = Option("bidx", "text", "Bands to compare", "From 1: 1,2,3 or 1..3. Empty: all but alpha.")
-NODATA = Option(
+def _declared(name: str, kind: str, label: str, help: str = "", **shown: Any) -> Option:
+    """Return the option of a setting, whose choices and default are those that geocd declares."""
+    setting = CHOICES["settings"][name]
+    default = setting["default"]
+    return Option(
+        name,
+        kind,
+        label,
+        help,
+        default=tuple(default) if isinstance(default, list) else default,
+        choices=tuple(setting["choices"]),
+        **shown,
+    )
+
+
+BIDX = _declared("bidx", "text", "Bands to compare", "From 1: 1,2,3 or 1..3. Empty: all but alpha.")
+NODATA = _declared(
     "nodata",
     "text",
     "Nodata value",
-    "A number or nan, of both rasters, instead of what they declare.",
+    "A number or nan, for both rasters, instead of what they declare.",
     advanced=True,
 )
-VALID = Option(
+VALID = _declared(
     "valid",
     "raster",
-    "Raster of what may be used",
+    "Raster of valid pixels",
     "Non-zero where the pair may be used (a cloud mask, say); on the same grid.",
     advanced=True,
 )
-ALIGN = Option(
+ALIGN = _declared(
     "align",
     "choice",
     "Align",
     "none: refuse two rasters that are not on one grid; grid: warp the after image onto the grid of the "
     "before image while reading; shift: also remove the shift between the two, if it can be measured.",
-    default="none",
-    choices=("none", "grid", "shift"),
 )
-MIN_AREA = Option(
-    "min_area",
-    "number",
-    "Smallest polygon (m²)",
-    "Smaller ones are left out.",
-    default=0.0,
-    least=0.0,
+MIN_AREA = _declared(
+    "min_area", "number", "Smallest polygon (m²)", "Smaller polygons are left out.", least=0.0
 )
 OUTLINES = (
-    Option(
+    _declared(
         "fill_holes",
         "number",
         "Fill holes smaller than (m²)",
         "Unless another polygon lies in them.",
-        default=0.0,
         least=0.0,
     ),
-    Option(
+    _declared(
         "simplify",
         "number",
         "Simplify outlines (m)",
-        "Corners that stand out by less than about so many metres are left out; polygons stay valid.",
-        default=0.0,
+        "Leaves out corners that stand out by less than about this distance; polygons stay valid.",
         least=0.0,
     ),
-    Option(
+    _declared(
         "smooth",
         "whole",
-        "Round outlines (times)",
-        "Corners are cut so many times.",
-        default=0,
+        "Smooth outlines (rounds)",
+        "Each round cuts every corner.",
         least=0,
         most=5,
     ),
 )
+RESUME = Option(
+    "resume",
+    "flag",
+    "Resume a cancelled run of the same outputs",
+    "Uses the tiles that it had finished; inputs and options must be the same.",
+    default=False,
+    advanced=True,
+)
 
 DETECT = (
-    Option(
+    _declared(
         "method",
         "choice",
         "Method",
         "deep: metric learning on the pair; cva, irmad: two classical methods, to compare with.",
-        default="deep",
-        choices=("deep", "cva", "irmad"),
     ),
-    Option(
+    _declared(
         "preset",
         "choice",
         "Preset of the method deep",
         "default: fast; reference: the published method, hours per megapixel without a GPU.",
-        default="default",
-        choices=("default", "reference"),
     ),
-    Option(
+    _declared(
         "threshold",
         "number",
         "Threshold",
@@ -139,34 +159,30 @@ DETECT = (
     MIN_AREA,
     ALIGN,
     BIDX,
-    Option(
+    _declared(
         "ignore",
         "choices",
-        "Leave out",
+        "Ignore",
         "Water or vegetation in both dates, cloud in either, by simple rules on the bands' names; the values "
         "must be proportional to reflectance.",
-        default=(),
-        choices=("water", "cloud", "vegetation"),
     ),
     NODATA,
     VALID,
     *(dataclasses.replace(option, advanced=True) for option in OUTLINES),
-    Option(
+    _declared(
         "uncertainty",
         "flag",
-        "Add a band that says where the evidence disagrees",
-        default=False,
+        "Add a band that shows where the evidence disagrees",
         advanced=True,
     ),
-    Option(
+    _declared(
         "fit",
         "choice",
         "Where the networks learn",
         "scene: once; tile: on every tile. Not set: as the preset says.",
-        choices=("scene", "tile"),
         advanced=True,
     ),
-    Option(
+    _declared(
         "iterations",
         "whole",
         "Optimisation steps",
@@ -174,38 +190,26 @@ DETECT = (
         least=0,
         advanced=True,
     ),
-    Option("tile_size", "whole", "Tile size (px)", "Not set: as the preset says.", least=1, advanced=True),
+    _declared("tile_size", "whole", "Tile size (px)", "Not set: as the preset says.", least=1, advanced=True),
     Option("jobs", "whole", "Tiles computed at a time", least=1, advanced=True),
     Option(
         "mem_limit",
         "whole",
         "Memory limit (MB)",
-        "Fewer tiles at a time, then smaller ones, keep to it.",
+        "Met by computing fewer tiles at a time, then smaller ones.",
         least=1,
         advanced=True,
     ),
-    Option(
-        "device",
-        "text",
-        "Where to compute",
-        "auto, cpu, cuda (every GPU), cuda:1, mps.",
-        default="auto",
-        advanced=True,
+    _declared(
+        "device", "text", "Where to compute", "auto, cpu, cuda (every GPU), cuda:1, mps.", advanced=True
     ),
-    Option(
-        "resume",
-        "flag",
-        "Go on with a cancelled run of the same outputs",
-        "Uses the tiles that it had finished; inputs and options must be the same.",
-        default=False,
-        advanced=True,
-    ),
+    RESUME,
 )
 
 CHECK = (ALIGN, BIDX, NODATA, VALID)
 
 POLYGONIZE = (
-    Option(
+    _declared(
         "threshold",
         "number",
         "Threshold",
@@ -218,7 +222,7 @@ POLYGONIZE = (
     Option(
         "no_bands",
         "flag",
-        "Leave out the columns of bands and indices",
+        "Omit the columns of bands and indices",
         "The images are not read then.",
         default=False,
         advanced=True,

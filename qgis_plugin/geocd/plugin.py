@@ -1,4 +1,4 @@
-"""The plugin: it only brings the provider into the toolbox."""
+"""The plugin: it only adds the provider to the toolbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class GeocdPlugin:
         self.provider: GeocdProvider | None = None
 
     def initProcessing(self) -> None:  # noqa: N802
-        """Add the provider; all that qgis_process asks for."""
+        """Add the provider; qgis_process calls only this."""
         self.provider = GeocdProvider()
         QgsApplication.processingRegistry().addProvider(self.provider)
 
@@ -23,7 +23,7 @@ class GeocdPlugin:
         self.initProcessing()
 
     def unload(self) -> None:
-        """Take the provider away again."""
+        """Remove the provider."""
         if self.provider is not None:
             QgsApplication.processingRegistry().removeProvider(self.provider)
             self.provider = None

@@ -10,11 +10,11 @@ from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
 from .algorithms import SETTING, Check, Detect, Polygonize
-from .command import VECTORS
+from .options import VECTORS
 
 
 class GeocdProvider(QgsProcessingProvider):
-    """geocd in the toolbox."""
+    """The group of geocd's algorithms in the toolbox."""
 
     def id(self) -> str:
         """Return the first half of every algorithm's id."""
@@ -25,7 +25,7 @@ class GeocdProvider(QgsProcessingProvider):
         return "geocd"
 
     def longName(self) -> str:  # noqa: N802
-        """Return the name where there is room."""
+        """Return the name and what geocd does."""
         return "geocd: unsupervised change detection"
 
     def icon(self) -> Any:
@@ -49,7 +49,7 @@ class GeocdProvider(QgsProcessingProvider):
         return True
 
     def unload(self) -> None:
-        """Take the setting away again."""
+        """Remove the setting."""
         ProcessingConfig.removeSetting(SETTING)
 
     def loadAlgorithms(self) -> None:  # noqa: N802
@@ -62,9 +62,9 @@ class GeocdProvider(QgsProcessingProvider):
         return False
 
     def supportedOutputRasterLayerExtensions(self) -> list[str]:  # noqa: N802
-        """Return what geocd writes."""
+        """Return the suffixes of rasters that geocd writes, without the dot."""
         return ["tif"]
 
     def supportedOutputVectorLayerExtensions(self) -> list[str]:  # noqa: N802
-        """Return what geocd writes."""
+        """Return the suffixes of vector files that geocd writes, without the dot."""
         return [suffix[1:] for suffix in VECTORS]

@@ -14,8 +14,7 @@ import pytest
 
 from geocd.errors import Interrupted, OutputError, OutputExistsError, ResumeError
 from geocd.pipeline.transaction import Transaction
-from geocd.products import default_stem
-from geocd.report.products import PRODUCTS, Outputs
+from geocd.report.products import PRODUCTS, Outputs, default_stem
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from geocd.report.styles import style
-from geocd.vectorize.files import short_names
+from geocd.vectorize.formats import short_names
 from geocd.vectorize.polygons import COLUMNS
 
 

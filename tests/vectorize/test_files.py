@@ -21,8 +21,9 @@ from geocd.config import PolygonSettings
 from geocd.errors import ConfigError, OutputError
 from geocd.raster.pair import Pair
 from geocd.report.styles import style
-from geocd.vectorize import files as layers
-from geocd.vectorize.files import FORMATS, LAYER, largest, merge, short_names
+from geocd.vectorize import formats
+from geocd.vectorize.files import largest, merge
+from geocd.vectorize.formats import FORMATS, LAYER, short_names
 from geocd.vectorize.polygons import COLUMNS, polygonize
 
 NAMES = ("blue", "green", "red", "nir")
@@ -192,7 +193,7 @@ def test_other_formats_are_refused(prob: Path, tmp_path: Path, name: str) -> Non
 def test_geoparquet_says_what_it_needs(prob: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        layers.importlib.util, "find_spec", lambda name: None if name == "pyarrow" else find(name)
+        formats.importlib.util, "find_spec", lambda name: None if name == "pyarrow" else find(name)
     )
     with pytest.raises(ConfigError, match=r"pip install 'geocd\[parquet\]'"):
         polygonize(prob, tmp_path / "o.parquet", threshold=0.5)

@@ -31,7 +31,7 @@ from geocd.config import PolygonSettings
 from geocd.errors import BandError, ConfigError, GridError, OutputError, RasterOpenError, RasterReadError
 from geocd.raster.grid import Grid
 from geocd.vectorize import polygons, regions
-from geocd.vectorize.files import LAYER
+from geocd.vectorize.formats import LAYER
 from geocd.vectorize.pixelsize import PixelSize
 from geocd.vectorize.polygons import COLUMNS, polygonize
 from geocd.vectorize.regions import EXACT, Regions

@@ -1,0 +1,66 @@
+"""The files of the plugin, and the zip of them."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import PLUGIN
+
+import geocd
+
+ROOT = PLUGIN.parents[1]
+
+
+def metadata() -> configparser.SectionProxy:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(PLUGIN / "metadata.txt", encoding="utf-8")
+    return parser["general"]
+
+
+def test_metadata() -> None:
+    told = metadata()
+    assert told["version"] == geocd.__version__
+    assert told["hasProcessingProvider"] == "yes", "or qgis_process does not load it"
+    assert told["license"] == "Apache-2.0"
+    assert (PLUGIN / told["icon"]).is_file()
+    for needed in ("name", "qgisMinimumVersion", "description", "about", "author"):
+        assert told[needed]
+    for source in ("OSCD", "SZTAKI", "Copernicus", "U.S. Geological Survey"):
+        assert source in told["about"], "the weights' sources, as geocd/data/ATTRIBUTION.md names them"
+
+
+@pytest.mark.parametrize("path", sorted(PLUGIN.glob("*.py")), ids=lambda path: path.name)
+def test_sources_suit_every_qgis(path: Path) -> None:
+    """QGIS 3.22 brings Python 3.9; newer ones bring other versions of Qt."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+    imported = {
+        (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom) and getattr(node, "level", 0) == 0
+        for alias in node.names
+    }
+    assert imported <= sys.stdlib_module_names | {"qgis", "processing"}
+    if path.stem in ("options", "command", "process"):
+        assert imported <= sys.stdlib_module_names, "these are tested without QGIS"
+
+
+def test_the_zip_is_whole_and_repeats(tmp_path: Path) -> None:
+    made = []
+    for name in ("one.zip", "two.zip"):
+        target = tmp_path / name
+        code = [sys.executable, str(ROOT / "qgis_plugin" / "make_zip.py"), str(target)]
+        subprocess.run(code, check=True, capture_output=True, timeout=60)
+        made.append(target.read_bytes())
+    assert made[0] == made[1]
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        names = archive.namelist()
+        assert archive.testzip() is None
+        assert archive.read("geocd/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    wanted = {f"geocd/{path.name}" for path in PLUGIN.iterdir() if path.is_file() and path.suffix != ".pyc"}
+    assert set(names) == wanted | {"geocd/LICENSE"}
