@@ -16,6 +16,7 @@ import geocd  # noqa: E402
 from geocd.config import PRESETS, STAGES, Settings  # noqa: E402
 from geocd.configfile import write_config  # noqa: E402
 from geocd.method import terms  # noqa: E402
+from geocd.raster import bands  # noqa: E402
 from geocd.vectorize.formats import FORMATS  # noqa: E402
 
 project = "geocd"
@@ -114,6 +115,23 @@ def formats_reference() -> str:
     for suffix, fmt in FORMATS.items():
         needs = f" Needs {fmt.requires}: `pip install '.[{fmt.extra}]'`." if fmt.requires else ""
         lines.append(f"| `{suffix}` | {fmt.name} | {fmt.note}{needs} |")
+    return "\n".join(lines)
+
+
+def sensor_reference() -> str:
+    """Return one table of the sensors whose bands are known by number."""
+    lines = [
+        f"| sensor | {' | '.join(bands.WORDS)} | recognised by |",
+        f"|---|{'---|' * len(bands.WORDS)}---|",
+    ]
+    for sensor in bands.SENSORS:
+        signs = [f"names like `{sensor.pattern}`".replace("|", "\\|")] if sensor.pattern else []
+        for numbers, verb in ((sensor.present, "with"), (sensor.absent, "without")):
+            if numbers:
+                listed = sorted(numbers, key=lambda number: (int(number.rstrip("a")), number))
+                signs.append(f"{verb} {', '.join(number.upper() for number in listed)}")
+        cells = [sensor.name, *(number.upper() for number in sensor.numbers.values())]
+        lines.append(f"| {' | '.join([*cells, '; '.join(signs) or 'none of the others'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -125,6 +143,7 @@ def generate(app: Sphinx) -> None:
     (folder / "settings.md").write_text(settings_reference(), encoding="utf-8")
     (folder / "distances.md").write_text(distances_reference(), encoding="utf-8")
     (folder / "formats.md").write_text(formats_reference(), encoding="utf-8")
+    (folder / "sensors.md").write_text(sensor_reference(), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:

@@ -126,7 +126,7 @@ def test_on_the_command_line(done: Path) -> None:
     edited(done, lambda item: item["properties"]["geocd:settings"].update(threshold=0.99))
     result = CliRunner().invoke(main, ["rerun", str(done)])
     assert result.exit_code == 1
-    assert "geocd: 0.0.1 then, " in result.output
+    assert "geocd: 0.0.1 before, " in result.output
     assert "prob: different bytes" in result.output
     result = CliRunner().invoke(main, ["rerun", str(done.with_name("x_prob.tif"))])
     assert result.exit_code == 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from geocd.vectorize.polygons import PolygonSummary
 
 
-@click.command(short_help="Make polygons from the probability raster of a run again.")
+@click.command(short_help="Make polygons from the probability raster of a run.")
 @click.argument("prob", type=PathType())
 @click.option(
     "-o",
