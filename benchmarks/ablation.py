@@ -29,7 +29,7 @@ from geocd.config import Settings
 from geocd.method import default, learning, losses
 from geocd.method.decision import logistic_prob
 from geocd.method.devices import one_thread
-from geocd.method.distance import LinearFeatures
+from geocd.method.distance import SceneDistance
 from geocd.method.filters import gaussian
 from geocd.raster.bands import colour_bands
 from geocd.raster.pair import Chip, Pair
@@ -41,7 +41,7 @@ Values = np.ndarray
 BLUR = 4.0
 
 
-def distance_of(features: LinearFeatures, chip: Chip) -> Values:
+def distance_of(features: SceneDistance, chip: Chip) -> Values:
     """Return the closed-form distance of a chip."""
     return features.distance(features.scaled(chip)).numpy()
 
@@ -75,28 +75,28 @@ class Scene:
 
     pair: Pair
     chip: Chip
-    lessons: list[learning.Lesson]
-    features: LinearFeatures
+    inputs: list[learning.NetworkInput]
+    features: SceneDistance
     distance: Values
 
     def logit(self, **flat: Any) -> Values:
         """Return the logit of networks under other settings."""
         settings = Settings.from_flat(flat).resolved().method
-        networks = default.DefaultDetector._start(settings)
+        networks = default.starting_networks(settings)
         device = torch.device("cpu")
         networks = learning.adapt(
             networks,
-            self.lessons,
+            self.inputs,
             iterations=settings.iterations or 0,
             learning_rate=settings.learning_rate or 0.0,
             seed=settings.seed,
             device=device,
         )
         detector = default.DefaultDetector(self.features, networks, device, settings)
-        seen = self.features.scaled(self.chip)
-        lesson = learning.lesson(seen, self.features.colour, torch.from_numpy(self.distance))
+        scaled = self.features.scaled(self.chip)
+        inputs = learning.network_input(scaled, self.features.colour, torch.from_numpy(self.distance))
         with torch.no_grad():
-            return detector.logit(lesson, self.chip, networks).numpy()
+            return detector.logit(inputs, self.chip, networks).numpy()
 
     def by_tiles(self, size: int = 256) -> Values:
         """Return the closed form fitted to every tile by itself."""
@@ -104,7 +104,7 @@ class Scene:
         for tile in Tiling(*self.chip.valid.shape, size, 0):
             chip = self.pair.read(tile.window)
             if chip.valid.any():
-                fitted, _ = LinearFeatures.fit(
+                fitted, _ = SceneDistance.fit(
                     [chip], colour=self.features.colour, pixel_size=self.pair.grid.pixel_size
                 )
                 distance[tile.window.toslices()] = distance_of(fitted, chip)
@@ -139,9 +139,11 @@ def main() -> None:
         with one_thread(), Pair(folder / "before.tif", folder / "after.tif") as pair:
             chip, sample = pair.read(pair.grid.window), sample_chips(pair)
             colour = colour_bands(pair.band_names)
-            features, known = LinearFeatures.fit(sample, colour=colour, pixel_size=pair.grid.pixel_size)
-            lessons = [learning.lesson(seen, colour, taught) for seen, taught in known if seen.valid.any()]
-            scene = Scene(pair, chip, lessons, features, distance_of(features, chip))
+            features, known = SceneDistance.fit(sample, colour=colour, pixel_size=pair.grid.pixel_size)
+            inputs = [
+                learning.network_input(seen, colour, taught) for seen, taught in known if seen.valid.any()
+            ]
+            scene = Scene(pair, chip, inputs, features, distance_of(features, chip))
             logits: dict[str, Values | None] = {"closed form alone": None}
             for row, (flat, context) in NETWORKS.items():
                 with context():

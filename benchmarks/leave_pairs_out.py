@@ -10,7 +10,7 @@ of the other folds alone:
 1. **Typical deviations**: the mean over the pairs of each distance's deviation.
 2. **Constants of the closed form**: 200 random draws (one seed, the same draws in every fold) of the
    weights (``tied``: 1 for image, ir and tx, 0 to 1.5 for gd, cc and ln together; ``free``: 0 to 1.5 for
-   each of the six), the cap (2.5 to 6), the gate (0 to 2), the object window (none, 4.5, 9, 13.5 m) and
+   each distance), the cap (2.5 to 6), the gate (0 to 2), the object window (none, 4.5, 9, 13.5 m) and
    its gain (0 to 0.3), on every few rows and columns (at most 70 000 pixels a pair; the windows are
    divided by the same number). A draw's decision is the best of 1.0, 1.1, ... 3.0. The ten best draws are
    averaged, which is steadier than the best one (of the object window, the value that most of them have),
@@ -21,7 +21,7 @@ of the other folds alone:
 
 The objective of 2 and 5: AP + F1 at the decision, each as the mean over a sensor's pairs, divided by that
 of CVA on all bands on the same pairs; then the mean of Sentinel-2 and aerial. Reference maps of a fold's
-pairs are read when its maps are finished. What this does *not* leave out: which six distances there are,
+pairs are read when its maps are finished. What this does *not* leave out: which distances there are,
 their windows, the form of the sum and of the networks, and the schedule. These were found on all pairs.
 
 Compared with: the constants as shipped (chosen on all pairs) with networks that did not see the fold; the
@@ -57,11 +57,11 @@ import torch
 from accuracy import GROUPS, Map, labelled_pairs, line, rgb_indexes, score, sum_d_ir
 
 from geocd.config import MethodSettings, Settings
-from geocd.method import default, distance, learning
+from geocd.method import default, distance, learning, terms
 from geocd.method.classical import ClassicalDetector
 from geocd.method.decision import logistic_prob, otsu, prob_from_distance
 from geocd.method.devices import one_thread
-from geocd.method.distance import LinearFeatures
+from geocd.method.distance import SceneDistance
 from geocd.method.filters import gaussian
 from geocd.metrics import evaluate
 from geocd.raster.bands import colour_bands
@@ -87,18 +87,25 @@ SINGLE: dict[str, tuple[float, ...]] = {
 #: Distances that stand with weight 1 where the weights are tied: colour, light and texture. The other
 #: three look at the same things again, through wider windows or by class.
 FIRST = ("image", "ir", "tx")
+#: Constants of :class:`Constants` that belong to the table of distances.
+OF_TERMS = ("weights", "typical_std")
 ROOT = Path(__file__).resolve().parent.parent
 SENSORS = tuple(GROUPS[group] for group in ("Sentinel-2", "aerial"))
 
 
 def _home(name: str) -> ModuleType:
-    """Return the module that a constant stands in."""
+    """Return the module that defines a constant."""
     return next(module for module in (distance, learning, default) if hasattr(module, name))
+
+
+def _shipped_terms(attribute: str) -> dict[str, float]:
+    """Return an attribute of every distance, by name."""
+    return {term.name: getattr(term, attribute) for term in terms.TERMS}
 
 
 @dataclasses.dataclass(frozen=True)
 class Constants:
-    """What is chosen, under the names that the modules have for it."""
+    """What is chosen, under the names that the modules have for it; ``OF_TERMS`` by distance."""
 
     weights: dict[str, float]
     typical_std: dict[str, float]
@@ -114,19 +121,22 @@ class Constants:
     @classmethod
     def shipped(cls) -> Constants:
         """Return those of the code."""
-        return cls(
-            **{
-                field.name: getattr(_home(field.name.upper()), field.name.upper())
-                for field in dataclasses.fields(cls)
-            }
-        )
+        names = [field.name for field in dataclasses.fields(cls) if field.name not in OF_TERMS]
+        single = {name: getattr(_home(name.upper()), name.upper()) for name in names}
+        return cls(weights=_shipped_terms("weight"), typical_std=_shipped_terms("typical_std"), **single)
 
     @contextlib.contextmanager
     def in_use(self, stride: int = 1) -> Iterator[None]:
         """Put these constants into the product's modules; with ``stride``, for thinned pixels."""
-        values = {field.name.upper(): getattr(self, field.name) for field in dataclasses.fields(self)}
+        names = [field.name for field in dataclasses.fields(self) if field.name not in OF_TERMS]
+        values = {name.upper(): getattr(self, name) for name in names}
         values["OBJECT_PIXELS"] = tuple(n / stride for n in distance.OBJECT_PIXELS)
+        table = tuple(
+            dataclasses.replace(term, weight=self.weights[term.name], typical_std=self.typical_std[term.name])
+            for term in terms.TERMS
+        )
         with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(terms, "TERMS", table))
             for name, value in values.items():
                 stack.enter_context(mock.patch.object(_home(name), name, value))
             yield
@@ -134,10 +144,10 @@ class Constants:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A pair on every few rows and columns: its six distances, and what the reference says."""
+    """A pair on every few rows and columns: its distances, and what the reference says."""
 
     name: str
-    fitted: LinearFeatures
+    fitted: SceneDistance
     terms: dict[str, Values]
     deviation: dict[str, float]
     valid: Values
@@ -151,12 +161,12 @@ class Sample:
         return self.valid & (self.reference != 255)
 
     def distance(self, constants: Constants) -> Values:
-        """Return the distance under other constants: the end of ``LinearFeatures.fit`` and its sum."""
+        """Return the distance under other constants: the end of ``SceneDistance.fit`` and its sum."""
         with constants.in_use(self.stride):
             size = self.pixel_size and self.pixel_size * self.stride
-            values = {name: self.terms[name][self.valid] for name in distance.WEIGHTS}
+            values = {name: self.terms[name][self.valid] for name in constants.weights}
             scale = {}
-            for name, typical in distance.TYPICAL_STD.items():
+            for name, typical in constants.typical_std.items():
                 low, high = (share * typical for share in distance.STD_RANGE)
                 scale[name] = math.sqrt(typical * min(max(self.deviation[name], low), high))
             fitted = dataclasses.replace(
@@ -173,9 +183,9 @@ class Sample:
             return combined(fitted, self.terms, self.valid)
 
 
-def combined(fitted: LinearFeatures, terms: dict[str, Values], valid: Values) -> Values:
+def combined(fitted: SceneDistance, maps: dict[str, Values], valid: Values) -> Values:
     """Return the sum of the distances."""
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in terms.items()}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in maps.items()}
     weight = None if valid.all() else torch.from_numpy(np.ascontiguousarray(valid))
     return fitted.combine(tensors, weight).numpy()
 
@@ -196,17 +206,17 @@ def sample(folder: Path) -> Sample:
     with Pair(folder / "before.tif", folder / "after.tif") as pair:
         chip = pair.read(pair.grid.window)
         size = pair.grid.pixel_size
-        fitted, _ = LinearFeatures.fit(
+        fitted, _ = SceneDistance.fit(
             sample_chips(pair), colour=colour_bands(pair.band_names), pixel_size=size
         )
     stride = math.ceil(math.sqrt(chip.valid.size / MOST_PIXELS))
     thin = (slice(stride // 2, None, stride),) * 2
-    terms = {name: values.numpy() for name, values in fitted.terms(fitted.scaled(chip)).items()}
+    maps = {name: values.numpy() for name, values in fitted.terms(fitted.scaled(chip)).items()}
     return Sample(
         name=folder.name,
         fitted=fitted,
-        terms={name: term[thin] for name, term in terms.items()},
-        deviation={name: float(terms[name][chip.valid].std()) for name in distance.WEIGHTS},
+        terms={name: values[thin] for name, values in maps.items()},
+        deviation={name: float(maps[name][chip.valid].std()) for name in fitted.distances},
         valid=chip.valid[thin],
         reference=read_reference(folder)[thin],
         pixel_size=size,
@@ -225,11 +235,11 @@ def product_maps(folder: Path, constants: Constants, weights: Path | None) -> tu
     ):
         detector = default.DefaultDetector.fit(sample_chips(pair), pair, settings, 1)
         chip = pair.read(pair.grid.window)
-        pair_seen = detector.features.scaled(chip)
-        distance = detector.features.distance(pair_seen)
-        seen = learning.lesson(pair_seen, detector.features.colour, distance)
+        scaled = detector.features.scaled(chip)
+        distance = detector.features.distance(scaled)
+        inputs = learning.network_input(scaled, detector.features.colour, distance)
         with torch.no_grad():
-            logit = detector.logit(seen, chip, detector.networks) if weights else torch.zeros_like(distance)
+            logit = detector.logit(inputs, chip, detector.networks) if weights else torch.zeros_like(distance)
         return distance.numpy(), logit.numpy(), chip.valid
 
 
@@ -277,11 +287,11 @@ class Search:
         self.tied = tied
 
     def weights(self, random: np.random.Generator) -> dict[str, float]:
-        """Draw the weights of the six distances."""
+        """Draw the weights of the distances."""
         if self.tied:
             wide = float(random.uniform(0, 1.5))
-            return {name: 1.0 if name in FIRST else wide for name in distance.WEIGHTS}
-        return {name: float(random.uniform(0, 1.5)) for name in distance.WEIGHTS}
+            return {term.name: 1.0 if term.name in FIRST else wide for term in terms.TERMS}
+        return {term.name: float(random.uniform(0, 1.5)) for term in terms.TERMS}
 
     def scores(self, constants: Constants, left_out: Sequence[str]) -> tuple[float, float]:
         """Return the objective on the pairs not left out, and the decision that reaches it."""
@@ -354,13 +364,15 @@ class Search:
 
 def typical_std(samples: Sequence[Sample]) -> dict[str, float]:
     """Return the mean deviation of each distance."""
-    return {name: statistics.fmean(s.deviation[name] for s in samples) for name in distance.TYPICAL_STD}
+    return {
+        name: statistics.fmean(s.deviation[name] for s in samples) for name in _shipped_terms("typical_std")
+    }
 
 
 def pretrained(folder: Path, cache: Path, constants: Constants, left_out: Sequence[str]) -> Path:
     """Run the product's pretraining under constants, without pairs; kept by code and constants."""
     digest = hashlib.sha256()
-    for path in sorted([*ROOT.glob("geocd/*.py"), ROOT / "training" / "pretrain.py"]):
+    for path in sorted([*ROOT.glob("geocd/**/*.py"), ROOT / "training" / "pretrain.py"]):
         digest.update(path.read_bytes())
     digest.update(json.dumps([dataclasses.asdict(constants), sorted(left_out)], sort_keys=True).encode())
     weights = cache / f"{digest.hexdigest()[:16]}.safetensors"
@@ -481,7 +493,7 @@ def main() -> None:
         "--weights",
         choices=("tied", "free"),
         default="tied",
-        help="draw one weight for gd, cc and ln together, or six",
+        help="draw one weight for gd, cc and ln together, or one for each distance",
     )
     parser.add_argument("--json", type=Path, help="write all scores, choices and draws here")
     options = parser.parse_args()

@@ -15,6 +15,8 @@ sys.path.insert(0, str(DOCS.parent))
 import geocd  # noqa: E402
 from geocd.config import PRESETS, STAGES, Settings  # noqa: E402
 from geocd.configfile import write_config  # noqa: E402
+from geocd.method import terms  # noqa: E402
+from geocd.raster import bands  # noqa: E402
 from geocd.vectorize.formats import FORMATS  # noqa: E402
 
 project = "geocd"
@@ -57,7 +59,9 @@ def settings_reference() -> str:
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             preset = [
-                f"{name}: `{values[field.name]}`" for name, values in PRESETS.items() if field.name in values
+                f"{name}: `{getattr(values, field.name)}`"
+                for name, values in PRESETS.items()
+                if hasattr(values, field.name)
             ]
             default = (
                 "; ".join(preset) if preset else "" if field.default in (None, ()) else f"`{field.default}`"
@@ -72,6 +76,25 @@ def settings_reference() -> str:
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def distances_reference() -> str:
+    """Return a table of the closed-form distances, from what they say of themselves."""
+    lines = [
+        "| name | what it sees | weight w | typical deviation c | in the gate | reach in pixels |",
+        "|---|---|---|---|---|---|",
+    ]
+    for term in terms.TERMS:
+        cells = [
+            f"`{term.name}`",
+            term.description.replace("|", "\\|").replace("<", "&lt;"),
+            f"{term.weight}",
+            f"{term.typical_std}",
+            "yes" if term.narrow else "no",
+            f"{term.reach}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def _type(annotation: typing.Any) -> str:
@@ -92,6 +115,23 @@ def formats_reference() -> str:
     for suffix, fmt in FORMATS.items():
         needs = f" Needs {fmt.requires}: `pip install '.[{fmt.extra}]'`." if fmt.requires else ""
         lines.append(f"| `{suffix}` | {fmt.name} | {fmt.note}{needs} |")
+    return "\n".join(lines)
+
+
+def sensor_reference() -> str:
+    """Return one table of the sensors whose bands are known by number."""
+    lines = [
+        f"| sensor | {' | '.join(bands.WORDS)} | recognised by |",
+        f"|---|{'---|' * len(bands.WORDS)}---|",
+    ]
+    for sensor in bands.SENSORS:
+        signs = [f"names like `{sensor.pattern}`".replace("|", "\\|")] if sensor.pattern else []
+        for numbers, verb in ((sensor.present, "with"), (sensor.absent, "without")):
+            if numbers:
+                listed = sorted(numbers, key=lambda number: (int(number.rstrip("a")), number))
+                signs.append(f"{verb} {', '.join(number.upper() for number in listed)}")
+        cells = [sensor.name, *(number.upper() for number in sensor.numbers.values())]
+        lines.append(f"| {' | '.join([*cells, '; '.join(signs) or 'none of the others'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -101,7 +141,9 @@ def generate(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "geocd.toml").write_text(write_config(Settings().resolved()), encoding="utf-8")
     (folder / "settings.md").write_text(settings_reference(), encoding="utf-8")
+    (folder / "distances.md").write_text(distances_reference(), encoding="utf-8")
     (folder / "formats.md").write_text(formats_reference(), encoding="utf-8")
+    (folder / "sensors.md").write_text(sensor_reference(), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:

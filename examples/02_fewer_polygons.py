@@ -15,8 +15,8 @@ from pathlib import Path
 import geopandas
 
 from geocd.config import PolygonSettings, Settings
-from geocd.pipeline.run import detect
-from geocd.vectorize.polygons import polygonize
+from geocd.pipeline import detect
+from geocd.vectorize import polygonize
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         settings=Settings.from_flat({"iterations": 0}),
         overwrite=True,
     )
-    print(f"the run itself (threshold {record.threshold:g}): {record.summary['n_polygons']} polygons")
+    print(f"the run itself (threshold {record.threshold:g}): {record.summary.n_polygons} polygons")
 
     target = folder / "fewer.gpkg"
     for threshold in (0.3, 0.5, 0.7):

@@ -19,7 +19,7 @@ from rasterio.enums import Resampling
 from geocd.check import check_pair
 from geocd.config import Settings
 from geocd.evaluate import evaluate_files
-from geocd.pipeline.run import detect
+from geocd.pipeline import detect
 
 
 def on_another_grid(source: Path, target: Path) -> None:
@@ -55,7 +55,7 @@ def main() -> None:
             overwrite=True,
         )
         scores = evaluate_files(files["prob"], folder / "truth.tif")
-        print(f"align={align}: {record.summary['changed_share']:.1%} changed, F1 {scores.f1:.3f}")
+        print(f"align={align}: {record.summary.changed_share:.1%} changed, F1 {scores.f1:.3f}")
     print(files["prob"])
 
 

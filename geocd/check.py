@@ -163,9 +163,10 @@ def check_pair(
             + (": detail of before alone will look like change" if ratio > 1 else "")
         )
     try:
-        with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as pair:
+        with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as opened:
+            pair: Pair = opened
             if align == "shift":
-                known["removed"] = remove_shift(pair)
+                pair, known["removed"] = remove_shift(pair)
             if pair.warp is not None:
                 known["resampling"] = pair.warp.resampling
             chips = sample_chips(pair)

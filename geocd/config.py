@@ -1,7 +1,9 @@
 """Every setting of a run, once: its type, default, unit and help.
 
 Frozen, keyword-only dataclasses, one per stage, checked when they are made. The command line makes its
-options from them, and the resolved :class:`Settings` go into the outputs.
+options from them. :class:`Settings` are what the user gave and may leave things open;
+:class:`RunSettings` are what a run computes with, all of it decided, and go into the outputs.
+This is also the only codec of settings: :meth:`Settings.from_flat` and ``as_dict`` of both.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import os
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from geocd.errors import ConfigError
 
@@ -28,35 +30,49 @@ Align = Literal["none", "grid", "shift"]
 Ignorable = Literal["water", "cloud", "vegetation"]
 
 
-#: What a preset says where the user does not.
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {
-        "weights": "embedded",
-        "iterations": 40,
-        "learning_rate": 1e-3,
-        "fit": "scene",
-        "tile_size": 512,
-    },
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+#: Probability from which a pixel is changed. Every method puts its own decision here; only ``--threshold``
+#: moves it.
+DECISION = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class PresetValues:
+    """What a preset decides where the user leaves it open: values of the settings of these names."""
+
+    weights: str
+    iterations: int
+    learning_rate: float
+    fit: Fit
+    tile_size: int
+
+
+PRESETS: Mapping[str, PresetValues] = {
+    "default": PresetValues(
+        weights="embedded", iterations=40, learning_rate=1e-3, fit="scene", tile_size=512
+    ),
     # 80 steps at 1e-4, as published; the full-resolution generator needs some 4 GB for a 512 px tile
-    "reference": {
-        "weights": "imagenet",
-        "iterations": 80,
-        "learning_rate": 1e-4,
-        "fit": "tile",
-        "tile_size": 256,
-    },
+    "reference": PresetValues(
+        weights="imagenet", iterations=80, learning_rate=1e-4, fit="tile", tile_size=256
+    ),
 }
 
 
-def setting(default: Any, help: str, *, metavar: str | None = None, short: str | None = None) -> Any:
+def setting(default: object, help: str, *, metavar: str | None = None, short: str | None = None) -> Any:
     """Declare one setting: its default and the sentence that explains it everywhere."""
     return dataclasses.field(default=default, metadata={"help": help, "metavar": metavar, "short": short})
 
 
 def _require(condition: bool, name: str, value: object, remedy: str) -> None:
     if not condition:
-        option = "--" + name.replace("_", "-")
-        raise ConfigError(f"{option} {value}: {remedy}", name=name, value=value, remedy=remedy)
+        _refuse(name, value, remedy)
+
+
+def _refuse(name: str, value: object, remedy: str) -> NoReturn:
+    option = "--" + name.replace("_", "-")
+    raise ConfigError(f"{option} {value}: {remedy}", name=name, value=value, remedy=remedy)
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -178,7 +194,7 @@ class MethodSettings:
     )
     uncertainty: bool = setting(
         False,
-        "Add a band to the probability raster: how far the six distances of the default preset disagree.",
+        "Add a band to the probability raster: how far the distances of the default preset disagree.",
     )
     seed: int = setting(0, "Seed of everything random.", metavar="N")
     device: str = setting(
@@ -246,6 +262,30 @@ class PolygonSettings:
         _require(0 <= self.smooth <= 5, "smooth", self.smooth, "must be 0 to 5 rounds.")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunTilingSettings(TilingSettings):
+    """How the raster of a run is cut into tiles: decided."""
+
+    tile_size: int = dataclasses.field()
+    #: Whether tiles may be made smaller to keep to a memory limit: the user named no size.
+    adjustable: bool = dataclasses.field(default=False, compare=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunMethodSettings(MethodSettings):
+    """How a run finds change: decided."""
+
+    weights: str = dataclasses.field()
+    iterations: int = dataclasses.field()
+    learning_rate: float = dataclasses.field()
+    fit: Fit = dataclasses.field()
+
+    @property
+    def decision(self) -> float:
+        """Probability from which a pixel is changed, in [0, 1]."""
+        return DECISION if self.threshold is None else self.threshold
+
+
 STAGES: Mapping[str, type[Any]] = {
     "read": ReadSettings,
     "tiling": TilingSettings,
@@ -254,9 +294,26 @@ STAGES: Mapping[str, type[Any]] = {
 }
 
 
+class _Flat:
+    """The codec of settings: one flat mapping of JSON values."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings as one flat dict of JSON values, which :meth:`Settings.from_flat` reads."""
+        flat: dict[str, Any] = {}
+        for stage, kind in STAGES.items():
+            values = _values(getattr(self, stage))
+            flat.update({field.name: values[field.name] for field in dataclasses.fields(kind)})
+        for name, value in flat.items():
+            if isinstance(value, float) and math.isnan(value):
+                flat[name] = "nan"
+            elif isinstance(value, tuple):
+                flat[name] = list(value)
+        return flat
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """All settings of a run."""
+class Settings(_Flat):
+    """All settings as the user gave them; what is None is left to the preset or to the run."""
 
     read: ReadSettings = dataclasses.field(default_factory=ReadSettings)
     tiling: TilingSettings = dataclasses.field(default_factory=TilingSettings)
@@ -264,54 +321,64 @@ class Settings:
     polygons: PolygonSettings = dataclasses.field(default_factory=PolygonSettings)
 
     @classmethod
-    def from_flat(cls, values: Mapping[str, Any]) -> Settings:
+    def from_flat(cls, values: Mapping[str, object]) -> Settings:
         """Make settings from one flat mapping; names are unique across the stages.
+
+        Parameters
+        ----------
+        values : mapping
+            By name; JSON and TOML values are taken too (lists for tuples, ``"nan"``), so this reads back
+            what :meth:`as_dict` wrote.
 
         Raises
         ------
         ConfigError
             A name is unknown, or a value is of the wrong type or cannot work.
         """
-        stages: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
+        stages: dict[str, dict[str, object]] = {stage: {} for stage in STAGES}
         for name, value in values.items():
             stage = stage_of(name)
             stages[stage][name] = typed(name, value)
-        return cls(**{stage: STAGES[stage](**given) for stage, given in stages.items()})
+        return cls(**{stage: STAGES[stage](**flat) for stage, flat in stages.items()})
 
-    def resolved(self) -> Settings:
-        """Return these settings with what they leave open filled in from the preset.
+    def resolved(self) -> RunSettings:
+        """Return the settings of a run: what these leave open is filled in from the preset.
 
         Raises
         ------
         ConfigError
-            A given value does not go with one that the preset brings.
+            A value does not go with one that the preset brings.
         """
-        flat = dataclasses.asdict(self.method) | dataclasses.asdict(self.tiling)
-        given = {name: value for name, value in flat.items() if value is not None}
-        filled = PRESETS[self.method.preset] | given
-        fields = {field.name for field in dataclasses.fields(MethodSettings)}
-        return dataclasses.replace(
-            self,
-            method=MethodSettings(**{name: v for name, v in filled.items() if name in fields}),
-            tiling=TilingSettings(tile_size=filled["tile_size"], overlap=filled["overlap"]),
+        preset, method, tiling = PRESETS[self.method.preset], _values(self.method), _values(self.tiling)
+        for name, default in _values(preset).items():
+            stage = tiling if name == "tile_size" else method
+            if stage[name] is None:
+                stage[name] = default
+        return RunSettings(
+            read=self.read,
+            tiling=RunTilingSettings(**tiling, adjustable=self.tiling.tile_size is None),
+            method=RunMethodSettings(**method),
+            polygons=self.polygons,
         )
 
-    def with_tile_size(self, tile_size: int) -> Settings:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings(_Flat):
+    """All settings of a run, decided; made by :meth:`Settings.resolved`."""
+
+    read: ReadSettings
+    tiling: RunTilingSettings
+    method: RunMethodSettings
+    polygons: PolygonSettings
+
+    def with_tile_size(self, tile_size: int) -> RunSettings:
         """Return these settings with another tile size."""
         return dataclasses.replace(self, tiling=dataclasses.replace(self.tiling, tile_size=tile_size))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return all settings as one flat dict that JSON can hold."""
-        flat: dict[str, Any] = {}
-        for stage in STAGES:
-            flat.update(dataclasses.asdict(getattr(self, stage)))
-        nodata = flat["nodata"]
-        if isinstance(nodata, float) and math.isnan(nodata):
-            flat["nodata"] = "nan"
-        if flat["bidx"] is not None:
-            flat["bidx"] = list(flat["bidx"])
-        flat["ignore"] = list(flat["ignore"])
-        return flat
+
+def _values(stage: DataclassInstance) -> dict[str, Any]:
+    """Return the values of a stage by name, as they are."""
+    return {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
 
 
 @functools.cache
@@ -331,20 +398,20 @@ def stage_of(name: str) -> str:
     for stage, kind in STAGES.items():
         if name in {field.name for field in dataclasses.fields(kind)}:
             return stage
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), _hints(), 1)
-    meant = f" Did you mean {close[0]}?" if close else ""
+    similar = difflib.get_close_matches(name.lower().replace("-", "_"), _hints(), 1)
+    suggestion = f" Did you mean {similar[0]}?" if similar else ""
     raise ConfigError(
-        f"{name}: no such setting.{meant} The settings are: {', '.join(sorted(_hints()))}.", name=name
+        f"{name}: no such setting.{suggestion} The settings are: {', '.join(sorted(_hints()))}.", name=name
     )
 
 
-def typed(name: str, value: Any) -> Any:
+def typed(name: str, value: object) -> Any:
     """Return the value of a setting in its own type: a list as a tuple, a whole number as a float.
 
     Raises
     ------
     ConfigError
-        It is of another type.
+        The value is of another type.
     """
     hint = _hints()[name]
     if get_origin(hint) in (types.UnionType, typing.Union):
@@ -352,19 +419,19 @@ def typed(name: str, value: Any) -> Any:
             return None
         hint = next(kind for kind in get_args(hint) if kind is not type(None))
     if get_origin(hint) is tuple:
-        each = get_args(hint)[0]
-        known = isinstance(value, list | tuple | range) and all(_is(each, part) for part in value)
-        _require(known, name, repr(value), f"must be a list, and each in it {_WORDS[_plain(each)]}.")
-        return tuple(map(_plain(each), value))
+        item = get_args(hint)[0]
+        if not (isinstance(value, list | tuple | range) and all(_is(item, element) for element in value)):
+            _refuse(name, repr(value), f"must be a list, and each in it {_WORDS[_plain(item)]}.")
+        return tuple(map(_plain(item), value))
     if hint is float and isinstance(value, str) and value.lower() == "nan":  # as as_dict has it
         return math.nan
     _require(_is(hint, value), name, repr(value), f"must be {_WORDS[_plain(hint)]}.")
-    if hint is str:
+    if hint is str and isinstance(value, str | os.PathLike):
         return os.fspath(value)
     try:
         return _plain(hint)(value)
     except OverflowError:  # a whole number of hundreds of digits
-        _require(False, name, f"{str(value)[:20]}...", "must be a smaller number.")
+        _refuse(name, f"{str(value)[:20]}...", "must be a smaller number.")
 
 
 #: What a type is called in a message.
@@ -376,7 +443,7 @@ def _plain(hint: Any) -> type[Any]:
     return plain
 
 
-def _is(hint: Any, value: Any) -> bool:
+def _is(hint: Any, value: object) -> bool:
     if _plain(hint) is str:
         return isinstance(value, str) or (hint is str and isinstance(value, os.PathLike))
     if isinstance(value, bool):

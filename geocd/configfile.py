@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from geocd.config import STAGES, Settings, stage_of, typed
+from geocd.config import STAGES, RunSettings, Settings, stage_of, typed
 from geocd.errors import ConfigError
 
 
@@ -82,7 +82,7 @@ def _toml(value: Any) -> str:
     return str(value)
 
 
-def write_config(settings: Settings) -> str:
+def write_config(settings: Settings | RunSettings) -> str:
     """Return settings as TOML, each with its help; one that has no value stands in a comment.
 
     :func:`read_config` reads it back.

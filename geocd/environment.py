@@ -1,4 +1,4 @@
-"""What geocd runs on: versions, devices, memory, and the troubles that are known to come from elsewhere."""
+"""What geocd runs on: versions, devices, memory, and problems of the installation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import math
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 import pyogrio
 import pyproj
@@ -19,46 +18,49 @@ from rasterio.errors import CRSError, RasterioError
 
 from geocd.report.record import versions
 
-#: What the extras bring.
+#: Packages of the extras.
 OPTIONAL = ("xarray", "rioxarray", "dask", "distributed", "pystac", "pystac-client", "boto3")
-#: Variables that decide what GDAL, PROJ, torch and geocd do.
+#: Prefixes of the environment variables that GDAL, PROJ, torch, dask and geocd read.
 VARIABLES = ("GDAL_", "PROJ_", "CPL_", "VSI_", "OMP_", "CUDA_", "GEOCD_", "DASK_")
-#: Parts of the names of those that may hold a secret, and ends of those that rasterio and geocd set.
+#: Parts of the names of variables that may hold a secret, and ends of those that rasterio and geocd set.
 SECRET = ("HTTP", "PWD", "PASS", "KEY", "TOKEN", "SECRET", "AUTH", "HEADER")
 OWN = ("CURL_CA_BUNDLE", "CPL_LOG")
-#: A file that is in every folder of GDAL's data.
+#: A file that every folder of GDAL's data has.
 GDAL_FILE = "gdalvrt.xsd"
-#: A place whose coordinates are compared, in degrees, and how far apart they may be, in metres.
-PLACE, APART = (15.0, 45.0), 0.01
+#: A point in degrees (longitude, latitude) that rasterio and pyproj both project, and the largest distance
+#: between the results in metres.
+POINT, TOLERANCE = (15.0, 45.0), 0.01
 
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """What :func:`look_around` found.
+    """The environment that geocd runs in, see :func:`inspect_environment`.
 
     Attributes
     ----------
-    versions : dict
-        By name. GDAL and PROJ are those of rasterio; pyogrio, which writes the polygons, and pyproj may bring
-        their own.
+    versions : dict of str
+        Versions by name. GDAL and PROJ are those of rasterio; pyogrio, which writes the polygons, and pyproj
+        may have their own.
     platform : str
+        Operating system and machine.
     devices : list of dict
-        ``name``, ``what`` and, of graphics cards, ``memory`` (MB of 2**20 bytes).
+        Compute devices: ``name``, ``what`` (its model) and, for GPUs, ``memory`` (MB of 2**20 bytes).
     processors : int
-        That this process may use.
+        Processors that this process may use.
     threads : int or None
-        Of torch; tiles are computed with one thread each.
+        Threads of torch, None where torch cannot be imported. Each tile is computed with one thread.
     memory, free, limit : int or None
-        Megabytes of the machine, those free of them, and what a container (cgroup) allows.
-    variables : dict
-        Of the surroundings, as far as they matter; without secrets.
+        Memory of the machine, how much of it is free, and how much a container (cgroup) allows, in MB of
+        2**20 bytes; None where unknown.
+    variables : dict of str
+        Environment variables that matter; secrets are not shown.
     troubles : list of str
-        Each with what to do.
+        Problems, each with its remedy.
     """
 
     versions: dict[str, str]
     platform: str
-    devices: list[dict[str, Any]]
+    devices: list[dict[str, str | int | None]]
     processors: int
     threads: int | None
     memory: int | None
@@ -68,10 +70,10 @@ class Environment:
     troubles: list[str]
 
 
-def look_around() -> Environment:
-    """Look at versions, devices, memory and variables, and try whether GDAL and PROJ find their data."""
-    troubles = [*_data_troubles(), *_projection_troubles()]
-    devices, threads = _devices(troubles)
+def inspect_environment() -> Environment:
+    """Return versions, devices, memory and variables, and test whether GDAL and PROJ find their data."""
+    problems = [*_data_problems(), *_projection_problems()]
+    devices, threads = _devices(problems)
     total, free = _memory()
     return Environment(
         versions={
@@ -90,12 +92,12 @@ def look_around() -> Environment:
         free=free,
         limit=_limit(),
         variables=_variables(),
-        troubles=troubles,
+        troubles=problems,
     )
 
 
 def _variables() -> dict[str, str]:
-    """Return the variables that matter, without what lets somebody in: this goes into bug reports."""
+    """Return the variables that matter, without credentials: the report goes into bug reports."""
     return {
         key: "(not shown)" if any(word in key for word in SECRET) else value
         for key, value in sorted(os.environ.items())
@@ -110,61 +112,63 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _devices(troubles: list[str]) -> tuple[list[dict[str, Any]], int | None]:
+def _devices(problems: list[str]) -> tuple[list[dict[str, str | int | None]], int | None]:
+    """Return the compute devices and torch's threads; adds a problem where torch cannot be imported."""
     try:
         from geocd.method import devices
-    except (ImportError, OSError) as error:  # a library that it needs is missing
-        troubles.append(f"torch cannot be imported ({error}). Install it again; cva and irmad work without.")
+    except (ImportError, OSError) as error:  # torch or a library that it needs is missing
+        problems.append(f"torch cannot be imported ({error}). Reinstall it; cva and irmad work without it.")
         return [], None
-    return devices.found(), devices.threads()
+    return devices.available(), devices.threads()
 
 
-def _data_troubles() -> list[str]:
-    """Return what is wrong with variables that name a folder of data."""
-    found = []
+def _data_problems() -> list[str]:
+    """Return the problems of variables that name a folder of data."""
+    problems = []
     for name, file in (("PROJ_DATA", "proj.db"), ("PROJ_LIB", "proj.db"), ("GDAL_DATA", GDAL_FILE)):
         folders = [Path(part) for part in os.environ.get(name, "").split(os.pathsep) if part]
         if folders and not any((folder / file).is_file() for folder in folders):
-            found.append(
+            problems.append(
                 f"{name} is {os.environ[name]}, where there is no {file}: it was set by, or for, another "
-                f"program. Unset it ('unset {name}'), or let it name the right folder."
+                f"program. Unset it ('unset {name}'), or set it to the right folder."
             )
-    return found
+    return problems
 
 
-def _projection_troubles() -> list[str]:
-    """Try both libraries that project coordinates, and whether they agree."""
+def _projection_problems() -> list[str]:
+    """Return the problems of the two libraries that project coordinates; their results must agree."""
     named = [f"{key}={os.environ[key]}" for key in ("PROJ_DATA", "PROJ_LIB") if os.environ.get(key)]
     remedy = (
-        f"{' and '.join(named)} may lead to the data of another PROJ: unset it."
+        f"{' and '.join(named)} may be the data of another PROJ: unset it."
         if named
-        else "Two installations may be mixed (conda with pip, say): make a fresh environment."
+        else "Two installations may be mixed (such as conda and pip): make a fresh environment."
     )
-    places: dict[str, tuple[float, float]] = {}
-    found = []
+    points: dict[str, tuple[float, float]] = {}
+    problems = []
     try:
-        x, y = rasterio.warp.transform(CRS.from_epsg(4326), CRS.from_epsg(32633), [PLACE[0]], [PLACE[1]])
-        places["rasterio"] = (x[0], y[0])
+        x, y = rasterio.warp.transform(CRS.from_epsg(4326), CRS.from_epsg(32633), [POINT[0]], [POINT[1]])
+        points["rasterio"] = (x[0], y[0])
     except (RasterioError, CRSError) as error:
-        found.append(f"rasterio cannot look up EPSG:32633 ({_short(error)}). {remedy}")
+        problems.append(f"rasterio cannot look up EPSG:32633 ({_short(error)}). {remedy}")
     try:
         transformer = pyproj.Transformer.from_crs(4326, 32633, always_xy=True)
-        places["pyproj"] = transformer.transform(*PLACE)
+        points["pyproj"] = transformer.transform(*POINT)
     except pyproj.exceptions.ProjError as error:
-        found.append(f"pyproj cannot look up EPSG:32633 ({_short(error)}). {remedy}")
-    if len(places) == 2 and not math.dist(*places.values()) <= APART:
-        found.append(
-            f"rasterio and pyproj project {PLACE} to {places['rasterio']} and {places['pyproj']}. {remedy}"
+        problems.append(f"pyproj cannot look up EPSG:32633 ({_short(error)}). {remedy}")
+    if len(points) == 2 and not math.dist(*points.values()) <= TOLERANCE:
+        problems.append(
+            f"rasterio and pyproj project {POINT} to {points['rasterio']} and {points['pyproj']}. {remedy}"
         )
-    return found
+    return problems
 
 
 def _short(error: BaseException) -> str:
+    """Return the message of an error on one line."""
     return " ".join(str(error).split())
 
 
 def _memory() -> tuple[int | None, int | None]:
-    """Return the megabytes of the machine, and those that are free."""
+    """Return the memory of the machine and how much of it is free, in MB; None where unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         values = {name: int(rest.split()[0]) // 1024 for name, rest in (line.split(":") for line in lines)}
@@ -178,7 +182,7 @@ def _memory() -> tuple[int | None, int | None]:
 
 
 def _limit() -> int | None:
-    """Return the megabytes that the innermost container or job allows."""
+    """Return the memory that the innermost container or job allows, in MB; None where there is no limit."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             limit = int(Path(path).read_text(encoding="ascii"))
@@ -189,4 +193,4 @@ def _limit() -> int | None:
     return None
 
 
-__all__ = ["Environment", "look_around"]
+__all__ = ["Environment", "inspect_environment"]

@@ -36,6 +36,8 @@ def exported(package: str, *modules: str) -> tuple[Callable[[str], object], Call
 
 
 def _find(name: str, modules: Sequence[str]) -> object:
+    if name.startswith("__"):  # what Python asks of every module: nothing need be imported for it
+        raise AttributeError(name)
     for module in map(importlib.import_module, modules):
         if hasattr(module, name):
             return getattr(module, name)
@@ -52,7 +54,7 @@ MOVED = {
     "devices": ("method.devices",),
     "direction": ("vectorize.bandmeans",),
     "distances": ("method.classical", "method.irmad"),
-    "features": ("method.distance", "method.terms"),
+    "features": ("method.distance", "method.terms", "method.scaled", "method.residual"),
     "generalize": ("vectorize.generalize",),
     "ignore": ("scene.ignore",),
     "layers": ("vectorize.files", "vectorize.formats"),
@@ -61,8 +63,8 @@ MOVED = {
     "mosaic": ("tiles.mosaic", "tiles.seams"),
     "networks": ("method.networks", "method.weights"),
     "normalize": ("scene.radiometry", "scene.sample"),
-    "optimize": ("method.default", "method.learning", "method.reference", "method.deep"),
-    "outputs": ("pipeline.transaction", "products"),
+    "optimize": ("method.default", "method.learning", "method.reference"),
+    "outputs": ("pipeline.transaction", "report.products", "report.fingerprint"),
     "page": ("report.page", "report.words", "report.charts"),
     "pictures": ("report.thumbnails", "report.quicklook"),
     "provenance": ("report.fingerprint",),

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,12 @@ from typing import Any
 from geocd.config import Settings
 from geocd.errors import ItemError
 from geocd.pipeline.run import detect
-from geocd.products import Outputs
 from geocd.raster.sources import ALLOW, is_remote, may_reach, shown
-from geocd.report.fingerprint import same_content
+from geocd.report.fingerprint import Fingerprint, same_content
+from geocd.report.links import source_path
+from geocd.report.products import Outputs, product
 from geocd.report.stac import item_checksum
 from geocd.types import Progress
-
-#: Outputs that say when they were made; all others are the same bytes each time.
-TIMED = ("item", "report")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +78,7 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
     try:
         flat = dict(item["properties"]["geocd:settings"])
         links = {
-            link["title"].partition(":")[0]: _resolved(link["href"], path.parent)
+            link["title"].partition(":")[0]: source_path(link["href"], path.parent)
             for link in item["links"]
             if link["rel"] == "derived_from"
         }
@@ -106,18 +103,7 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
         flat.pop(name, None)
     if flat.get("valid") is not None:
         flat["valid"] = links.get("valid", flat["valid"])
-    for name in ("bidx", "ignore"):
-        if isinstance(flat.get(name), list):
-            flat[name] = tuple(flat[name])
-    if flat.get("nodata") == "nan":
-        flat["nodata"] = float("nan")
-    try:
-        return Recipe(before, after, Settings.from_flat(flat))
-    except TypeError as error:
-        raise ItemError(
-            f"{path}: a setting has a value of the wrong type ({error}). Repeat the run with geocd detect.",
-            path=str(path),
-        ) from error
+    return Recipe(before, after, Settings.from_flat(flat))
 
 
 def _check_told(item: Mapping[str, Any]) -> None:
@@ -132,18 +118,6 @@ def _check_told(item: Mapping[str, Any]) -> None:
     for name, kind in (("processing:software", dict), ("geocd:device", str)):
         if not isinstance(properties.get(name, kind()), kind):
             raise KeyError(name)
-
-
-def _resolved(href: str, folder: Path) -> str:
-    """Return the path or URL that a link leads to."""
-    parts = urllib.parse.urlsplit(href)
-    if parts.scheme == "file":
-        return urllib.parse.unquote(parts.path)
-    if "://" in href or href.startswith("/vsi"):
-        return href
-    if href.startswith(("./", "../")):
-        return os.path.normpath(folder / urllib.parse.unquote(href))
-    return href
 
 
 def rerun(
@@ -207,12 +181,12 @@ def rerun(
         same = {
             key: item_checksum(files[key]) == asset.get("file:checksum")
             for key, asset in item["assets"].items()
-            if key in files and key not in TIMED
+            if key in files and not product(key).timed
         }
         known = properties.get("geocd:inputs", {})
         inputs = {
-            name: same_content(list(known[name]), [dict(file) for file in found])
-            for name, found in record.inputs.items()
+            name: same_content([Fingerprint.from_dict(file) for file in known[name]], fingerprints)
+            for name, fingerprints in record.inputs.items()
             if name in known
         }
         then = {**properties.get("processing:software", {}), "device": properties.get("geocd:device", "")}

@@ -20,18 +20,17 @@ import xarray as xr
 from rasterio.windows import Window
 
 import geocd
-from geocd.config import STAGES, Settings
+from geocd.config import STAGES, RunSettings, Settings
 from geocd.errors import ConfigError
-from geocd.method.detector import BANDS, DECISION, Detector
-from geocd.pipeline.plan import DEFAULT_LIMIT, cache_size
-from geocd.pipeline.prepared import Fitted, computing, fit_scene, open_pair
+from geocd.method.detector import BANDS, Detector
+from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.tiles import probabilities
 from geocd.raster.arrays import ArrayRaster
-from geocd.raster.files import bounded_cache, open_raster
+from geocd.raster.files import open_raster
+from geocd.raster.grid import Grid
 from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_date
 from geocd.report.links import source_href
-from geocd.scene.ignore import KeptPair
 from geocd.tiles.mosaic import Mosaic, blend
 from geocd.tiles.tiling import Tile, Tiling
 from geocd.types import Float32Array, PixelArray, Progress
@@ -73,7 +72,7 @@ def detect(
         Tiles computed at a time, and megabytes the process may take, as for
         :func:`geocd.pipeline.run.detect`. Not with ``lazy``: dask decides.
     progress : callable, optional
-        Told how far the run is: ``progress(stage, done, total)``. Not with ``lazy``.
+        Called as ``progress(stage, done, total)``. Not with ``lazy``.
     **settings
         Settings by name, as ``geocd detect --help`` lists them: ``method="irmad"``, ``bidx=(1, 2, 3)``.
 
@@ -104,7 +103,6 @@ def detect(
             "geocd.vectorize.polygons.polygonize makes them of a probability raster.",
             name=polygons[0],
         )
-    given = Settings.from_flat(settings)
     rasters = _rasters(before, after, valid)
     if lazy is None:
         lazy = any(isinstance(raster, ArrayRaster) and raster.is_lazy for raster in rasters)
@@ -113,18 +111,23 @@ def detect(
             "jobs, mem_limit and progress: not with a result that dask computes later. Set the number of its "
             "workers instead (dask.config, or a Client), or pass lazy=False."
         )
-    resolved = given.resolved()
+    progress = progress or (lambda stage, done, total: None)
     with (
-        bounded_cache(cache_size(mem_limit or DEFAULT_LIMIT)),
-        open_pair(rasters[0], rasters[1], resolved, rasters[2]) as pair,
-        computing(resolved),
+        open_run(
+            rasters[0],
+            rasters[1],
+            Settings.from_flat(settings),
+            valid=rasters[2],
+            jobs=jobs,
+            mem_limit=mem_limit,
+        ) as run,
+        computing(run.settings),
     ):
-        tell: Progress = progress or (lambda stage, done, total: None)
-        tell("fit", 0, 1)
-        scene = fit_scene(pair, given, jobs, mem_limit)
-        tell("fit", 1, 1)
-        values = _later(pair, scene, rasters) if lazy else _now(pair, scene, tell)
-    return _dataset(values, pair, scene, rasters)
+        progress("fit", 0, 1)
+        prepared = run.fit()
+        progress("fit", 1, 1)
+        values = _lazy(prepared, rasters) if lazy else _eager(prepared, progress)
+    return _dataset(values, prepared, rasters)
 
 
 @xr.register_dataarray_accessor("geocd")
@@ -143,19 +146,23 @@ Rasters = tuple[str | ArrayRaster, str | ArrayRaster, str | ArrayRaster | None]
 
 
 def _rasters(before: Raster, after: Raster, valid: Raster | None) -> Rasters:
-    one = _raster(before, "the array before")
-    transform = one.transform if isinstance(one, ArrayRaster) else _transform(one)
-    two = _raster(after, "the array after")
-    extra = None if valid is None else _raster(valid, "the array valid")
+    """Return what is read, with rows and columns in the directions of ``before``."""
+    first = _raster(before, "the array before")
+    transform = first.transform if isinstance(first, ArrayRaster) else _transform(first)
+
+    def turned(raster: Raster, name: str) -> str | ArrayRaster:
+        source = _raster(raster, name)
+        return source.turned_like(transform) if isinstance(source, ArrayRaster) else source
+
     return (
-        one,
-        two.turned_like(transform) if isinstance(two, ArrayRaster) else two,
-        extra.turned_like(transform) if isinstance(extra, ArrayRaster) else extra,
+        first,
+        turned(after, "the array after"),
+        None if valid is None else turned(valid, "the array valid"),
     )
 
 
-def _raster(given: Raster, name: str) -> str | ArrayRaster:
-    return os.fspath(given) if isinstance(given, str | os.PathLike) else ArrayRaster(given, name)
+def _raster(raster: Raster, name: str) -> str | ArrayRaster:
+    return os.fspath(raster) if isinstance(raster, str | os.PathLike) else ArrayRaster(raster, name)
 
 
 def _transform(path: str) -> Affine:
@@ -163,26 +170,25 @@ def _transform(path: str) -> Affine:
         return dataset.transform
 
 
-def _now(pair: Pair, scene: Fitted, tell: Progress) -> Float32Array:
+def _eager(run: PreparedRun, progress: Progress) -> Float32Array:
     """Compute the bands of the whole scene, ``(1 or 2, height, width)``."""
-    count = 1 + scene.settings.method.uncertainty
-    values = np.empty((count, *pair.grid.shape), np.float32)
+    tiling, count = run.tiling, 1 + run.settings.method.uncertainty
+    values = np.empty((count, *run.pair.grid.shape), np.float32)
 
     def flush(row: int, rows: Float32Array) -> None:
         values[:, row : row + rows.shape[1]] = rows
 
-    mosaic = Mosaic(scene.tiling, flush, bands=count)
-    total = len(scene.tiling)
-    tell("tiles", 0, total)
-    with closing(probabilities(scene.detector, pair, scene.tiling, scene.plan.jobs)) as tiles:
+    mosaic = Mosaic(tiling, flush, bands=count)
+    progress("tiles", 0, len(tiling))
+    with closing(probabilities(run.detector, run.pair, tiling, run.plan.jobs)) as tiles:
         for done, (tile, prob) in enumerate(tiles, 1):
             mosaic.add(tile, prob)
-            tell("tiles", done, total)
+            progress("tiles", done, len(tiling))
     mosaic.finish()
     return values
 
 
-def _later(pair: Pair, scene: Fitted, rasters: Rasters) -> Any:
+def _lazy(run: PreparedRun, rasters: Rasters) -> Any:
     """Return a dask array of the same, one chunk for each tile.
 
     A chunk is blended from all tiles that touch it, and a tile is computed from its own part of the inputs:
@@ -194,6 +200,27 @@ def _later(pair: Pair, scene: Fitted, rasters: Rasters) -> Any:
     except ModuleNotFoundError as error:
         raise ConfigError("lazy: dask is not installed here: pip install 'geocd[batch]'.") from error
 
+    tiling, count = run.tiling, 1 + run.settings.method.uncertainty
+    probs = _lazy_tiles(run, rasters)
+    merge = delayed(blend, pure=False)
+    height, width = tiling.tile_shape
+    chunks = []
+    for top, bottom in itertools.pairwise(_cuts(tiling.row_starts, height)):
+        line = []
+        for left, right in itertools.pairwise(_cuts(tiling.col_starts, width)):
+            window = Window(left, top, right - left, bottom - top)
+            touching = [(tile, probs[tile.row, tile.col]) for tile in _touching(tiling, window)]
+            block = merge(tiling, window, touching)
+            line.append(da.from_delayed(block, (count, bottom - top, right - left), dtype=np.float32))
+        chunks.append(line)
+    return da.block(chunks)
+
+
+def _lazy_tiles(run: PreparedRun, rasters: Rasters) -> dict[tuple[int, int], Any]:
+    """Return dask's promise of every tile's bands, by its row and column in the tiling."""
+    from dask.delayed import delayed
+
+    pair, tiling = run.pair, run.tiling
     for raster, warp in zip(rasters, (None, pair.warp, pair.valid_warp), strict=True):
         if isinstance(raster, ArrayRaster) and warp is not None:
             raise ConfigError(
@@ -201,41 +228,27 @@ def _later(pair: Pair, scene: Fitted, rasters: Rasters) -> Any:
                 "with after.rio.reproject_match(before); or give its path; or pass lazy=False.",
                 name="align",
             )
-    tiling, count = scene.tiling, 1 + scene.settings.method.uncertainty
-    reach = pair.rules.reach if isinstance(pair, KeptPair) else 0
-    empty = [raster.empty() if isinstance(raster, ArrayRaster) else raster for raster in rasters]
-    assert empty[0] is not None
-    assert empty[1] is not None
-    reader = delayed(pair.reading(empty[0], empty[1], empty[2]), traverse=False)
-    detector = delayed(scene.detector, traverse=False)
+    before, after, valid = (
+        raster.empty() if isinstance(raster, ArrayRaster) else raster for raster in rasters
+    )
+    assert before is not None
+    assert after is not None
+    reader = delayed(pair.reading(before, after, valid), traverse=False)
+    detector = delayed(run.detector, traverse=False)
     chunked = [raster.chunked() if isinstance(raster, ArrayRaster) else None for raster in rasters]
-
-    probs = {}
     compute = delayed(_prob, pure=False)
+    probs = {}
     for tile in tiling:
-        around = _around(tile.window, reach, tiling)
+        around = pair.grid.around(tile.window, 0 if pair.rule is None else pair.rule.reach)
         blocks = [None if raster is None else raster.blocks(around) for raster in chunked]
-        probs[tile.row, tile.col] = compute(detector, reader, scene.settings, tile, around, blocks)
-
-    merge = delayed(blend, pure=False)
-    height, width = tiling.tile_shape
-    rows, cols = _cuts(tiling.row_starts, height), _cuts(tiling.col_starts, width)
-    table = []
-    for top, bottom in itertools.pairwise(rows):
-        line = []
-        for left, right in itertools.pairwise(cols):
-            window = Window(left, top, right - left, bottom - top)
-            touching = [(tile, probs[tile.row, tile.col]) for tile in _touching(tiling, window)]
-            block = merge(tiling, window, touching)
-            line.append(da.from_delayed(block, (count, bottom - top, right - left), dtype=np.float32))
-        table.append(line)
-    return da.block(table)
+        probs[tile.row, tile.col] = compute(detector, reader, run.settings, tile, around, blocks)
+    return probs
 
 
 def _prob(
     detector: Detector,
     pair: Pair,
-    settings: Settings,
+    settings: RunSettings,
     tile: Tile,
     around: Window,
     blocks: Sequence[PixelArray | None],
@@ -251,56 +264,31 @@ def _prob(
         return detector.prob(part.read(tile.window))
 
 
-def _around(window: Window, reach: int, tiling: Tiling) -> Window:
-    top, left = max(0, int(window.row_off) - reach), max(0, int(window.col_off) - reach)
-    bottom = min(tiling.height, int(window.row_off + window.height) + reach)
-    right = min(tiling.width, int(window.col_off + window.width) + reach)
-    return Window(left, top, right - left, bottom - top)
-
-
-def _cuts(begin: list[int], size: int) -> list[int]:
+def _cuts(starts: list[int], size: int) -> list[int]:
     """Return where the chunks begin and the last one ends: in the middle of what two tiles share."""
-    return [
-        0,
-        *((start + before + size) // 2 for before, start in itertools.pairwise(begin)),
-        begin[-1] + size,
-    ]
+    middles = ((start + previous + size) // 2 for previous, start in itertools.pairwise(starts))
+    return [0, *middles, starts[-1] + size]
 
 
 def _touching(tiling: Tiling, window: Window) -> list[Tile]:
     """Return the tiles that share a pixel with a window, in their order."""
     height, width = tiling.tile_shape
 
-    def places(begin: list[int], size: int, first: int, last: int) -> list[int]:
-        return [place for place, start in enumerate(begin) if start < last and start + size > first]
+    def indexes(starts: list[int], size: int, first: int, last: int) -> list[int]:
+        return [index for index, start in enumerate(starts) if start < last and start + size > first]
 
-    rows = places(tiling.row_starts, height, window.row_off, window.row_off + window.height)
-    cols = places(tiling.col_starts, width, window.col_off, window.col_off + window.width)
+    rows = indexes(tiling.row_starts, height, window.row_off, window.row_off + window.height)
+    cols = indexes(tiling.col_starts, width, window.col_off, window.col_off + window.width)
     return [tiling[row * len(tiling.col_starts) + col] for row in rows for col in cols]
 
 
-def _dataset(values: Any, pair: Pair, scene: Fitted, rasters: Rasters) -> xr.Dataset:
-    """Return the result with its place and how it was made."""
-    settings = scene.settings
-    threshold = settings.method.threshold
-    threshold = DECISION if threshold is None else threshold
-    first = rasters[0]
-    dims: tuple[Hashable, Hashable]
-    coords: Mapping[Any, Any]
-    if isinstance(first, ArrayRaster):
-        dims, coords = first.dims, first.coords
-    else:
-        t = pair.grid.transform
-        dims, coords = ("y", "x"), {}
-        if not (t.b or t.d):
-            height, width = pair.grid.shape
-            coords = {
-                "y": t.e * np.arange(height) + (0.5 * t.e + t.f),
-                "x": t.a * np.arange(width) + (0.5 * t.a + t.c),
-            }
+def _dataset(values: Any, run: PreparedRun, rasters: Rasters) -> xr.Dataset:
+    """Return the result with its coordinates and how it was made."""
+    grid, threshold = run.pair.grid, run.settings.method.decision
+    dims, coords = _coordinates(rasters[0], grid)
     layers = dict(zip(BANDS, values, strict=False))
     prob = layers["change_probability"]
-    found: xr.Dataset = xr.Dataset(
+    dataset: xr.Dataset = xr.Dataset(
         {
             "change_probability": (dims, prob, {"long_name": "change probability", "units": "1"}),
             "changed": (dims, prob >= np.float32(threshold), {"long_name": "changed"}),
@@ -308,13 +296,39 @@ def _dataset(values: Any, pair: Pair, scene: Fitted, rasters: Rasters) -> xr.Dat
         coords=coords,
     )
     if "uncertainty" in layers:
-        found["uncertainty"] = (dims, layers["uncertainty"], {"long_name": "uncertainty", "units": "1"})
-    found = found.rio.set_spatial_dims(x_dim=dims[1], y_dim=dims[0])
-    found = found.rio.write_crs(pair.grid.crs).rio.write_transform(pair.grid.transform)
+        dataset["uncertainty"] = (dims, layers["uncertainty"], {"long_name": "uncertainty", "units": "1"})
+    dataset = dataset.rio.set_spatial_dims(x_dim=dims[1], y_dim=dims[0])
+    dataset = dataset.rio.write_crs(grid.crs).rio.write_transform(grid.transform)
     for name in layers:
-        found[name] = found[name].rio.write_nodata(np.nan)
-    here = Path()
-    record: dict[str, Any] = {
+        dataset[name] = dataset[name].rio.write_nodata(np.nan)
+    settings = {**run.settings.as_dict(), "threshold": float(threshold)}
+    dataset.attrs = {
+        "threshold": float(threshold),
+        "settings": json.dumps(settings, allow_nan=False),
+        "provenance": json.dumps(_provenance(run), allow_nan=False),
+        "geocd_version": geocd.__version__,
+    }
+    return dataset
+
+
+def _coordinates(
+    before: str | ArrayRaster, grid: Grid
+) -> tuple[tuple[Hashable, Hashable], Mapping[Hashable, Any]]:
+    """Return the names of the dimensions y and x, and the coordinates along them."""
+    if isinstance(before, ArrayRaster):
+        return before.dims, before.coords
+    t = grid.transform
+    if t.b or t.d:
+        return ("y", "x"), {}
+    y = t.e * np.arange(grid.height) + (0.5 * t.e + t.f)
+    x = t.a * np.arange(grid.width) + (0.5 * t.a + t.c)
+    return ("y", "x"), {"y": y, "x": x}
+
+
+def _provenance(run: PreparedRun) -> dict[str, object]:
+    """Return inputs, bands, dates and alignment, in JSON values."""
+    pair, here = run.pair, Path()
+    provenance: dict[str, object] = {
         "before": source_href(pair.before_path, here),
         "after": source_href(pair.after_path, here),
         "valid": None if pair.valid_path is None else source_href(pair.valid_path, here),
@@ -325,15 +339,9 @@ def _dataset(values: Any, pair: Pair, scene: Fitted, rasters: Rasters) -> xr.Dat
             acquisition_date(pair.tags[1], pair.after_path),
         ),
     }
-    if scene.alignment is not None:
-        record["alignment"] = scene.alignment
-    found.attrs = {
-        "threshold": float(threshold),
-        "settings": json.dumps({**settings.as_dict(), "threshold": float(threshold)}, allow_nan=False),
-        "provenance": json.dumps(record, allow_nan=False),
-        "geocd_version": geocd.__version__,
-    }
-    return found
+    if run.alignment is not None:
+        provenance["alignment"] = run.alignment.as_dict()
+    return provenance
 
 
 __all__ = ["GeocdAccessor", "detect"]

@@ -19,6 +19,8 @@ from hypothesis import Phase, settings
 from rasterio.transform import Affine
 from scipy import ndimage
 
+from geocd.raster.pair import Chip, Pair
+
 #: The real pairs lie beside the repository, or where GEOCD_TEST_DATA says.
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -98,6 +100,15 @@ def write_raster(
         if tags:
             out.update_tags(**tags)
     return path
+
+
+def whole(pair: Pair) -> Chip:
+    return pair.read(pair.grid.window)
+
+
+def read_pair(paths: tuple[Path, Path], **options: Any) -> Chip:
+    with Pair(*paths, **options) as pair:
+        return whole(pair)
 
 
 @pytest.fixture(name="write_raster")

@@ -24,13 +24,13 @@ LAYERS: list[dict[str, str]] = [
     {
         "errors": "every error that geocd raises on purpose",
         "types": "array types, the progress callback",
+        "location": "paths and URLs: their names, links to them, what of them is public",
         "exports": "names that packages hand on, and modules of version 0.1 under their old names",
     },
     {
         "config": "every setting, once: type, default, help; as given and as resolved",
         "configfile": "settings in TOML",
         "heap": "memory that the C library keeps",
-        "products": "the files of one run: names and checksums",
     },
     {"raster": "files to pixels: grids, sensors, windows, warping, pairs, the probability raster"},
     {"tiles": "places of tiles, their blend, how much of them is seen"},
@@ -79,7 +79,7 @@ ONLY = {
 
 #: What would make ``geocd --help`` slow or drag torch into the classical methods.
 NEVER_AT_IMPORT = {
-    "pipeline": {"geocd.method.deep", "geocd.method.devices"},
+    "pipeline": {"geocd.method.default", "geocd.method.reference", "geocd.method.devices"},
     "cli": {
         "geocd.batch",
         "geocd.pipeline",

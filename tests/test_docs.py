@@ -23,7 +23,7 @@ from geocd.cli import main
 from geocd.config import STAGES, Settings
 from geocd.configfile import read_config
 from geocd.pipeline.run import detect
-from geocd.products import SUFFIXES
+from geocd.report.products import PRODUCTS
 from geocd.vectorize.polygons import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,7 +153,7 @@ def test_everything_that_comes_out_is_told(make_pair: MakePair, tmp_path: Path) 
     """Files, columns of the polygons, and geocd's own properties of the item, of a run with everything."""
     text = (DOCS / "outputs.md").read_text(encoding="utf-8")
     told = set(re.findall(r"`([\w:.]+)`", text))
-    assert {f"valley{suffix}" for suffix in SUFFIXES.values()} <= told
+    assert {f"valley{product.suffix}" for product in PRODUCTS} <= told
     assert set(COLUMNS) <= told
     rng = np.random.default_rng(0)
     ground = rng.uniform(0, 100, (3, 64, 64))

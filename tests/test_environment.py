@@ -1,4 +1,4 @@
-"""geocd env: complete on a sound machine, and the classic troubles named with their remedy."""
+"""geocd env: complete on a sound machine, and common problems named with their remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import geocd
 from geocd.cli import main
-from geocd.environment import look_around
+from geocd.environment import inspect_environment
 
 COMMAND = [sys.executable, "-c", "from geocd.cli import main; main(prog_name='geocd')", "env", "--json"]
 
@@ -22,7 +22,7 @@ COMMAND = [sys.executable, "-c", "from geocd.cli import main; main(prog_name='ge
 def test_a_sound_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDAL_NUM_THREADS", "2")
     monkeypatch.setenv("GDAL_HTTP_USERPWD", "me:secret")
-    found = look_around()
+    found = inspect_environment()
     assert found.troubles == []
     assert found.versions["geocd"] == geocd.__version__
     assert found.versions["GDAL"] == rasterio.__gdal_version__

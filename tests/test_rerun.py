@@ -55,7 +55,7 @@ def test_the_same_bytes_and_nothing_left(done: Path, tmp_path: Path, monkeypatch
 
 def test_it_takes_every_setting_from_the_item(done: Path) -> None:
     made = recipe(json.loads(done.read_text()), done)
-    assert made.settings == Settings.from_flat(FLAT).resolved()
+    assert made.settings.resolved() == Settings.from_flat(FLAT).resolved()
 
 
 def test_a_changed_input_is_told_and_gives_other_bytes(done: Path, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_on_the_command_line(done: Path) -> None:
     edited(done, lambda item: item["properties"]["geocd:settings"].update(threshold=0.99))
     result = CliRunner().invoke(main, ["rerun", str(done)])
     assert result.exit_code == 1
-    assert "geocd: 0.0.1 then, " in result.output
+    assert "geocd: 0.0.1 before, " in result.output
     assert "prob: different bytes" in result.output
     result = CliRunner().invoke(main, ["rerun", str(done.with_name("x_prob.tif"))])
     assert result.exit_code == 1

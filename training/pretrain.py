@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import save_file
 
 from geocd.method.devices import one_thread
-from geocd.method.distance import LinearFeatures
-from geocd.method.learning import Lesson, learn, lesson, seeded
+from geocd.method.distance import SceneDistance
+from geocd.method.learning import NetworkInput, learn, network_input, seeded
 from geocd.method.networks import CompactPair, initialise
 from geocd.raster.bands import colour_bands
 from geocd.raster.pair import Pair
@@ -40,13 +40,13 @@ def pairs(folder: Path, left_out: set[str]) -> list[tuple[Path, Path]]:
     return found
 
 
-def lessons_of(before: Path, after: Path) -> list[Lesson]:
+def inputs_of(before: Path, after: Path) -> list[NetworkInput]:
     """Fit the closed-form distance to a pair and return its sample."""
     with Pair(before, after) as pair:
-        features, sample = LinearFeatures.fit(
+        features, sample = SceneDistance.fit(
             sample_chips(pair), colour=colour_bands(pair.band_names), pixel_size=pair.grid.pixel_size
         )
-    return [lesson(seen, features.colour, distance) for seen, distance in sample]
+    return [network_input(scaled, features.colour, distance) for scaled, distance in sample]
 
 
 def main() -> None:
@@ -62,13 +62,13 @@ def main() -> None:
     begin = time.perf_counter()
     with one_thread():
         # every pair counts the same, whatever its size: a batch draws the pair first
-        known = [
-            lessons_of(before, after)
+        samples = [
+            inputs_of(before, after)
             for before, after in pairs(options.folder, set(options.leave_out.split(",")))
         ]
-        print(f"{len(known)} pairs, {time.perf_counter() - begin:.0f} s", flush=True)
-        most = max(map(len, known))
-        lessons = [one[k % len(one)] for one in known for k in range(most)]
+        print(f"{len(samples)} pairs, {time.perf_counter() - begin:.0f} s", flush=True)
+        most = max(map(len, samples))
+        inputs = [chips[k % len(chips)] for chips in samples for k in range(most)]
         networks = CompactPair()
         initialise(networks, seeded(options.seed, 0, 0))
 
@@ -78,12 +78,12 @@ def main() -> None:
 
         learn(
             networks,
-            lessons,
+            inputs,
             iterations=options.iterations,
             learning_rate=options.learning_rate,
             seed=options.seed,
             device=torch.device("cpu"),
-            told=tell,
+            on_step=tell,
         )
     save_file({k: v.contiguous() for k, v in networks.state_dict().items()}, options.weights)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from geocd.batch.upload import Bucket
-from geocd.products import SUFFIXES
 from geocd.raster.files import output_errors
+from geocd.report.products import Outputs
 from geocd.report.stac import STAC_VERSION, write_json
 from geocd.vectorize.files import merge
 
@@ -66,7 +66,7 @@ def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
 def merge_changes(folder: Path, ids: Iterable[str], suffix: str = "gpkg") -> Path:
     """Write the changes of these pairs into one file, see :func:`geocd.vectorize.files.merge`."""
     path = folder / f"{CHANGES}.{suffix}"
-    merge({name: folder / name / f"{name}{SUFFIXES['changes']}" for name in sorted(ids)}, path)
+    merge({name: Outputs(folder / name / name).path("changes") for name in sorted(ids)}, path)
     return path
 
 

@@ -1,7 +1,9 @@
-"""The memory of a batch: one line of JSON for every change of state, only ever added to.
+"""The manifest of a batch: what has become of every pair, one line of JSON for each change of state.
 
-A line is on the disk before the batch goes on. A batch that was killed may leave half a line; it is read
-as if it were not there.
+Lines are only ever appended, and a line is on the disk before the batch goes on. A batch that was killed may
+leave half a line; readers skip it.
+
+:class:`Record` is what a line says of a pair. This module alone turns records into JSON and back.
 """
 
 from __future__ import annotations
@@ -14,36 +16,116 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import IO, Any, Literal, TypeAlias, TypedDict, TypeGuard, get_args
 
 from geocd.batch.pairs import is_id
 from geocd.errors import OutputError
 from geocd.pipeline.transaction import lock
+from geocd.raster.files import output_errors
 
 NAME = "manifest.jsonl"
-State = Literal["pending", "sent", "done", "failed"]
-Record = dict[str, Any]
+State = Literal["done", "failed", "sent", "pending"]
+#: What tells whether an input is still the same, see :func:`geocd.report.fingerprint.fingerprint`.
+Fingerprint: TypeAlias = list[dict[str, Any]]
+
+
+class OutputFile(TypedDict):
+    """Size in bytes and SHA-256 of an output."""
+
+    size: int
+    sha256: str
+
+
+class _Line(TypedDict, total=False):
+    """What any record may have: when its line was written (RFC 3339)."""
+
+    time: str
+
+
+class PendingRecord(_Line):
+    """A pair of the list that has not been sent to the cluster yet."""
+
+    id: str
+    state: Literal["pending"]
+
+
+class SentRecord(_Line):
+    """A pair that is with the cluster; ``config`` is the hash of its configuration."""
+
+    id: str
+    state: Literal["sent"]
+    config: str
+
+
+class _Result(_Line, total=False):
+    """What a record may have once a worker was at the pair.
+
+    ``worker`` is its host and process, ``begin`` in seconds since 1970, ``seconds`` how long it took.
+    """
+
+    worker: str
+    begin: float
+    seconds: float
+
+
+class _FailedDetails(_Result, total=False):
+    """What a record of a failure may have; the traceback only of an error that geocd does not foresee."""
+
+    config: str
+    traceback: str
+
+
+class FailedRecord(_FailedDetails):
+    """A pair that failed; ``error`` is the name of the error's class."""
+
+    id: str
+    state: Literal["failed"]
+    error: str
+    message: str
+
+
+class _DoneDetails(_Result, total=False):
+    """What a record of a finished pair may have: counts, seconds by stage, the bucket with the outputs."""
+
+    pixels: int
+    timings: dict[str, float]
+    polygons: int
+    upload: str
+
+
+class DoneRecord(_DoneDetails):
+    """A pair that is finished: fingerprints by input (``before``, ...), output files by name."""
+
+    id: str
+    state: Literal["done"]
+    config: str
+    inputs: dict[str, Fingerprint]
+    outputs: dict[str, OutputFile]
+
+
+#: What is known of a pair; ``state`` says which of these it is.
+Record: TypeAlias = PendingRecord | SentRecord | FailedRecord | DoneRecord
 
 
 class Manifest:
-    """The manifest of one folder, open for writing; one process at a time.
+    """The manifest of a folder, open for writing by one process at a time.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Must exist.
+        Folder of the batch; must exist.
 
     Attributes
     ----------
-    records : dict
-        The last line of every pair, by id.
+    records : dict of Record
+        The last record of every pair, by id.
     settings : mapping or None
-        The settings of the last run.
+        The settings of the last run; None before the first one.
 
     Raises
     ------
     OutputError
-        The folder is not writable, or another batch is at work in it.
+        The folder is not writable, or another batch is writing into it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,8 +140,8 @@ class Manifest:
         if not lock(self._file, wait=False):
             self._file.close()
             raise OutputError(
-                f"{folder}: another batch is writing into this folder. Wait until it has ended, or choose "
-                "another folder.",
+                f"{folder}: another batch is writing into this folder. Wait until it ends, or choose another "
+                "folder.",
                 path=str(folder),
             )
         self.records, self.settings = read(folder)
@@ -70,21 +152,19 @@ class Manifest:
         else:
             self._torn = False
 
-    def begin(self, settings: Mapping[str, Any], ids: Iterable[str], **details: Any) -> None:
-        """Note that a run begins, and the pairs that were not known before."""
-        new = [key for key in ids if key not in self.records]
-        self._write(
-            [{"run": details, "settings": settings}, *({"id": key, "state": "pending"} for key in new)]
-        )
+    def begin(self, settings: Mapping[str, object], ids: Iterable[str], **details: int | str) -> None:
+        """Note that a run begins, with its settings, and which of its pairs are new."""
+        new: list[Record] = [{"id": key, "state": "pending"} for key in ids if key not in self.records]
+        self._remember(new, self._write([{"run": details, "settings": settings}, *new]))
 
     def add(self, record: Record) -> None:
-        """Add what has become of a pair (``id``, ``state``, ...); it is on the disk when this returns."""
-        self._write([record])
+        """Add what has become of a pair; it is on the disk when this returns."""
+        self._remember([record], self._write([record]))
 
-    def _write(self, records: Iterable[Record]) -> None:
+    def _write(self, lines: Iterable[Mapping[str, object]]) -> str:
+        """Append lines, and return the time that they have."""
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        lines = [{"time": now} | record for record in records]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        text = "".join(json.dumps({"time": now, **line}, ensure_ascii=False) + "\n" for line in lines)
         try:
             self._file.write(("\n" if self._torn else "").encode() + text.encode())
             self._torn = True  # should this fail half way
@@ -94,12 +174,16 @@ class Manifest:
         except OSError as error:
             raise OutputError(
                 f"{self.path}: cannot be written ({error.strerror}). Make room or check the permissions, "
-                "then run the same command again: it goes on.",
+                "then run the same command again to continue.",
                 path=str(self.path),
             ) from error
-        for line in lines:
-            if "id" in line:
-                self.records[line["id"]] = line
+        return now
+
+    def _remember(self, records: Iterable[Record], time: str) -> None:
+        for record in records:
+            timed = record.copy()
+            timed["time"] = time
+            self.records[record["id"]] = timed
 
     def __enter__(self) -> Manifest:
         return self
@@ -110,12 +194,12 @@ class Manifest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(OSError):  # a full disk, which has been told
+        with contextlib.suppress(OSError):  # a full disk, which was an error already
             self._file.close()
 
 
-def read(folder: Path) -> tuple[dict[str, Record], Mapping[str, Any] | None]:
-    """Return the last line of every pair by id, and the settings of the last run; nothing is locked."""
+def read(folder: Path) -> tuple[dict[str, Record], Mapping[str, object] | None]:
+    """Return the last record of every pair by id, and the settings of the last run; locks nothing."""
     records: dict[str, Record] = {}
     settings = None
     for line in _lines(folder / NAME):
@@ -126,36 +210,8 @@ def read(folder: Path) -> tuple[dict[str, Record], Mapping[str, Any] | None]:
     return records, settings
 
 
-def is_record(line: Any) -> bool:
-    """Tell whether a value is a record of a pair as a batch writes it; what is not counts as not there."""
-    if not isinstance(line, dict) or line.get("state") not in get_args(State) or not is_id(line.get("id")):
-        return False
-    seconds = line.get("seconds", 0)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not abs(seconds) < 1e15:
-        return False
-    needed = {"failed": ("error", "message"), "done": ("config",)}.get(line["state"], ())
-    if not all(isinstance(line.get(name), str) for name in needed):
-        return False
-    if line["state"] != "done":
-        return True
-    inputs, outputs = line.get("inputs"), line.get("outputs")
-    return (
-        isinstance(inputs, dict)
-        and all(isinstance(files, list) and all(map(_is_file, files)) for files in inputs.values())
-        and isinstance(outputs, dict)
-        and all(
-            isinstance(told, dict) and {"size", "sha256"} <= told.keys() and Path(name).name == name
-            for name, told in outputs.items()
-        )
-    )
-
-
-def _is_file(entry: Any) -> bool:
-    """Tell whether a value is part of a fingerprint."""
-    return isinstance(entry, dict) and isinstance(entry.get("file"), str)
-
-
-def _lines(path: Path) -> Iterator[Record]:
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines of a manifest that hold a JSON object."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -166,20 +222,90 @@ def _lines(path: Path) -> Iterator[Record]:
                     yield line
 
 
+def load_record(file: IO[str]) -> Record | None:
+    """Return the record that a file holds, None where it holds none (empty, or torn by a kill)."""
+    file.seek(0)
+    try:
+        content = json.loads(file.read())
+    except (ValueError, RecursionError):
+        return None
+    return content if is_record(content) else None
+
+
+def save_record(file: IO[str], record: Record) -> None:
+    """Replace the content of a file by a record; it is on the disk when this returns."""
+    with output_errors(file.name):
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(record))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def is_record(content: object) -> TypeGuard[Record]:
+    """Return whether JSON content is a record as a batch writes it; readers skip anything else."""
+    if (
+        not isinstance(content, dict)
+        or content.get("state") not in get_args(State)
+        or not is_id(content.get("id"))
+    ):
+        return False
+    seconds = content.get("seconds", 0)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not abs(seconds) < 1e15:
+        return False
+    required = {"failed": ("error", "message"), "done": ("config",)}.get(content["state"], ())
+    if not all(isinstance(content.get(name), str) for name in required):
+        return False
+    if content["state"] != "done":
+        return True
+    inputs, outputs = content.get("inputs"), content.get("outputs")
+    return (
+        isinstance(inputs, dict)
+        and all(map(_is_fingerprint, inputs.values()))
+        and isinstance(outputs, dict)
+        and all(_is_output(name, file) for name, file in outputs.items())
+    )
+
+
+def _is_fingerprint(content: object) -> bool:
+    return isinstance(content, list) and all(
+        isinstance(file, dict) and isinstance(file.get("file"), str) for file in content
+    )
+
+
+def _is_output(name: str, content: object) -> bool:
+    """Return whether this is an output; its name must not lead out of the folder of the pair."""
+    return isinstance(content, dict) and {"size", "sha256"} <= content.keys() and Path(name).name == name
+
+
 def status(folder: Path) -> tuple[dict[State, int], list[Record]]:
-    """Return how many pairs are in each state, and the last line of every pair in the order they came.
+    """Return the number of pairs in each state, and the last record of every pair in the order of the list.
 
     Raises
     ------
     OutputError
-        There was no batch in this folder.
+        No batch has run in this folder.
     """
     if not (folder / NAME).exists():
-        raise OutputError(f"{folder}: holds no {NAME}, so no batch has run here.", path=str(folder))
+        raise OutputError(f"{folder}: has no {NAME}, so no batch has run here.", path=str(folder))
     records = read(folder)[0]
     counts = Counter(record["state"] for record in records.values())
-    states: tuple[State, ...] = ("done", "failed", "sent", "pending")
-    return {state: counts[state] for state in states}, list(records.values())
+    return {state: counts[state] for state in get_args(State)}, list(records.values())
 
 
-__all__ = ["Manifest", "Record", "State", "is_record", "lock", "read", "status"]
+__all__ = [
+    "DoneRecord",
+    "FailedRecord",
+    "Fingerprint",
+    "Manifest",
+    "OutputFile",
+    "PendingRecord",
+    "Record",
+    "SentRecord",
+    "State",
+    "is_record",
+    "load_record",
+    "read",
+    "save_record",
+    "status",
+]

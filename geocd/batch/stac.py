@@ -1,4 +1,4 @@
-"""Pairs out of the items of a STAC ItemCollection or catalogue, by a rule that can be told in a few lines."""
+"""Pairs made of the items of a STAC ItemCollection or catalogue."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ from geocd.raster.sources import ALLOW, is_file, is_remote, may_reach, shown
 if TYPE_CHECKING:
     import pystac
 
-#: Folder of the VRTs, in that of the batch.
-SOURCES = "sources"
+#: Folder of the VRTs and of found items, in that of the batch.
+SOURCES_FOLDER = "sources"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
     """Which items make a pair.
 
-    Of each tile (``grid:code``, else the tile of Sentinel-2 or the path and row of Landsat, else the grid of
-    the projection extension) and day the clearest item counts. Without ``dates`` each is paired with the next
-    one in time, with them the one nearest to the first with the one nearest to the second.
+    Items are grouped by tile: ``grid:code``, else the tile of Sentinel-2 or the path and row of Landsat, else
+    the grid of the projection extension. Of each tile and day, the item with the least cloud is used. Without
+    ``dates``, each is paired with the next one in time; with them, the item nearest to the first day with the
+    item nearest to the second.
 
     Parameters
     ----------
     assets : sequence of str
-        Keys of the assets whose bands are stacked, in this order. Default: the only one with the role
+        Keys of the assets whose bands are stacked, in this order. Default: the only asset with the role
         ``data``.
     dates : tuple of datetime.date, optional
+        The days before and after.
     max_cloud : float, optional
-        Items with more per cent of cloud (``eo:cloud_cover``) are left out; those that do not say are kept.
+        Items with more cloud than this (``eo:cloud_cover``, per cent) are left out; items without the
+        property are kept.
     """
 
     assets: Sequence[str] = ()
@@ -48,7 +51,7 @@ class Rule:
 
 
 def is_stac(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file holds STAC items or links to them, and not a list of pairs."""
+    """Return whether a file holds STAC items or links to them, and not a list of pairs."""
     if Path(path).suffix.lower() not in (".json", ".geojson") or not is_file(path):
         return False
     try:
@@ -71,24 +74,27 @@ def stac_pairs(path: str | os.PathLike[str], folder: Path, rule: Rule) -> list[I
         An ItemCollection, or a catalogue or collection, whose links to items are followed. Relative links
         start from this file.
     folder : pathlib.Path
-        Of the batch; the VRTs will lie in its ``sources``.
+        Folder of the batch; the VRTs will be written into its ``sources``.
     rule : Rule
+
+    Returns
+    -------
+    list of Item
 
     Raises
     ------
     PairsError
-        The file cannot be read, an item does not tell its tile or date or lacks an asset, or there is no
-        pair.
+        The file cannot be read, an item has no tile, date or asset to go by, or there is no pair.
     """
     path = Path(path).absolute()
     try:
         return _pairs(path, folder, rule)
-    # pystac checks no types, and neither do we of what an item may say
+    # neither pystac nor this module checks the types of properties
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, GeocdError):
             raise
         raise PairsError(
-            f"{path}: an item has a value of a wrong kind ({error!r}). Check the file with stac-validator.",
+            f"{path}: an item has a value of the wrong type ({error!r}). Check the file with stac-validator.",
             path=str(path),
         ) from error
 
@@ -103,24 +109,26 @@ def _pairs(path: Path, folder: Path, rule: Rule) -> list[Item]:
         day = _date(item).date()
         days[day] = min(days.get(day, item), item, key=_clarity)
     pairs: list[Item] = []
-    known: dict[str, Stack] = {}
+    by_path: dict[str, Stack] = {}
     for tile, days in sorted(tiles.items()):
-        for before, after in _chosen(sorted(days), rule.dates):
+        for before, after in _paired_days(sorted(days), rule.dates):
             name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{tile}_{before:%Y%m%d}_{after:%Y%m%d}").lstrip("-.")
             stacks = tuple(_stack(days[day], rule, path.parent, folder) for day in (before, after))
             for stack in stacks:
-                if known.setdefault(stack.path, stack) != stack:
-                    raise PairsError(f"{path}: two items have the id of {stack.path}. Ids must differ.")
+                if by_path.setdefault(stack.path, stack) != stack:
+                    raise PairsError(
+                        f"{path}: two items have the id of {stack.path}. The ids of items must differ."
+                    )
             pairs.append(Item(name, stacks[0].path, stacks[1].path, stacks=stacks))
     if not pairs:
-        raise PairsError(f"{path}: no two items of one tile make a pair.", path=str(path))
+        raise PairsError(f"{path}: no two items of the same tile make a pair.", path=str(path))
     return pairs
 
 
-def _chosen(
+def _paired_days(
     days: Sequence[datetime.date], dates: tuple[datetime.date, datetime.date] | None
 ) -> list[tuple[datetime.date, datetime.date]]:
-    """Return the pairs of days."""
+    """Return the days before and after of each pair, from the days of a tile in order."""
     if dates is None:
         return list(itertools.pairwise(days))
     before, after = (min(days, key=lambda day: (abs(day - date), day)) for date in dates)
@@ -134,13 +142,13 @@ def _items(path: Path) -> Iterable[pystac.Item]:
         kind = pystac.StacIO.default().read_json(str(path)).get("type")
         if kind == "FeatureCollection":
             return list(pystac.ItemCollection.from_file(str(path)))
-        return list(pystac.Catalog.from_file(str(path), _here()).get_items(recursive=True))
+        return list(pystac.Catalog.from_file(str(path), _local_io()).get_items(recursive=True))
     except RecursionError as error:
         raise PairsError(
             f"{path}: cannot be read as STAC (catalogues that link to each other, or nesting too deep).",
             path=str(path),
         ) from error
-    except Exception as error:  # pystac checks no types: any may come of a wrong one
+    except Exception as error:  # pystac checks no types, so a wrong one may raise anything
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, GeocdError):
@@ -149,25 +157,25 @@ def _items(path: Path) -> Iterable[pystac.Item]:
         raise PairsError(f"{path}: cannot be read as STAC ({error}).", path=str(path)) from error
 
 
-def _here() -> pystac.StacIO:
-    """Return what follows the links of a catalogue, on this machine alone."""
+def _local_io() -> pystac.StacIO:
+    """Return a reader of catalogues that follows links on this machine alone."""
     from pystac.stac_io import DefaultStacIO
 
-    class Here(DefaultStacIO):
+    class LocalIO(DefaultStacIO):
         def read_text_from_href(self, href: str) -> str:
             if is_remote(href) and not may_reach(""):
                 raise PairsError(
-                    f"{shown(href)}: a catalogue links to it, and is not followed: a file "
-                    f"must not decide what is fetched. If you trust it, set {ALLOW}=YES in the "
-                    "environment, or save the items."
+                    f"{shown(href)}: a catalogue links to it, and the link is not followed: a file must not "
+                    f"decide what is fetched. If you trust the file, set {ALLOW}=YES in the environment, or "
+                    "save the items."
                 )
             return super().read_text_from_href(href)
 
-    return Here()
+    return LocalIO()
 
 
 def _clarity(item: pystac.Item) -> tuple[float, str]:
-    """What sorts the clearest item first; the id decides between equals."""
+    """Return a key that sorts the item with the least cloud first; the id decides between equals."""
     return item.properties.get("eo:cloud_cover", 101.0), item.id
 
 
@@ -179,37 +187,37 @@ def _date(item: pystac.Item) -> datetime.datetime:
 
 
 def _tile(item: pystac.Item) -> str:
-    """Return what says that two items lie on one grid."""
-    told = item.properties
+    """Return a name of the tile, which items on the same grid have in common."""
+    properties = item.properties
     for name in ("grid:code", "s2:mgrs_tile"):
-        if name in told:
-            return str(told[name])
+        if name in properties:
+            return str(properties[name])
     for names in (
         ("mgrs:utm_zone", "mgrs:latitude_band", "mgrs:grid_square"),
         ("landsat:wrs_path", "landsat:wrs_row"),
     ):
-        if all(name in told for name in names):
-            return "-".join(str(told[name]) for name in names)
-    code = told.get("proj:code", told.get("proj:epsg"))
-    if code is not None and "proj:transform" in told and "proj:shape" in told:
-        corner = [told["proj:transform"][place] for place in (2, 5)]
-        return "-".join(map(str, [code, *(round(value) for value in corner), *told["proj:shape"]]))
+        if all(name in properties for name in names):
+            return "-".join(str(properties[name]) for name in names)
+    code = properties.get("proj:code", properties.get("proj:epsg"))
+    if code is not None and "proj:transform" in properties and "proj:shape" in properties:
+        corner = [properties["proj:transform"][index] for index in (2, 5)]
+        return "-".join(map(str, [code, *(round(value) for value in corner), *properties["proj:shape"]]))
     raise PairsError(
-        f"item {item.id}: does not tell its tile (grid:code, s2:mgrs_tile, landsat:wrs_path and row, or "
-        "proj:code with proj:transform and proj:shape). List the pairs in a CSV.",
+        f"item {item.id}: has no property that names its tile (grid:code, s2:mgrs_tile, landsat:wrs_path and "
+        "row, or proj:code with proj:transform and proj:shape). List the pairs in a CSV.",
         id=item.id,
     )
 
 
 def _stack(item: pystac.Item, rule: Rule, base: Path, folder: Path) -> Stack:
-    """Return the raster of the chosen assets of an item."""
+    """Return the stack of the chosen assets of an item."""
     keys = rule.assets or [key for key, asset in item.assets.items() if "data" in (asset.roles or ())]
     missing = [key for key in keys if key not in item.assets]
     if missing or (not rule.assets and len(keys) != 1):
         raise PairsError(
             f"item {item.id}: has the assets {', '.join(item.assets)}"
             + (f", not {', '.join(missing)}" if missing else "")
-            + ". Name with --assets those to compare.",
+            + ". Pass --assets to choose those to compare.",
             id=item.id,
         )
     sources = tuple(
@@ -218,7 +226,7 @@ def _stack(item: pystac.Item, rule: Rule, base: Path, folder: Path) -> Stack:
     )
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.id).lstrip("-.") or "item"
     date = f"{_date(item):%Y-%m-%dT%H:%M:%SZ}"
-    return Stack(str(folder.absolute() / SOURCES / f"{name}.vrt"), sources, date)
+    return Stack(str(folder.absolute() / SOURCES_FOLDER / f"{name}.vrt"), sources, date)
 
 
-__all__ = ["SOURCES", "Rule", "is_stac", "stac_pairs"]
+__all__ = ["SOURCES_FOLDER", "Rule", "is_stac", "stac_pairs"]

@@ -78,11 +78,8 @@ class Stack:
                     bands.append((title, path, index, kind, dataset.nodatavals[index - 1], dataset.shape))
         first, finest = max(grids, key=lambda grid: grid[1].height * grid[1].width)
         for name, grid in grids:
-            t, rows, cols = grid.transform, grid.height / finest.height, grid.width / finest.width
-            scaled = type(t)(t.a * cols, t.b * rows, t.c, t.d * cols, t.e * rows, t.f)
-            same = dataclasses.replace(grid, transform=scaled, height=finest.height, width=finest.width)
             try:
-                check_same_grid(finest, same)
+                check_same_grid(finest, grid.resized(finest.height, finest.width))
             except GridError as error:
                 raise GridError(
                     f"{Path(self.path).stem}: the assets {first} and {name} do not cover the same area in "

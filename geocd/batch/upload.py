@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from geocd.errors import ConfigError, UploadError
-from geocd.products import sha256
+from geocd.report.fingerprint import sha256
 
 #: Where an object keeps the SHA-256 of its content: every store of this kind keeps metadata.
 _SHA = "sha256"

@@ -1,4 +1,4 @@
-"""One pair of a batch, on a worker: only paths and settings come here, only a record goes back."""
+"""One pair of a batch, on a worker: paths and settings come in, only a record goes back."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, NamedTuple, TypedDict
 
 import rasterio
 from distributed import get_worker
 
 import geocd
-from geocd.batch.manifest import Record, is_record
+from geocd.batch.manifest import DoneRecord, FailedRecord, Record, load_record, save_record
 from geocd.batch.pairs import Item
 from geocd.batch.upload import Bucket
 from geocd.config import Settings
@@ -29,26 +29,26 @@ from geocd.pipeline.resume import weights_file
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import begin_tiles, compute_tiles
 from geocd.pipeline.transaction import lock
-from geocd.products import Outputs, sha256
 from geocd.raster.files import open_raster, output_errors
-from geocd.report.fingerprint import fingerprint, same_content
+from geocd.report.fingerprint import Fingerprint, fingerprint, same_content, sha256
 from geocd.report.links import source_href
+from geocd.report.products import Outputs
 from geocd.report.stac import write_json
 
 #: Reads over the network are tried again, each time after a longer wait; what the user set is kept.
 NETWORK = {"GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_DELAY": "1"}
-#: Beside the outputs: locked while a worker is at the pair, then holds what came out. A worker that
-#: outlives its client writes it too, so that the next run knows.
+#: Beside the outputs: locked while a worker is at the pair, then holds its record. A worker that outlives
+#: its client writes it too, so that the next run finds the result.
 RECORD = ".record.json"
-#: Seconds between two words about the tiles of a pair.
-_TELL = 1.0
-#: One pair at a time in a process: GDAL's cache and torch's threads belong to all of it.
-_ONE = threading.Lock()
+#: Seconds between two reports of the tiles of a pair.
+_INTERVAL = 1.0
+#: One pair at a time in a process, which shares GDAL's cache and torch's threads.
+_PROCESS = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a worker is told.
+    """One pair, with all that a worker needs for it.
 
     Parameters
     ----------
@@ -59,13 +59,13 @@ class Task:
     config : str
         Hash of the configuration, see :func:`configuration`.
     mem_limit : int, optional
-        Megabytes that the worker may take.
+        Memory that the worker may take, in MB of 2**20 bytes.
     upload : str, optional
-        Bucket that gets the outputs too, see :class:`geocd.batch.upload.Bucket`.
+        Bucket that the outputs are uploaded to, see :class:`geocd.batch.upload.Bucket`.
     topic : str, optional
-        Under this name of dask's events it is told how many tiles are done.
+        Topic of dask's events under which the worker reports its finished tiles.
     version : str
-        geocd of the client.
+        Version of geocd on the client.
     """
 
     item: Item
@@ -78,97 +78,129 @@ class Task:
     version: str = geocd.__version__
 
 
-def work(task: Task) -> Record:
-    """Do one pair, unless another worker has just done it; return what has become of it.
+class TilesDone(TypedDict):
+    """What a worker reports of a pair, or of a part of it, while it computes its tiles.
 
-    Errors come back as part of the record: one that does not survive the way through dask would be lost.
+    ``pixels`` is the number of pixels of the whole raster, ``total`` the number of its tiles.
+    """
+
+    id: str
+    part: int
+    pixels: int
+    done: int
+    total: int
+
+
+def work(task: Task) -> Record:
+    """Detect the changes of one pair, unless another worker has just done so, and return its record.
+
+    Errors come back as part of the record: one that cannot be pickled would be lost on its way through dask.
     """
     begin = time.time()
     item = task.item
-    place = {"worker": f"{socket.gethostname()}:{os.getpid()}"}
+    worker = f"{socket.gethostname()}:{os.getpid()}"
     try:
         if task.version != geocd.__version__:
             raise ConfigError(
-                f"worker {place['worker']} has geocd {geocd.__version__}, the client {task.version}. "
-                "Install one version everywhere."
+                f"worker {worker} has geocd {geocd.__version__}, the client {task.version}. "
+                "Install the same version everywhere."
             )
-        with _ONE, _locked(task) as file:
-            record = _load(file)
-            if record is None or why_not_finished(record, task):
-                record = _do(task) | place | {"begin": round(begin, 3)}
+        with _PROCESS, _locked(task) as file:
+            record = _finished_record(file, task)
+            if record is None:
+                record = _detect(task)
+                record["worker"] = worker
+                record["begin"] = round(begin, 3)
                 record["seconds"] = round(time.time() - begin, 3)
-                _save(file, record)
-            if task.upload is not None:  # what fails now need not be computed again
+                save_record(file, record)
+            if task.upload is not None:  # should this fail, nothing need be computed again
                 Bucket(task.upload).send_pair(Path(task.folder) / item.id, record["outputs"])
                 record["upload"] = task.upload
             return record
     except Exception as error:  # one bad pair must not stop the others, whatever is wrong with it
-        return failure(item.id, error, task) | place | {"seconds": round(time.time() - begin, 3)}
+        failed = failure(item.id, error, task)
+        failed["worker"] = worker
+        failed["seconds"] = round(time.time() - begin, 3)
+        return failed
 
 
-def failure(name: str, error: BaseException, task: Task) -> Record:
+def failure(name: str, error: BaseException, task: Task) -> FailedRecord:
     """Return the record of a pair that failed."""
     message = str(error)
     sources = [path for stack in task.item.stacks for _, path in stack.sources]
-    for path in (*task.item.inputs.values(), *sources):  # a signed URL must not be written down
+    for path in (*task.item.inputs.values(), *sources):  # the query of a signed URL is a secret
         if "://" in path:
             message = message.replace(path, source_href(path, Path(task.folder)))
-    record: Record = {"id": name, "state": "failed", "config": task.config, "error": type(error).__name__}
-    record["message"] = " ".join(message.split())
-    if not isinstance(error, GeocdError):  # not foreseen: whoever looks into it needs to know where
+    record: FailedRecord = {
+        "id": name,
+        "state": "failed",
+        "config": task.config,
+        "error": type(error).__name__,
+        "message": " ".join(message.split()),
+    }
+    if not isinstance(error, GeocdError):  # not foreseen, so the place in the code is needed
         record["traceback"] = "".join(traceback.format_tb(error.__traceback__)[-8:])
     return record
 
 
-def configuration(settings: Settings, mem_limit: int | None = None) -> tuple[str, dict[str, Any]]:
-    """Return the hash and the values of all that decides a result, but for the inputs.
+class Configuration(NamedTuple):
+    """All that decides a result but the inputs: its hash (16 hexadecimal digits) and its values by name."""
 
-    geocd's version is part of it; ``valid`` is an input.
+    digest: str
+    values: dict[str, object]
+
+
+def configuration(settings: Settings, mem_limit: int | None = None) -> Configuration:
+    """Return the configuration of a batch: settings, version of geocd, content of the file of weights.
+
+    ``valid`` is not part of it, but an input. ``mem_limit`` is, where tiles may be made smaller for it.
     """
-    values = settings.resolved().as_dict()
+    run_settings = settings.resolved()
+    values: dict[str, object] = run_settings.as_dict()
     del values["valid"]
-    if mem_limit is not None and settings.tiling.tile_size is None:  # tiles may be made smaller for it
+    if mem_limit is not None and run_settings.tiling.adjustable:
         values["mem_limit"] = mem_limit
     values["geocd version"] = geocd.__version__
-    if (weights := weights_file(settings)) is not None:
+    if (weights := weights_file(run_settings)) is not None:
         values["file of weights"] = sha256(weights)
     text = json.dumps(values, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16], values
+    return Configuration(hashlib.sha256(text.encode()).hexdigest()[:16], values)
 
 
-def why_not_finished(record: Mapping[str, Any], task: Task) -> str | None:
-    """Return why a pair has to be done again, or None when its record still holds.
+def why_not_finished(record: Record, task: Task) -> str | None:
+    """Return why a pair has to be computed again, or None while its record is up to date.
 
-    It holds when the configuration, the content of the inputs (as far as they can be read) and every byte of
-    the outputs are those of the record.
+    It is when the configuration, the content of the inputs (as far as they can be read) and every byte of the
+    outputs are those of the record.
     """
-    if record.get("state") != "done":
+    if record["state"] != "done":
         return "it was not finished"
     if record["config"] != task.config:
-        return "the configuration is another"
+        return "the configuration has changed"
     for stack in task.item.stacks:
         stack.trust()
     folder = Path(task.folder) / task.item.id
-    for name, told in record["outputs"].items():
+    for name, output in record["outputs"].items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != told["size"] or sha256(path) != told["sha256"]:
+        if path.stat().st_size != output["size"] or sha256(path) != output["sha256"]:
             return f"{name} was altered"
     inputs = task.item.inputs
     if inputs.keys() != record["inputs"].keys():
-        return "the inputs are others"
-    for name, path in inputs.items():
+        return "inputs were added or removed"
+    for name, source in inputs.items():
         try:
-            if not same_content(fingerprint(path, record["inputs"][name]), record["inputs"][name]):
-                return f"{name} is another"
-        except GeocdError:  # gone or out of reach: nothing better could be made now
+            earlier = [Fingerprint.from_dict(file) for file in record["inputs"][name]]
+            if not same_content(fingerprint(source, earlier), earlier):
+                return f"the content of {name} has changed"
+        except GeocdError:  # gone or out of reach: computing again would fail
             continue
     return None
 
 
-def why_not_uploaded(record: Mapping[str, Any], task: Task) -> str | None:
-    """Return why a finished pair has to be uploaded, or None when it is where it should be.
+def why_not_uploaded(record: DoneRecord, task: Task) -> str | None:
+    """Return why a finished pair has to be uploaded, or None when the bucket has it or none is needed.
 
     Raises
     ------
@@ -184,16 +216,15 @@ def why_not_uploaded(record: Mapping[str, Any], task: Task) -> str | None:
 
 
 def prepare(task: Task, least: int) -> int:
-    """Make a pair ready for :func:`work_part`, and return how many tiles it has.
+    """Prepare a pair for :func:`work_part`, and return the number of its tiles.
 
-    0 where nothing is to be done, or too little: fewer tiles than ``least``.
+    0 where the pair is finished or has fewer tiles than ``least``.
     """
     stem = Path(task.folder) / task.item.id / task.item.id
-    with _ONE, _locked(task) as file:
-        record = _load(file)
-        if task.version != geocd.__version__ or (record and why_not_finished(record, task) is None):
+    with _PROCESS, _locked(task) as file:
+        if task.version != geocd.__version__ or _finished_record(file, task) is not None:
             return 0
-        with _ready(task) as settings:
+        with _prepared(task) as settings:
             item = task.item
             begin = functools.partial(
                 begin_tiles, item.before, item.after, stem,
@@ -201,19 +232,19 @@ def prepare(task: Task, least: int) -> int:
             )  # fmt: skip
             try:
                 total = begin()
-            except ResumeError:  # as in _do
+            except ResumeError:  # as in _detect
                 total = begin(resume=False)
     return total if total >= least else 0
 
 
 def work_part(task: Task, part: int, parts: int) -> None:
-    """Compute a part of the tiles of a pair that is ready; :func:`work` makes the rest of them.
+    """Compute part ``part`` of ``parts`` of the tiles of a prepared pair; :func:`work` makes the rest.
 
-    What fails here fails there again, and is told there.
+    What fails here fails there again, and is reported there.
     """
     stem = Path(task.folder) / task.item.id / task.item.id
-    # shared: of a run with other settings, nobody may begin or end while a tile of this one may come
-    with _ONE, _locked(task, shared=True), _ready(task) as settings:
+    # a shared lock: no run with other settings may begin or end while this one writes tiles
+    with _PROCESS, _locked(task, shared=True), _prepared(task) as settings:
         compute_tiles(
             task.item.before,
             task.item.after,
@@ -221,13 +252,13 @@ def work_part(task: Task, part: int, parts: int) -> None:
             (part, parts),
             settings=settings,
             mem_limit=task.mem_limit,
-            progress=_teller(task, part),
+            progress=_reporter(task, part),
         )
 
 
 @contextlib.contextmanager
-def _ready(task: Task) -> Iterator[Settings]:
-    """Make what the inputs are made of, and give the settings of this pair, in GDAL's environment for it."""
+def _prepared(task: Task) -> Iterator[Settings]:
+    """Write the VRTs that the pair needs, and yield its settings, with GDAL set up for its network reads."""
     settings = task.settings
     if task.item.valid is not None:
         read_settings = dataclasses.replace(settings.read, valid=task.item.valid)
@@ -239,12 +270,20 @@ def _ready(task: Task) -> Iterator[Settings]:
         yield settings
 
 
-def _do(task: Task) -> Record:
-    """Find the changes of one pair and return its record."""
+def _finished_record(file: IO[str], task: Task) -> DoneRecord | None:
+    """Return the record that a locked file holds; None unless it says, rightly, that the pair is finished."""
+    record = load_record(file)
+    if record is None or record["state"] != "done" or why_not_finished(record, task) is not None:
+        return None
+    return record
+
+
+def _detect(task: Task) -> DoneRecord:
+    """Detect the changes of one pair, and return its record."""
     item = task.item
     folder = Path(task.folder) / item.id
-    with _ready(task) as settings:
-        find = functools.partial(
+    with _prepared(task) as settings:
+        run = functools.partial(
             detect,
             item.before,
             item.after,
@@ -253,32 +292,28 @@ def _do(task: Task) -> Record:
             overwrite=True,
             jobs=1,
             mem_limit=task.mem_limit,
-            progress=_teller(task),
+            progress=_reporter(task),
         )
         try:
-            files, record = find(resume=True)
-        except ResumeError:  # what is left of an interrupted run had other settings or inputs
-            files, record = find()
-    _link(files["item"])
-    outputs = {
-        path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
-        for key in Outputs(folder / item.id).paths()
-        if (path := files.get(key)) is not None
-    }
+            files, record = run(resume=True)
+        except ResumeError:  # the interrupted run had other settings or inputs
+            files, record = run()
+    _add_catalog_links(files["item"])
+    paths = [files[key] for key in Outputs(folder / item.id).paths() if key in files]
     return {
         "id": item.id,
         "state": "done",
         "config": task.config,
-        "inputs": {name: list(record.inputs[name]) for name in item.inputs},
-        "outputs": outputs,
+        "inputs": {name: [file.as_dict() for file in record.inputs[name]] for name in item.inputs},
+        "outputs": {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in paths},
         "pixels": record.grid.height * record.grid.width,
         "timings": dict(record.timings),
-        "polygons": record.summary["n_polygons"],
+        "polygons": record.summary.n_polygons,
     }
 
 
-def _teller(task: Task, part: int = 0) -> Callable[[str, int, int], None] | None:
-    """Return what tells the client how many tiles are done, about once a second."""
+def _reporter(task: Task, part: int = 0) -> Callable[[str, int, int], None] | None:
+    """Return a callback that reports finished tiles to the client, about once a second; None without one."""
     try:
         worker = get_worker()
     except ValueError:  # not on a worker
@@ -287,20 +322,23 @@ def _teller(task: Task, part: int = 0) -> Callable[[str, int, int], None] | None
         return None
     topic: str = task.topic
     with open_raster(task.item.before) as dataset:
-        known = {"id": task.item.id, "part": part, "pixels": dataset.height * dataset.width}
-    after = time.monotonic()
+        pixels = dataset.height * dataset.width
+    next_report = time.monotonic()
 
-    def tell(stage: str, done: int, total: int) -> None:
-        nonlocal after
-        if stage == "tiles" and (done == total or time.monotonic() >= after):
-            after = time.monotonic() + _TELL
-            worker.log_event(topic, {**known, "done": done, "total": total})
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal next_report
+        if stage == "tiles" and (done == total or time.monotonic() >= next_report):
+            next_report = time.monotonic() + _INTERVAL
+            event: TilesDone = {
+                "id": task.item.id, "part": part, "pixels": pixels, "done": done, "total": total,
+            }  # fmt: skip
+            worker.log_event(topic, event)
 
-    return tell
+    return report
 
 
-def _link(path: Path) -> None:
-    """Write into an item the way up to the catalogue."""
+def _add_catalog_links(path: Path) -> None:
+    """Add to an item its links to the catalogue of the batch."""
     item = json.loads(path.read_text(encoding="utf-8"))
     catalog = {"href": "../catalog.json", "type": "application/json"}
     item["links"] = [{"rel": "root", **catalog}, {"rel": "parent", **catalog}, *item["links"]]
@@ -311,14 +349,16 @@ def _link(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(task: Task, *, shared: bool = False) -> Iterator[IO[Any]]:
-    """Make the folder of a pair and hold it: one worker at a time, also of different clusters.
+def _locked(task: Task, *, shared: bool = False) -> Iterator[IO[str]]:
+    """Make the folder of a pair and lock it: one worker at a time, also of different clusters.
 
-    A worker whose client was killed may still be at it; its result is worth waiting for.
+    A worker whose client was killed may still be at the pair; its result is worth waiting for.
     """
     folder = Path(task.folder) / task.item.id
     if folder.is_symlink():
-        raise OutputError(f"{folder}: is a link and may lead elsewhere. Remove it.", path=str(folder))
+        raise OutputError(
+            f"{folder}: is a symbolic link and may lead elsewhere. Remove it.", path=str(folder)
+        )
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
         file = (folder / RECORD).open("a+", encoding="utf-8")
@@ -327,26 +367,10 @@ def _locked(task: Task, *, shared: bool = False) -> Iterator[IO[Any]]:
         yield file
 
 
-def _load(file: IO[Any]) -> Record | None:
-    file.seek(0)
-    try:
-        record = json.loads(file.read())
-    except (ValueError, RecursionError):  # empty or torn
-        return None
-    return record if is_record(record) else None
-
-
-def _save(file: IO[Any], record: Record) -> None:
-    with output_errors(file.name):
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(record))
-        file.flush()
-        os.fsync(file.fileno())
-
-
 __all__ = [
+    "Configuration",
     "Task",
+    "TilesDone",
     "configuration",
     "failure",
     "prepare",

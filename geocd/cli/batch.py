@@ -1,8 +1,9 @@
-"""``geocd batch``."""
+"""``geocd batch``: changes of many pairs on a dask cluster."""
 
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import logging
 import sys
 import time
@@ -16,36 +17,43 @@ from geocd.cli.options import PathType, settings_options
 from geocd.vectorize.formats import FORMATS, merge_formats
 
 if TYPE_CHECKING:
-    from geocd.batch.pairs import Item
-    from geocd.batch.run import Progress
+    from geocd.batch.progress import Progress
+    from geocd.batch.run import Summary
 
-#: Seconds between two lines of progress where nobody is looking.
-_MINUTE = 60
+#: Seconds between two lines of progress where stderr is no terminal.
+_INTERVAL = 60
 
 
 class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """``NAME=AMOUNT``."""
+    """A resource of dask workers and the amount of it: ``NAME=AMOUNT``."""
 
     name = "resource"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return name and amount."""
+        """Return the name and the amount (a float)."""
         if isinstance(value, tuple):
             return value
         name, _, amount = value.partition("=")
         try:
             return name, float(amount)
         except ValueError:
-            self.fail(f"{value!r}: write NAME=AMOUNT, for instance GPU=1.", param, ctx)
+            self.fail(f"{value!r}: write NAME=AMOUNT, such as GPU=1.", param, ctx)
 
 
-@click.command()
+@click.command(short_help="Detect changes in many pairs on a dask cluster.")
 @click.argument("pairs", type=PathType(), required=False)
 @click.argument("outdir", type=PathType(), required=False)
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Start N workers on this machine.")
-@click.option("--scheduler", metavar="ADDRESS", help="Use a running dask scheduler: tcp://host:8786.")
 @click.option(
-    "--scheduler-file", type=PathType(), metavar="FILE", help="Use the scheduler that wrote this file."
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Number of workers to start on this machine. Default: one per processor.",
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Use the dask scheduler at this address: tcp://host:8786."
+)
+@click.option(
+    "--scheduler-file", type=PathType(), metavar="FILE", help="Use the dask scheduler that wrote this file."
 )
 @click.option(
     "--resource",
@@ -53,33 +61,51 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     type=Resources(),
     multiple=True,
     metavar="NAME=AMOUNT",
-    help="What a pair needs of its worker, as workers were told to have: GPU=1.",
+    help="Resource that each pair needs, as dask workers declare it: GPU=1.",
 )
-@click.option("--collection", metavar="ID", help="STAC API: the collection to search.")
+@click.option("--collection", metavar="ID", help="STAC API: collection to search.")
 @click.option(
-    "--bbox", nargs=4, type=float, metavar="W S E N", help="STAC API: items that touch this box (degrees)."
+    "--bbox",
+    nargs=4,
+    type=float,
+    metavar="W S E N",
+    help="STAC API: search items that intersect this box (degrees).",
 )
 @click.option(
-    "--intersects", type=PathType(), metavar="FILE", help="STAC API: items that touch this GeoJSON."
+    "--intersects",
+    type=PathType(),
+    metavar="FILE",
+    help="STAC API: search items that intersect this GeoJSON file.",
 )
 @click.option(
     "--datetime",
     "interval",
     metavar="FROM/TO",
-    help="STAC API: items of this time, 2023-01-01/2024-12-31. Default: 30 days around each of --dates.",
+    help="STAC API: search items in this interval, such as 2023-01-01/2024-12-31. Default: within 30 days of "
+    "each of --dates.",
 )
-@click.option("--assets", metavar="KEYS", help="STAC: assets whose bands are compared: B02,B03,B04.")
+@click.option("--assets", metavar="KEYS", help="STAC: assets whose bands are compared, such as B02,B03,B04.")
 @click.option(
     "--dates",
     nargs=2,
     type=click.DateTime(["%Y-%m-%d"]),
     metavar="BEFORE AFTER",
-    help="STAC: pair the items nearest to two days, YYYY-MM-DD. Default: each with the next one.",
+    help="STAC: pair the items nearest to two days, YYYY-MM-DD. Default: each item with the next.",
 )
-@click.option("--max-cloud", type=float, metavar="PERCENT", help="STAC: leave out items with more cloud.")
-@click.option("--mem-limit", type=click.IntRange(1), metavar="MB", help="Memory that each worker may take.")
-@click.option("--retry-failed", is_flag=True, help="Try pairs again that failed before.")
-@click.option("--fail-fast", is_flag=True, help="End at the first failure.")
+@click.option(
+    "--max-cloud",
+    type=float,
+    metavar="PERCENT",
+    help="STAC: leave out items with more cloud cover than this.",
+)
+@click.option(
+    "--mem-limit",
+    type=click.IntRange(1),
+    metavar="MB",
+    help="Memory that each worker may take (1 MB = 2**20 bytes).",
+)
+@click.option("--retry-failed", is_flag=True, help="Try again the pairs that failed before.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option(
     "--merge",
     type=click.Choice([suffix[1:] for suffix in merge_formats()]),
@@ -89,12 +115,14 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     + " or ".join(f"changes{suffix} ({fmt.name})" for suffix, fmt in merge_formats().items())
     + ". Without a value: gpkg.",
 )
-@click.option("--upload", metavar="s3://BUCKET/FOLDER", help="Put every finished pair into a bucket too.")
+@click.option(
+    "--upload", metavar="s3://BUCKET/FOLDER", help="Also upload every finished pair to this bucket."
+)
 @click.option(
     "--status",
     type=PathType(),
     metavar="OUTDIR",
-    help="Print what has become of the pairs of a folder, and end.",
+    help="Print the state of every pair of a batch, and exit.",
 )
 @settings_options()
 @click.pass_context
@@ -122,68 +150,92 @@ def batch(
     status: str | None,
     **settings: Any,
 ) -> None:
-    """Find the changes of many PAIRS on a dask cluster; the same command goes on after any interruption.
+    """Detect the changes of many PAIRS on a dask cluster; run the same command again to continue.
 
-    PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, if wanted, valid; or a STAC
-    ItemCollection or catalogue, or the address of a STAC API to search, whose items of one tile are paired by
-    --dates or each with the next. Every pair is written into OUTDIR/<id>/ as by geocd detect, beside a
-    catalogue (STAC) of all of them and a manifest of what has happened. Without a scheduler, one worker per
-    processor is started here.
+    PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, optionally, valid; or a
+    STAC ItemCollection or catalogue, or the address of a STAC API to search. STAC items of the same tile are
+    paired by --dates, or each with the next. Every pair is written into OUTDIR/<id>/ as by geocd detect,
+    beside a STAC catalogue of all pairs and a manifest of what has happened. Without a scheduler, one worker
+    per processor is started on this machine.
 
-    Exit codes: 0 all done, 1 the run could not go on, 2 the options are at fault, 3 some pairs failed.
+    Exit codes: 0 all pairs are done, 1 the batch could not continue, 2 an option is wrong, 3 some pairs
+    failed.
     """
     if status is not None:
         _print_status(Path(status))
         return
-    if pairs is None or outdir is None:
-        raise click.UsageError("PAIRS and OUTDIR are needed (or --status OUTDIR).")
-    if "://" in outdir or outdir.startswith("/vsi"):
-        raise click.UsageError(
-            f"OUTDIR {outdir}: must be a folder of a file system. For a bucket, give a folder and "
-            f"--upload {outdir}"
-        )
-    try:
-        from geocd.batch import run as batches
-    except ModuleNotFoundError as error:
-        if error.name not in ("dask", "distributed"):
-            raise
-        raise click.UsageError("dask is not installed here: pip install 'geocd[batch]'.") from error
-    if merge is not None and not (fmt := FORMATS[f".{merge}"]).installed:  # now, not after all pairs
-        raise click.UsageError(
-            f"--merge {merge} needs {fmt.requires}: pip install 'geocd[batch,{fmt.extra}]'."
-        )
-    # of what dies dask says more than a user needs (-v shows it); what it comes to we say ourselves
-    quiet = logging.CRITICAL - 10 * ctx.obj["verbose"]
-    for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own
-        logging.getLogger(name).setLevel(max(logging.getLogger().level, quiet))
-    from geocd.batch.archive import merge_changes
-    from geocd.batch.upload import Bucket
+    folder = _checked_folder(pairs, outdir, merge)
+    from geocd.batch.run import Cluster, run
+    from geocd.batch.sources import SourceOptions, read_pairs
     from geocd.config import Settings
 
-    folder = Path(outdir)
-    days = None if dates is None else (dates[0].date(), dates[1].date())
-    area = {"collection": collection, "bbox": bbox, "intersects": intersects, "interval": interval}
-    items = _items(pairs, folder, assets, days, max_cloud, area)
-    progress = None if ctx.obj["quiet"] else _Line(live=ctx.obj["progress"])
-    summary = batches.run(
-        items,
+    _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
+    options = SourceOptions(
+        assets=tuple(key.strip() for key in assets.split(",")) if assets else (),
+        dates=None if dates is None else (dates[0].date(), dates[1].date()),
+        max_cloud=max_cloud, collection=collection, bbox=bbox, intersects=intersects, interval=interval,
+    )  # fmt: skip
+    cluster = Cluster(
+        workers=workers, scheduler=scheduler, scheduler_file=scheduler_file,
+        resources=dict(resources), mem_limit=mem_limit,
+    )  # fmt: skip
+    progress = None if ctx.obj["quiet"] else _ProgressLine(live=ctx.obj["progress"])
+    summary = run(
+        read_pairs(str(pairs), folder, options),
         folder,
         settings=Settings.from_flat(settings),
-        cluster=batches.Cluster(
-            workers=workers, scheduler=scheduler, scheduler_file=scheduler_file, resources=dict(resources)
-        ),
+        cluster=cluster,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
-        mem_limit=mem_limit,
         upload=upload,
         progress=progress,
     )
     if progress is not None:
         progress.end()
-    merged = merge_changes(folder, summary.done, merge) if merge and summary.done else None
-    if merged is not None and upload is not None:
-        Bucket(upload).send(merged, merged.name)
-    if not ctx.obj["quiet"]:
+    merged = _merged(folder, summary.done, merge, upload) if merge and summary.done else None
+    _print_summary(summary, folder, merged, quiet=ctx.obj["quiet"])
+    if summary.failed:
+        sys.exit(3)
+
+
+def _checked_folder(pairs: str | None, outdir: str | None, merge: str | None) -> Path:
+    """Return the folder of the batch, after checks that need no cluster."""
+    if pairs is None or outdir is None:
+        raise click.UsageError("PAIRS and OUTDIR are needed (or --status OUTDIR).")
+    if "://" in outdir or outdir.startswith("/vsi"):
+        raise click.UsageError(
+            f"OUTDIR {outdir}: must be a folder of a file system. For a bucket, name a folder and pass "
+            f"--upload {outdir}"
+        )
+    if not all(map(importlib.util.find_spec, ("dask", "distributed"))):
+        raise click.UsageError("dask is not installed here: pip install 'geocd[batch]'.")
+    if merge is not None and not (fmt := FORMATS[f".{merge}"]).installed:  # now, not after all pairs
+        raise click.UsageError(
+            f"--merge {merge} needs {fmt.requires}: pip install 'geocd[batch,{fmt.extra}]'."
+        )
+    return Path(outdir)
+
+
+def _quiet_dask(verbose: int) -> None:
+    """Hide dask's messages about workers that die, unless -v: geocd reports what they lead to."""
+    level = max(logging.getLogger().level, logging.CRITICAL - 10 * verbose)
+    for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own
+        logging.getLogger(name).setLevel(level)
+
+
+def _merged(folder: Path, ids: list[str], suffix: str, upload: str | None) -> Path:
+    """Write the changes of all pairs into one file, upload it where a bucket is named, and return it."""
+    from geocd.batch.archive import merge_changes
+    from geocd.batch.upload import Bucket
+
+    path = merge_changes(folder, ids, suffix)
+    if upload is not None:
+        Bucket(upload).send(path, path.name)
+    return path
+
+
+def _print_summary(summary: Summary, folder: Path, merged: Path | None, *, quiet: bool) -> None:
+    if not quiet:
         left = f", {summary.left} left" if summary.left else ""
         click.echo(
             f"{len(summary.done)} pairs done ({summary.computed} in this run), {len(summary.failed)} failed"
@@ -191,64 +243,7 @@ def batch(
             err=True,
         )
     if summary.failed:
-        click.echo(f"geocd batch --status {folder} names what failed and why.", err=True)
-        sys.exit(3)
-
-
-def _items(
-    pairs: str,
-    folder: Path,
-    assets: str | None,
-    dates: tuple[datetime.date, datetime.date] | None,
-    max_cloud: float | None,
-    area: dict[str, Any],
-) -> list[Item]:
-    from geocd.batch.pairs import read_items
-    from geocd.batch.stac import Rule, is_stac, stac_pairs
-
-    rule = Rule(
-        assets=[key.strip() for key in assets.split(",")] if assets else (), dates=dates, max_cloud=max_cloud
-    )
-    if pairs.startswith(("http://", "https://")):
-        return stac_pairs(_search(pairs, folder, dates, **area), folder, rule)
-    if any(value is not None for value in area.values()):
-        raise click.UsageError(
-            "--collection, --bbox, --intersects and --datetime are for a STAC API (https://...); "
-            f"{pairs} is none."
-        )
-    if is_stac(pairs):
-        return stac_pairs(pairs, folder, rule)
-    if rule != Rule():
-        raise click.UsageError(f"--assets, --dates and --max-cloud are for STAC items; {pairs} holds none.")
-    return read_items(pairs)
-
-
-def _search(
-    url: str,
-    folder: Path,
-    dates: tuple[datetime.date, datetime.date] | None,
-    *,
-    collection: str | None,
-    bbox: tuple[float, float, float, float] | None,
-    intersects: str | None,
-    interval: str | None,
-) -> Path:
-    from geocd.batch.search import Search, find, read_geometry
-
-    if collection is None or (bbox is None) == (intersects is None) or (dates is None and interval is None):
-        raise click.UsageError(
-            f"{url} is searched as a STAC API. That needs --collection, an area (--bbox or --intersects) "
-            "and a time (--dates or --datetime)."
-        )
-    search = Search(
-        url=url,
-        collection=collection,
-        bbox=bbox,
-        intersects=None if intersects is None else read_geometry(intersects),
-        interval=interval,
-        dates=dates,
-    )
-    return find(search, folder)
+        click.echo(f"geocd batch --status {folder} lists which pairs failed, and why.", err=True)
 
 
 def _print_status(folder: Path) -> None:
@@ -257,34 +252,36 @@ def _print_status(folder: Path) -> None:
     counts, records = status(folder)
     width = max((len(record["id"]) for record in records), default=2)
     for record in records:
-        took = f"{record['seconds']:.1f} s" if "seconds" in record else ""
-        why = f"{record['error']}: {record['message']}" if record["state"] == "failed" else ""
-        click.echo(f"{record['id']:{width}s}  {record['state']:8s}{took:>10s}  {why}".rstrip())
+        seconds = record.get("seconds")
+        duration = "" if seconds is None else f"{seconds:.1f} s"
+        reason = f"{record['error']}: {record['message']}" if record["state"] == "failed" else ""
+        click.echo(f"{record['id']:{width}s}  {record['state']:8s}{duration:>10s}  {reason}".rstrip())
     click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
-class _Line:
-    """One line of progress: drawn anew in a terminal, else written once a minute."""
+class _ProgressLine:
+    """One line of progress, redrawn in a terminal, else printed once a minute."""
 
     def __init__(self, *, live: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._live = live
         self._clock = clock
-        self._next = clock() + _MINUTE
+        self._next = clock() + _INTERVAL
 
     def __call__(self, progress: Progress) -> None:
         if self._live:
-            click.echo(f"\r\x1b[K{_words(progress)}", nl=False, err=True)
+            click.echo(f"\r\x1b[K{progress_words(progress)}", nl=False, err=True)
         elif self._clock() >= self._next:
-            self._next = self._clock() + _MINUTE
-            click.echo(_words(progress), err=True)
+            self._next = self._clock() + _INTERVAL
+            click.echo(progress_words(progress), err=True)
 
     def end(self) -> None:
-        """Leave the line."""
+        """End the line in a terminal, so that what follows starts on a new one."""
         if self._live:
             click.echo(err=True)
 
 
-def _words(progress: Progress) -> str:
+def progress_words(progress: Progress) -> str:
+    """Return a sentence that says how far a batch is."""
     words = [f"{progress.done} of {progress.total} pairs done", f"{progress.failed} failed"]
     tiles = f" (tile {progress.tiles} of {progress.of_tiles})" if progress.of_tiles else ""
     words.append(f"{progress.running} running on {progress.workers} workers{tiles}")

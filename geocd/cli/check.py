@@ -1,4 +1,4 @@
-"""``geocd check``."""
+"""``geocd check``: whether two rasters are a usable pair."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from geocd.check import PairReport
 
 
-@click.command()
+@click.command(short_help="Check whether two rasters are a usable pair.")
 @click.argument("before", type=PathType())
 @click.argument("after", type=PathType())
 @settings_options("bidx", "nodata", "align", "valid")
 @click.option(
-    "--time", "timed", is_flag=True, help="Also say how long a run would take; computes some tiles for it."
+    "--time", "timed", is_flag=True, help="Also estimate how long a run takes, by computing some tiles."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
@@ -36,11 +36,11 @@ def check(
     timed: bool,
     as_json: bool,
 ) -> None:
-    """Say whether BEFORE and AFTER are a usable pair, and what to expect of it.
+    """Check whether BEFORE and AFTER are a usable pair, and what to expect of it.
 
-    Compares grids, bands, data types, dates, valid area and light, and measures how far the after image lies
-    beside the before image. Says how many tiles and how much memory 'geocd detect' would take with its
-    defaults. Exits with 1 when it would refuse the pair with the same --align.
+    Compares grids, bands, data types, dates, valid area and brightness, and measures the shift between the
+    two images. Estimates the tiles and the memory that 'geocd detect' takes with its defaults. Exits with 1
+    when 'geocd detect' would refuse the pair with the same --align.
     """
     from geocd.check import check_pair
     from geocd.config import Settings
@@ -52,8 +52,8 @@ def check(
         flat = {"bidx": bidx, "nodata": nodata, "valid": valid, "align": align}
         run = forecast(before, after, settings=Settings.from_flat(flat), measure=timed)
     if as_json:
-        told = report.as_dict() | {"run": None if run is None else dataclasses.asdict(run)}
-        click.echo(json.dumps(told, allow_nan=False))
+        content = report.as_dict() | {"run": None if run is None else dataclasses.asdict(run)}
+        click.echo(json.dumps(content, allow_nan=False))
     else:
         for name, value in _rows(report):
             click.echo(f"{name:12s} {value}")
@@ -67,6 +67,7 @@ def check(
 
 
 def _rows(report: PairReport) -> list[tuple[str, str]]:
+    """Return the table of a report: a name (empty where the row before goes on) and a text for each row."""
     rows = []
     for which, date in (("before", report.before), ("after", report.after)):
         size = "" if date.pixel_size_m is None else f", {date.pixel_size_m:.4g} m on the ground"
@@ -86,9 +87,9 @@ def _rows(report: PairReport) -> list[tuple[str, str]]:
     if report.resampling is not None:
         how = "after is warped" if report.align != "none" else "--align grid would warp after"
         ratio = report.pixel_ratio
-        alike = ratio is None or abs(ratio - 1) < 0.02
-        wide = "" if alike else f"; its pixels are {ratio:.3g} times as wide"
-        rows.append(("align", f"{how} onto the grid of before ({report.resampling}{wide})"))
+        same_size = ratio is None or abs(ratio - 1) < 0.02
+        width = "" if same_size else f"; its pixels are {ratio:.3g} times as wide"
+        rows.append(("align", f"{how} onto the grid of before ({report.resampling}{width})"))
     if report.removed is not None:
         rows.append(("" if report.resampling else "align", report.removed.note))
     if report.valid_share is not None:
@@ -110,12 +111,13 @@ def _rows(report: PairReport) -> list[tuple[str, str]]:
             rows.append(
                 (
                     "shift",
-                    f"after {lies} {_way(shift.row, 'down', 'up')} and {_way(shift.col, 'right', 'left')} "
-                    f"(windows agree to {shift.spread:.2f} px)",
+                    f"after {lies} {_direction(shift.row, 'down', 'up')} and "
+                    f"{_direction(shift.col, 'right', 'left')} (windows agree to {shift.spread:.2f} px)",
                 )
             )
     return rows
 
 
-def _way(pixels: float, positive: str, negative: str) -> str:
+def _direction(pixels: float, positive: str, negative: str) -> str:
+    """Return a shift in words: 0.31 px left."""
     return f"{abs(pixels):.2f} px {positive if pixels >= 0 else negative}"

@@ -1,4 +1,4 @@
-"""``geocd completion``."""
+"""``geocd completion``: completion of commands by the shell."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import click
 from click.shell_completion import get_completion_class
 
 
-@click.command()
+@click.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands, options and their choices.
+    """Print a script that makes SHELL complete commands, options and their choices.
 
     \b
     bash:  geocd completion bash > ~/.local/share/bash-completion/completions/geocd
-    zsh:   geocd completion zsh > a folder of $fpath, as _geocd
+    zsh:   geocd completion zsh > _geocd   (in a folder of $fpath)
     fish:  geocd completion fish > ~/.config/fish/completions/geocd.fish
     """  # noqa: D301  # click's mark for lines that stay as they are
     kind = get_completion_class(shell)

@@ -1,4 +1,4 @@
-"""``geocd config``."""
+"""``geocd config``: settings as TOML."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import click
 from geocd.cli.options import settings_options
 
 
-@click.command()
-@click.option("--show", is_flag=True, help="Print them (which is all there is to do, so it may be left out).")
+@click.command(short_help="Print the settings of a run as TOML.")
+@click.option("--show", is_flag=True, help="Print the settings (the default).")
 @settings_options()
 def config(show: bool, **settings: Any) -> None:
-    """Print the settings of a run as TOML, each with its help: what --config takes.
+    """Print the settings of a run as TOML, each with its help, as a file for --config.
 
-    Those that options, GEOCD_CONFIG_<SETTING> or a file say, and else the defaults, also those of the preset.
+    Values come from the options, the environment (GEOCD_CONFIG_<SETTING>) and --config; all others are the
+    defaults, those of the preset included.
     """
     from geocd.config import Settings
     from geocd.configfile import write_config

@@ -1,4 +1,4 @@
-"""``geocd detect``."""
+"""``geocd detect``: changes of one pair."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,10 +15,14 @@ import click
 from geocd.cli.options import PathType, settings_options
 
 if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
+
     from geocd.pipeline.estimate import Forecast
+    from geocd.report.record import RunRecord
+    from geocd.scene.registration import Alignment
 
 
-@click.command()
+@click.command(short_help="Detect changes between two rasters.")
 @click.argument("before", type=PathType())
 @click.argument("after", type=PathType())
 @click.option(
@@ -25,25 +30,25 @@ if TYPE_CHECKING:
     "--output",
     type=PathType(),
     metavar="STEM",
-    help="Folder and beginning of the outputs' names. Default: <before>_<after> here.",
+    help="Folder and beginning of the names of the outputs. Default: <before>_<after> in the current folder.",
 )
 @settings_options()
-@click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Tiles computed at a time.")
+@click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Number of tiles computed at a time.")
 @click.option(
     "--mem-limit",
     type=click.IntRange(1),
     metavar="MB",
-    help="Memory the process may take, all in all; fewer tiles at a time, then smaller ones, keep to it. "
-    "Default: about 2000, for as long as --jobs is not given.",
+    help="Memory that the process may take (1 MB = 2**20 bytes): first fewer tiles at a time, then smaller "
+    "ones. Default: about 2000, unless --jobs is given.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option(
-    "--resume", is_flag=True, help="Go on with an interrupted run of the same outputs, if there is one."
+    "--resume", is_flag=True, help="Continue an interrupted run of the same outputs, if there is one."
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Only say how many tiles, how much memory and how much time it would take, from some tiles.",
+    help="Only estimate tiles, memory and time, by computing some tiles.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the STAC item to stdout.")
 @click.option(
@@ -52,8 +57,8 @@ if TYPE_CHECKING:
     type=click.Choice(["bar", "json"]),
     default="bar",
     show_default=True,
-    help="bar: for people, in a terminal only; json: for programs, a line on stderr for every step, such as "
-    '{"stage": "tiles", "done": 3, "total": 16}.',
+    help="bar: a progress bar, in terminals only; json: a line on stderr for every step, for programs, such "
+    'as {"stage": "tiles", "done": 3, "total": 16}.',
 )
 @click.pass_context
 def detect(
@@ -71,16 +76,14 @@ def detect(
     progress_as: str,
     **settings: Any,
 ) -> None:
-    """Find what changed between BEFORE and AFTER, two rasters of one place, on one grid or with --align.
+    """Detect changes between BEFORE and AFTER, rasters of the same area on one grid (or see --align).
 
-    Writes, beside each other: STEM_prob.tif (change probability, 0 to 1, nodata NaN),
-    STEM_changes.gpkg (the polygons), a QGIS style for each, STEM_report.html (what to read first),
-    STEM_quicklook.png, and STEM.json (a STAC item that says how they were made).
+    Writes STEM_prob.tif (change probability, 0 to 1, nodata NaN), STEM_changes.gpkg (polygons), a QGIS style
+    for each of them, STEM_report.html (read this first), STEM_quicklook.png, and STEM.json (a STAC item with
+    inputs, settings and checksums).
     """
     from geocd.config import Settings
     from geocd.pipeline import estimate, run
-    from geocd.scene import ignore
-    from geocd.scene.sample import zeros_in_words
 
     if dry_run:
         expected = estimate.forecast(
@@ -108,41 +111,49 @@ def detect(
     if as_json:
         click.echo(files["item"].read_text(encoding="utf-8").rstrip())
     if not ctx.obj["quiet"]:
-        summary = record.summary
-        if record.alignment is not None:
-            click.echo(_aligned(record.alignment), err=True)
-        if summary["ignored_share"]:
-            told = (
-                f"{share:.2%} as {kind} ({ignore.WORDS[kind]})"
-                for kind, share in summary["ignored_share"].items()
-            )
-            click.echo(f"Ignored of the valid area: {'; '.join(told)}.", err=True)
-        for which, share in summary["zero_share"].items():
-            if zeros := zeros_in_words(getattr(record, which), share):
-                click.echo(f"note: {zeros}.", err=True)
-        click.echo(
-            f"{summary['changed_share']:.2%} of the valid area changed: {summary['n_polygons']} polygons, "
-            f"{summary['area_m2'] / 1e4:.4g} ha (probability of {record.threshold:g} or more).\n"
-            f"{files['prob']}\n{files['changes']}",
-            err=True,
+        _print_result(files, record)
+
+
+def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
+    """Print what was ignored, what deserves a look, how much has changed, and the files to open."""
+    from geocd.scene.ignore import KINDS
+    from geocd.scene.sample import zeros_in_words
+
+    summary = record.summary
+    if record.alignment is not None:
+        click.echo(_aligned(record.alignment), err=True)
+    if summary.ignored_share:
+        shares = (
+            f"{share:.2%} as {kind} ({KINDS[kind].description})"
+            for kind, share in summary.ignored_share.items()
         )
+        click.echo(f"Ignored of the valid area: {'; '.join(shares)}.", err=True)
+    for which, share in summary.zero_share.items():
+        if zeros := zeros_in_words(getattr(record, which), share):
+            click.echo(f"note: {zeros}.", err=True)
+    click.echo(
+        f"{summary.changed_share:.2%} of the valid area changed: {summary.n_polygons} polygons, "
+        f"{summary.area_m2 / 1e4:.4g} ha (probability of {record.threshold:g} or more).\n"
+        f"{files['prob']}\n{files['changes']}",
+        err=True,
+    )
 
 
-def _aligned(alignment: Mapping[str, Any]) -> str:
-    """Return in words what ``--align`` did."""
-    if alignment["resampling"] is None:
+def _aligned(alignment: Alignment) -> str:
+    """Return a sentence that says what ``--align`` did."""
+    if alignment.resampling is None:
         words = "Before and after are on one grid."
     else:
         words = (
-            f"After was warped onto the grid of before ({alignment['resampling']}), "
-            f"of which it covers {alignment['overlap']:.1%}."
+            f"After was warped onto the grid of before ({alignment.resampling}), "
+            f"of which it covers {alignment.overlap:.1%}."
         )
-    note = alignment.get("shift", {}).get("note", "")
+    note = "" if alignment.shift is None else alignment.shift.note
     return f"{words} {note[:1].upper()}{note[1:]}{'.' * bool(note)}".rstrip()
 
 
 def forecast_words(expected: Forecast) -> str:
-    """Return what a run is expected to take, in words."""
+    """Return the tiles, memory and time that a run is expected to take, in words."""
     return (
         f"{expected.tiles} tile{'s' * (expected.tiles > 1)} of {expected.tile_size} px, "
         f"{expected.jobs} at a time; about {expected.peak} MB at most"
@@ -151,7 +162,7 @@ def forecast_words(expected: Forecast) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
+    """Return a duration with its unit: h and min from two of them on, else s."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
@@ -170,13 +181,13 @@ def shown_progress(kind: str | None) -> Iterator[Callable[[str, int, int], None]
         )
         return
     with contextlib.ExitStack() as stack:
-        bars: dict[str, Any] = {}
+        bars: dict[str, ProgressBar[int]] = {}
         shown: dict[str, int] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in bars:
-                stack.close()  # ends the line of the bar before
-                bar: Any = click.progressbar(length=total, label=f"{stage:9s}", file=sys.stderr)
+                stack.close()  # ends the line of the previous bar
+                bar = click.progressbar(length=total, label=f"{stage:9s}", file=sys.stderr)
                 bars[stage] = stack.enter_context(bar)
             bars[stage].update(done - shown.get(stage, 0))
             shown[stage] = done

@@ -1,4 +1,4 @@
-"""``geocd env``."""
+"""``geocd env``: versions, devices, memory and problems."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import json
 import click
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.command(short_help="Show versions, devices, memory and problems.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def env(ctx: click.Context, as_json: bool) -> None:
-    """Say what geocd runs on: versions, devices, memory, and trouble with the data of GDAL and PROJ.
+    """Show versions, devices and memory, and problems with the data of GDAL and PROJ.
 
-    Put it into a bug report. Exits with 1 when there is trouble.
+    Please add the output to bug reports. Exits with 1 when there is a problem.
     """
-    from geocd.environment import look_around
+    from geocd.environment import inspect_environment
 
-    found = look_around()
+    environment = inspect_environment()
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found)))
+        click.echo(json.dumps(dataclasses.asdict(environment)))
     else:
-        rows = [*found.versions.items(), ("platform", found.platform)]
-        for device in found.devices:
+        rows = [*environment.versions.items(), ("platform", environment.platform)]
+        for device in environment.devices:
             memory = f", {device['memory']} MB" if device["memory"] is not None else ""
             rows.append(("device", f"{device['name']} ({device['what']}{memory})"))
-        threads = "" if found.threads is None else f", {found.threads} threads of torch"
-        rows.append(("processors", f"{found.processors}{threads}"))
-        if found.memory is not None:
-            free = "" if found.free is None else f", {found.free} MB of it free"
-            limit = "" if found.limit is None else f", {found.limit} MB allowed here"
-            rows.append(("memory", f"{found.memory} MB{free}{limit}"))
-        rows += list(found.variables.items())
-        rows += [("trouble", trouble) for trouble in found.troubles] or [("trouble", "none found")]
+        threads = "" if environment.threads is None else f", {environment.threads} threads of torch"
+        rows.append(("processors", f"{environment.processors}{threads}"))
+        if environment.memory is not None:
+            free = "" if environment.free is None else f", {environment.free} MB of it free"
+            limit = "" if environment.limit is None else f", {environment.limit} MB allowed here"
+            rows.append(("memory", f"{environment.memory} MB{free}{limit}"))
+        rows += list(environment.variables.items())
+        rows += [("problem", problem) for problem in environment.troubles] or [("problem", "none found")]
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             click.echo(f"{name:{width}s}  {value}")
-    if found.troubles:
+    if environment.troubles:
         ctx.exit(1)

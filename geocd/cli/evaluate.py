@@ -1,4 +1,4 @@
-"""``geocd evaluate``."""
+"""``geocd evaluate``: agreement with a reference map."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from geocd.cli.options import NumberOrWord, PathType
 
 
-@click.command()
+@click.command(short_help="Score a probability raster against a reference map.")
 @click.argument("prob", type=PathType())
 @click.argument("reference", type=PathType())
 @click.option(
@@ -17,14 +17,14 @@ from geocd.cli.options import NumberOrWord, PathType
     type=NumberOrWord("auto", None),
     default=None,
     metavar="FLOAT|auto",
-    help="Probability from which a pixel counts as changed. Default: the run's own.",
+    help="Probability from which a pixel counts as changed. Default: the threshold of the run.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def evaluate(prob: str, reference: str, threshold: float | None, as_json: bool) -> None:
     """Score the probability raster PROB against a REFERENCE map, raster or vector.
 
-    A reference raster holds 0 (unchanged) and 1 (changed); 255 and nodata are unknown and left out. The
-    polygons of a vector reference are the changed area.
+    A reference raster has the values 0 (unchanged) and 1 (changed); 255 and nodata are unknown and left out.
+    In a vector reference, polygons are the changed area.
     """
     from geocd.evaluate import evaluate_files
 

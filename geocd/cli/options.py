@@ -1,4 +1,4 @@
-"""Click options made from the settings' own declarations."""
+"""Options of the command line, made from the declarations of the settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class BandsType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """``1,2,3`` or ``1..3`` or both, counted from 1."""
+    """Band numbers from 1: ``1,2,3``, ``1..3`` or both."""
 
     name = "bands"
 
@@ -41,9 +41,9 @@ class BandsType(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 
 
 class PathType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """A path or a URL, as a text that nothing looks at; shells complete it as a file.
+    """A path or a URL, taken as it is; shells complete it as a file.
 
-    Whether it is there is asked by what opens it: it may be in a bucket or an archive.
+    Whether it exists is checked when it is opened: it may lie in a bucket or an archive.
     """
 
     name = "path"
@@ -51,12 +51,12 @@ class PathType(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Leave it to the shell."""
+        """Return the request that the shell complete file names."""
         return [CompletionItem(incomplete, type="file")]
 
 
 class NumberOrWord(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """A number, or one word that stands for a value of its own."""
+    """A number, or a word that stands for a value, such as ``auto``."""
 
     name = "number"
 
@@ -65,7 +65,7 @@ class NumberOrWord(click.ParamType):  # type: ignore[type-arg]  # generic only i
         self.meaning = meaning
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number, or what the word means."""
+        """Return the number, or the value that the word stands for."""
         if not isinstance(value, str):
             return value
         if value.lower() == self.word:
@@ -80,7 +80,7 @@ class NumberOrWord(click.ParamType):  # type: ignore[type-arg]  # generic only i
 
 
 class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """Some of several words, with commas between them."""
+    """Some of several words, separated by commas."""
 
     name = "kinds"
 
@@ -88,12 +88,12 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic only in n
         self.kinds = kinds
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the words as a tuple, in their own order, so that the order they came in is no matter."""
-        given = value if isinstance(value, tuple) else [part.strip().lower() for part in value.split(",")]
-        if unknown := [part for part in given if part not in self.kinds]:
-            known = ", ".join(self.kinds)
-            self.fail(f"{unknown[0]!r} is not one of {known}; write some of them with commas.", param, ctx)
-        return tuple(kind for kind in self.kinds if kind in given)
+        """Return the words as a tuple, always in the same order."""
+        words = value if isinstance(value, tuple) else [part.strip().lower() for part in value.split(",")]
+        if unknown := [word for word in words if word not in self.kinds]:
+            kinds = ", ".join(self.kinds)
+            self.fail(f"{unknown[0]!r} is not one of {kinds}; separate several by commas.", param, ctx)
+        return tuple(kind for kind in self.kinds if kind in words)
 
 
 def _click_type(name: str, annotation: Any) -> Any:
@@ -115,7 +115,7 @@ def _click_type(name: str, annotation: Any) -> Any:
 
 
 def settings_options(*only: str) -> Callable[[F], F]:
-    """Add one option for every setting, or only for some, with its default and help; and ``--config``."""
+    """Return a decorator that adds ``--config``, and an option for every setting or only for these."""
 
     def add(command: F) -> F:
         for kind in reversed(list(STAGES.values())):
@@ -128,7 +128,7 @@ def settings_options(*only: str) -> Callable[[F], F]:
                 flag = hints[field.name] is bool
                 command = click.option(
                     *short,
-                    f"{name}/--no-{name[2:]}" if flag else name,  # a file may have said yes
+                    f"{name}/--no-{name[2:]}" if flag else name,  # takes back a yes of a file
                     field.name,
                     type=_click_type(field.name, hints[field.name]),
                     is_flag=flag,
@@ -144,23 +144,23 @@ def settings_options(*only: str) -> Callable[[F], F]:
             is_eager=True,
             expose_value=False,
             callback=_use_config,
-            help="TOML file with settings ('geocd config --show' prints one). Options beside it win.",
+            help="TOML file with settings ('geocd config' prints one). Options override it.",
         )(command)
 
     return add
 
 
 def stage_options(stage: str) -> Callable[[F], F]:
-    """Add one option for every setting of a stage, and ``--config``."""
+    """Return a decorator that adds ``--config``, and an option for every setting of a stage."""
     return settings_options(*(field.name for field in dataclasses.fields(STAGES[stage])))
 
 
 def _use_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """Make the settings of a file the defaults of the command."""
+    """Make the settings of a TOML file the defaults of the command's options."""
     if value is None or ctx.resilient_parsing:
         return
     from geocd.configfile import read_config
 
-    known = {option.name for option in ctx.command.params}
-    given = {name: setting for name, setting in read_config(value).items() if name in known}
-    ctx.default_map = {**(ctx.default_map or {}), **given}
+    names = {option.name for option in ctx.command.params}
+    defaults = {name: setting for name, setting in read_config(value).items() if name in names}
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}

@@ -11,6 +11,7 @@ import click
 
 from geocd.cli.options import NumberOrWord, PathType, stage_options
 from geocd.errors import ConfigError, GeocdError, OutputExistsError
+from geocd.location import Location
 from geocd.vectorize.formats import FORMATS, format_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from geocd.vectorize.polygons import PolygonSummary
 
 
-@click.command(short_help="Make polygons from the probability raster of a run again.")
+@click.command(short_help="Make polygons from the probability raster of a run.")
 @click.argument("prob", type=PathType())
 @click.option(
     "-o",
@@ -148,19 +149,19 @@ def _print_summary(summary: PolygonSummary, threshold: float, prob: str, target:
 
 def _outdated(prob: str, target: Path) -> list[Path]:
     """Return report and item of the run of PROB where they lack the checksum of the new polygons."""
-    from geocd.products import SUFFIXES, sha256
+    from geocd.report.fingerprint import sha256
+    from geocd.report.products import product
 
     if target.resolve() != _default_output(prob).resolve():
         return []
-    stem = target.name.removesuffix(SUFFIXES["changes"])
-    files = [target.with_name(stem + SUFFIXES[key]) for key in ("report", "item")]
+    stem = target.name.removesuffix(product("changes").suffix)
+    files = [target.with_name(stem + product(which).suffix) for which in ("report", "item")]
     checksum = sha256(target)
     return [path for path in files if path.is_file() and checksum not in path.read_text("utf-8", "replace")]
 
 
 def _default_output(prob: str) -> Path:
     """Return the name that ``geocd detect`` gives the polygons; in this folder where PROB is remote."""
-    name = prob.split("?")[0].rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
-    target = f"{Path(name).stem.removesuffix('_prob')}_changes.gpkg"
+    target = f"{Location(prob).stem.removesuffix('_prob')}_changes.gpkg"
     local = Path(prob)
     return local.with_name(target) if local.exists() else Path(target)

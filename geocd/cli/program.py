@@ -1,7 +1,6 @@
-"""The command line: options in, exit codes out.
+"""The program: the group of all commands, logging, exit codes and signals.
 
-Nothing slow is imported here; each command imports what it needs when it runs, so that ``--help`` is
-instant.
+Nothing slow is imported here. Each command imports what it needs when it runs, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
@@ -16,32 +15,36 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from geocd import __version__
 from geocd.errors import ConfigError, GeocdError, Interrupted
 
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
 
 class Commands(click.Group):
-    """A group that turns geocd's errors into one message and an exit code."""
+    """A group of commands that turns geocd's errors into one message and an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; exit 1 when the data are at fault, 2 when the options are.
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command, and exit with 1 when the data are at fault, with 2 when an option is.
 
-        Interrupted, exit with 128 and the number of the signal, as a shell does: 130 after Ctrl-C, 143 after
-        SIGTERM.
+        After an interruption the exit code is 128 plus the number of the signal, as in a shell: 130 after
+        Ctrl-C, 143 after SIGTERM.
         """
         try:
             with _terminable():
-                return super().invoke(ctx)
+                result: object = super().invoke(ctx)
+                return result
         except KeyboardInterrupt as interrupt:
             cause: BaseException | None = interrupt
             while cause is not None and not isinstance(cause, _Terminated):
                 cause = cause.__cause__
-            kept = str(interrupt) if isinstance(interrupt, Interrupted) else "nothing is kept"
-            click.echo(f"interrupted: {kept}", err=True)
+            state = str(interrupt) if isinstance(interrupt, Interrupted) else "nothing is kept"
+            click.echo(f"interrupted: {state}", err=True)
             sys.exit(128 + (signal.SIGINT if cause is None else signal.SIGTERM))
         except GeocdError as error:
             if ctx.params.get("verbose", 0) >= 2:
@@ -50,41 +53,41 @@ class Commands(click.Group):
             sys.exit(2 if isinstance(error, ConfigError) else 1)
         except MemoryError:
             click.echo(
-                "Error: out of memory. Choose a --mem-limit or fewer --jobs (with --resume, finished "
-                "tiles are used), or a smaller --tile-size.",
+                "Error: out of memory. Pass a --mem-limit or fewer --jobs (with --resume, finished tiles are "
+                "reused), or a smaller --tile-size.",
                 err=True,
             )
             sys.exit(1)
 
 
-#: What would move the cursor of a terminal, colour it or turn its text around.
+#: Characters that move the cursor of a terminal, change its colour or the direction of its text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """Return a text that may hold names of files, as a terminal can show it."""
-    text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    """Return a text with control and undecodable characters escaped, as in odd names of files."""
+    text = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _unraisable(told: Any) -> None:
-    """Pass over what rasterio cannot decode of a remark of GDAL about a damaged file; it goes on."""
-    if told.object != "rasterio._env.log_error":
-        sys.__unraisablehook__(told)
+def _unraisable(error: UnraisableHookArgs) -> None:
+    """Ignore messages of GDAL about a damaged file that rasterio cannot decode; they stop nothing."""
+    if error.object != "rasterio._env.log_error":
+        sys.__unraisablehook__(error)
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """The process received SIGTERM."""
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: what is finished is kept."""
+    """Make SIGTERM interrupt a run as Ctrl-C does, so that finished tiles are kept."""
 
     def stop(number: int, frame: object) -> None:
         raise _Terminated
 
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's alone
+    if threading.current_thread() is not threading.main_thread():  # others cannot handle signals
         yield
         return
     before = signal.signal(signal.SIGTERM, stop)
@@ -95,27 +98,27 @@ def _terminable() -> Iterator[None]:
 
 
 @click.group(
-    "geocd",  # rio calls it so too
+    "geocd",  # also as a plug-in of rio
     cls=Commands,
     context_settings={"auto_envvar_prefix": "GEOCD", "help_option_names": ["-h", "--help"]},
 )
-@click.option("-v", "--verbose", count=True, help="Say more; twice: show tracebacks.")
-@click.option("-q", "--quiet", count=True, help="Say less; no progress bar.")
+@click.option("-v", "--verbose", count=True, help="More output (twice: tracebacks).")
+@click.option("-q", "--quiet", count=True, help="Less output, no progress bar.")
 @click.version_option(__version__, prog_name="geocd")
 @click.pass_context
 def main(ctx: click.Context, verbose: int, quiet: int) -> None:
-    """Find what changed between two satellite or aerial images, without labels."""
+    """Detect changes between two satellite or aerial images, without training labels."""
     level = max(logging.DEBUG, logging.WARNING - 10 * verbose + 10 * quiet)
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    # its own remarks are few, and meant for the user (what --resume found)
+    # geocd's own messages are few and meant for the user, such as what --resume continues
     logging.getLogger("geocd").setLevel(max(logging.DEBUG, level - 10))
-    # rasterio's warning about a file without a place stands beside our own error, which says what to do
+    # rasterio warns of a file without georeferencing beside geocd's own error, which has the remedy
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     if verbose < 2:
-        # GDAL prints from threads what it would hand to rasterio's log elsewhere; its errors are raised.
+        # from its threads GDAL prints what otherwise goes to rasterio's log; its errors are raised anyway
         os.environ.setdefault("CPL_LOG", os.devnull)
     sys.unraisablehook = _unraisable
-    # rasterio logs GDAL's remarks about unusual but readable files
+    # rasterio logs GDAL's messages about unusual but readable files
     logging.getLogger("rasterio").setLevel(max(level, logging.ERROR - 10 * verbose))
     ctx.obj = {"progress": not quiet and sys.stderr.isatty(), "quiet": quiet, "verbose": verbose}
 

@@ -1,4 +1,4 @@
-"""``geocd rerun``."""
+"""``geocd rerun``: a run repeated and compared."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from geocd.cli.detect import shown_progress
 from geocd.cli.options import PathType
 
 
-@click.command()
+@click.command(short_help="Repeat a run from its STAC item and compare the outputs.")
 @click.argument("item", type=PathType(), metavar="STEM.json")
 @click.option(
     "-o",
     "--output",
     type=PathType(),
     metavar="STEM",
-    help="Keep the new outputs under this name. Default: they are compared and deleted.",
+    help="Keep the new outputs under this name. Default: compare and delete them.",
 )
-@click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Tiles computed at a time.")
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist under --output.")
+@click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Number of tiles computed at a time.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs under --output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @click.pass_context
 def rerun(
     ctx: click.Context, item: str, output: str | None, jobs: int | None, overwrite: bool, as_json: bool
 ) -> None:
-    """Make a run again from its STAC item, and say whether the same bytes come out.
+    """Repeat a run from its STAC item, and check whether the outputs are the same byte for byte.
 
-    Takes inputs and settings from STEM.json, as geocd detect has written it, and compares every output but
-    those that say when they were made. Exits with 1 when one differs. Bytes are promised to be the same with
-    the same inputs, software and kind of device; what of these is another is said.
+    Takes inputs and settings from STEM.json, as written by geocd detect, and compares all outputs except
+    those that contain the time of the run. Exits with 1 when one differs. Outputs are the same for the same
+    inputs, software and kind of device; differences in these are listed.
     """
     from geocd.rerun import rerun
 
     with shown_progress("bar" if ctx.obj["progress"] else None) as progress:
-        found = rerun(item, output, overwrite=overwrite, jobs=jobs, progress=progress)
+        result = rerun(item, output, overwrite=overwrite, jobs=jobs, progress=progress)
     if as_json:
-        told = dataclasses.asdict(found) | {"identical": found.identical}
-        told["files"] = {key: str(path) for key, path in found.files.items()}
-        click.echo(json.dumps(told))
+        content = dataclasses.asdict(result) | {"identical": result.identical}
+        content["files"] = {key: str(path) for key, path in result.files.items()}
+        click.echo(json.dumps(content))
     else:
-        for name, same in found.inputs.items():
+        for name, same in result.inputs.items():
             if not same:
-                click.echo(f"{name}: another content than then")
-        for name in found.then:
-            click.echo(f"{name}: {found.then[name]} then, {found.now[name]} now")
-        for key, same in found.same.items():
+                click.echo(f"{name}: content has changed")
+        for name in result.then:
+            click.echo(f"{name}: {result.then[name]} before, {result.now[name]} now")
+        for key, same in result.same.items():
             click.echo(f"{key}: {'identical' if same else 'different bytes'}")
-    if not found.identical:
+    if not result.identical:
         ctx.exit(1)

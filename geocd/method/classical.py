@@ -1,4 +1,4 @@
-"""The classical detectors that every learned one must beat: change vector analysis and IR-MAD.
+"""The classical detectors, the baselines of the learned one: change vector analysis and IR-MAD.
 
 Pure functions of arrays, fitted on a bounded sample of the scene and applied window by window.
 """
@@ -24,7 +24,7 @@ SIGMA = 2.0
 
 
 def smooth(values: Float32Array, valid: BoolArray, sigma: float) -> Float32Array:
-    """Gaussian window that knows what is not valid.
+    """Return values under a Gaussian window that leaves out what is not valid.
 
     Normalised convolution: values outside the valid area have weight 0, so nodata does not leak in and
     the edge of the valid area is not darkened.
@@ -34,7 +34,7 @@ def smooth(values: Float32Array, valid: BoolArray, sigma: float) -> Float32Array
     values : ndarray, (height, width), float32
     valid : ndarray, (height, width), bool
     sigma : float
-        Standard deviation, pixels; cut at four of them.
+        Standard deviation in pixels; the window is cut at four of them.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def smooth(values: Float32Array, valid: BoolArray, sigma: float) -> Float32Array
         return np.asarray(ndimage.gaussian_filter(values, sigma, mode="nearest"), dtype=np.float32)
     weight = valid.astype(np.float32)
     total = ndimage.gaussian_filter(weight, sigma, mode="nearest")
-    done = ndimage.gaussian_filter(values * weight, sigma, mode="nearest")
+    weighted = ndimage.gaussian_filter(values * weight, sigma, mode="nearest")
     # Far from any valid pixel the total is below what float32 resolves; nothing valid lies there.
-    return np.where(valid, done / np.maximum(total, 1e-6), 0).astype(np.float32)
+    return np.where(valid, weighted / np.maximum(total, 1e-6), 0).astype(np.float32)
 
 
 def smoothing_margin(*sigmas: float) -> int:

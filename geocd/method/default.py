@@ -14,17 +14,18 @@ from torch import Tensor
 from geocd.config import MethodSettings
 from geocd.errors import ConfigError
 from geocd.method.decision import logistic_prob
-from geocd.method.devices import (
-    CPU,
-    choose_device,
-    in_room,
-    log,
-    mixed_precision,
-    release,
-    replicas,
+from geocd.method.devices import CPU, choose_device, in_room, log, mixed_precision, release, replicas
+from geocd.method.distance import SceneDistance
+from geocd.method.learning import (
+    DECISION,
+    SLOPE_ABOVE,
+    SLOPE_BELOW,
+    NetworkInput,
+    adapt,
+    network_input,
+    seeded,
+    share,
 )
-from geocd.method.distance import WEIGHTS, LinearFeatures
-from geocd.method.learning import DECISION, SLOPE_ABOVE, SLOPE_BELOW, Lesson, adapt, lesson, seeded, share
 from geocd.method.networks import CompactPair, initialise
 from geocd.method.weights import embedded_weights, load_weights, read_weights
 from geocd.raster.bands import colour_bands
@@ -46,7 +47,7 @@ def jackknife(probs: Float32Array) -> Float32Array:
     piece of evidence; Tukey 1958, in the form of Efron and Stein, "The Jackknife Estimate of Variance",
     Annals of Statistics 9 (1981). What would be above 1 is 1.
 
-    It says how far the map hangs on single pieces of evidence: near 0 they agree, or all are far from the
+    It says how far the map depends on single pieces of evidence: near 0 they agree, or all are far from the
     decision; large where one of them decides alone. It is no confidence interval: the pieces see the same
     two images and are not independent, so what deceives all of them (haze, a shift) does not show, and
     neither does the noise of a pixel.
@@ -62,20 +63,45 @@ def jackknife(probs: Float32Array) -> Float32Array:
     return np.asarray(np.minimum(error, 1), np.float32)
 
 
+def starting_networks(settings: MethodSettings) -> CompactPair:
+    """Return the networks with the weights that ``settings.weights`` names, before any adaptation.
+
+    Raises
+    ------
+    ConfigError
+        The weights are those of another preset.
+    WeightsError
+        They cannot be read, or do not fit.
+    """
+    name = str(settings.weights)
+    networks = CompactPair()
+    if name == "random":
+        initialise(networks, seeded(settings.seed, 0, 0))
+    elif name == "imagenet":
+        raise ConfigError(
+            "--weights imagenet: these are VGG16's, and the default preset has networks of its own. "
+            "Choose --preset reference, or other weights."
+        )
+    else:
+        state = embedded_weights() if name == "embedded" else read_weights(name)
+        load_weights(networks, state, name)
+    return networks
+
+
 @dataclasses.dataclass(frozen=True)
 class DefaultDetector:
-    """The default: closed-form features of the scene, and two small networks adapted to it.
+    """The default: a closed-form distance of the scene, and two small networks adapted to it.
 
-    The distance of :class:`~geocd.method.distance.LinearFeatures`, moved by the logit of D-CPG, decides. The
+    The distance of :class:`~geocd.method.distance.SceneDistance`, moved by the logit of D-CPG, decides. The
     networks start from weights learned on other pairs without labels, and take some steps of the
     similarity-dissimilarity loss on a sample of this one. They are fitted to the scene and read with enough
     surroundings, so the probability does not depend on the tiling. With ``fit="tile"`` they take
     ``1 / TILE_SHARE`` as many steps again on every tile.
 
-    With ``uncertainty`` there is a second band: the :func:`jackknife` over the six closed-form distances.
+    With ``uncertainty`` there is a second band: the :func:`jackknife` over the closed-form distances.
     """
 
-    features: LinearFeatures
+    features: SceneDistance
     networks: CompactPair
     device: torch.device
     settings: MethodSettings
@@ -88,10 +114,10 @@ class DefaultDetector:
         assert settings.iterations is not None  # resolved by the preset
         assert settings.learning_rate is not None
         device = choose_device(settings.device)
-        networks = cls._start(settings)
+        networks = starting_networks(settings)
 
-        def fitted(where: torch.device) -> tuple[LinearFeatures, list[Lesson]]:
-            features, sample = LinearFeatures.fit(
+        def fitted(where: torch.device) -> tuple[SceneDistance, list[NetworkInput]]:
+            features, sample = SceneDistance.fit(
                 chips,
                 colour=colour_bands(pair.band_names),
                 pixel_size=pair.grid.pixel_size,
@@ -99,45 +125,32 @@ class DefaultDetector:
                 jobs=jobs,
                 device=where,
             )
-            known = [one for one in sample if one[0].valid.any()]
-            return features, [lesson(one, features.colour, distance) for one, distance in known]
+            return features, [
+                network_input(pair, features.colour, distance)
+                for pair, distance in sample
+                if pair.valid.any()
+            ]
 
         try:
-            features, lessons = fitted(device)
+            features, inputs = fitted(device)
         except torch.OutOfMemoryError:
             release(device)
             log.warning("%s has no room for the sample: fitted on the CPU", device)
-            features, lessons = fitted(CPU)
+            features, inputs = fitted(CPU)
         curve: dict[int, float] = {}  # by step, because steps may be taken again
         networks = adapt(
             networks,
-            lessons,
+            inputs,
             iterations=settings.iterations,
             learning_rate=settings.learning_rate,
             seed=settings.seed,
             device=device,
-            told=curve.__setitem__,
+            on_step=curve.__setitem__,
         )
         return cls(features, networks, device, settings, tuple(curve.values()))
 
-    @staticmethod
-    def _start(settings: MethodSettings) -> CompactPair:
-        name = str(settings.weights)
-        networks = CompactPair()
-        if name == "random":
-            initialise(networks, seeded(settings.seed, 0, 0))
-        elif name == "imagenet":
-            raise ConfigError(
-                "--weights imagenet: these are VGG16's, and the default preset has networks of its own. "
-                "Choose --preset reference, or other weights."
-            )
-        else:
-            state = embedded_weights() if name == "embedded" else read_weights(name)
-            load_weights(networks, state, name)
-        return networks
-
     @cached_property
-    def _everywhere(self) -> list[tuple[torch.device, CompactPair]]:
+    def _replicas(self) -> list[tuple[torch.device, CompactPair]]:
         """The networks on each device that takes part."""
         return replicas(self.networks, self.device)
 
@@ -147,7 +160,7 @@ class DefaultDetector:
         return max(self.features.margin, CompactPair.MARGIN)
 
     def prob(self, chip: Chip) -> Float32Array:
-        """Return the change probability and, on request, its uncertainty.
+        """Return the change probability and, with ``uncertainty``, its jackknife standard error.
 
         Returns
         -------
@@ -156,34 +169,34 @@ class DefaultDetector:
         """
         if not chip.valid.any():
             return np.full((1 + self.settings.uncertainty, *chip.valid.shape), np.nan, np.float32)
-        device, networks = share(self._everywhere, chip)
+        device, networks = share(self._replicas, chip)
 
         def compute(part: Chip, where: torch.device) -> Float32Array:
-            here = networks if where == device else copy.deepcopy(networks).to(where)
-            return self._bands(part, here, where)
+            local = networks if where == device else copy.deepcopy(networks).to(where)
+            return self._bands(part, local, where)
 
         bands = in_room(compute, chip, device, margin=self.margin)
         return np.where(chip.valid, bands, np.float32(np.nan))
 
     def _bands(self, chip: Chip, networks: CompactPair, device: torch.device) -> Float32Array:
         pair = self.features.scaled(chip, device)
-        terms = self.features.terms(pair)
-        seen = lesson(pair, self.features.colour, self.features.combine(terms, pair.weight))
+        maps = self.features.terms(pair)
+        inputs = network_input(pair, self.features.colour, self.features.combine(maps, pair.weight))
         del pair
-        learned = LEARNED_WEIGHT * self.logit(seen, chip, networks)
+        learned = LEARNED_WEIGHT * self.logit(inputs, chip, networks)
 
         def decide(distance: Tensor) -> Float32Array:
             distances = (distance + learned).cpu().numpy()
             return logistic_prob(distances, DECISION, SLOPE_BELOW, SLOPE_ABOVE)
 
-        bands = [decide(seen.distance)]
+        bands = [decide(inputs.distance)]
         if self.settings.uncertainty:
-            weight = None if chip.valid.all() else seen.valid
-            left_out = [decide(self.features.combine(terms, weight, without=name)) for name in WEIGHTS]
+            weight = None if chip.valid.all() else inputs.valid
+            left_out = [decide(distance) for distance in self.features.leaving_one_out(maps, weight)]
             bands.append(jackknife(np.stack(left_out)))
         return np.stack(bands)
 
-    def logit(self, seen: Lesson, chip: Chip, networks: CompactPair) -> Tensor:
+    def logit(self, inputs: NetworkInput, chip: Chip, networks: CompactPair) -> Tensor:
         """Return the logit of D-CPG, ``(height, width)`` float32, within ``LOGIT_RANGE``."""
         # The strides begin at multiples of 8 of the scene, wherever the tile begins.
         stride, (height, width) = CompactPair.STRIDE, chip.valid.shape
@@ -193,26 +206,28 @@ class DefaultDetector:
             torch.nn.functional.pad(
                 x[None].contiguous(memory_format=torch.channels_last), pad, mode="replicate"
             )
-            for x in (seen.x1, seen.x2)
+            for x in (inputs.x1, inputs.x2)
         ]
-        device = seen.x1.device
+        device = inputs.x1.device
         if self.settings.fit == "tile":
-            networks = self._adapted(networks, seen, chip, device)
+            networks = self._adapted(networks, inputs, chip, device)
         with mixed_precision(device):
             full = networks(*dates)
         values: Tensor = full[0, 0, top : top + height, left : left + width].float()
         return values.clamp(-LOGIT_RANGE, LOGIT_RANGE)
 
-    def _adapted(self, networks: CompactPair, seen: Lesson, chip: Chip, device: torch.device) -> CompactPair:
-        """Return networks that went on from the scene's on one tile."""
+    def _adapted(
+        self, networks: CompactPair, inputs: NetworkInput, chip: Chip, device: torch.device
+    ) -> CompactPair:
+        """Return a copy of the scene's networks, adapted further to one tile."""
         assert self.settings.iterations is not None  # resolved by the preset
         assert self.settings.learning_rate is not None
-        place = self.settings.seed, int(chip.window.row_off), int(chip.window.col_off)
+        entropy = self.settings.seed, int(chip.window.row_off), int(chip.window.col_off)
         return adapt(
             copy.deepcopy(networks).requires_grad_(True),
-            [seen],
+            [inputs],
             iterations=self.settings.iterations // TILE_SHARE,
             learning_rate=self.settings.learning_rate / TILE_SHARE,
-            seed=int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]) >> 1,
+            seed=int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1,
             device=device,
         )

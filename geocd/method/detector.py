@@ -1,4 +1,4 @@
-"""What every method is, once it is fitted to a scene."""
+"""The interface of every method once it is fitted to a scene."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol
 from geocd.raster.pair import Chip
 from geocd.types import Float32Array
 
-#: Every method puts its own decision here; only ``--threshold`` moves it.
+#: Every method maps its own decision to this probability; only ``--threshold`` moves it.
 DECISION = 0.5
 #: Bands of the probability raster; the second on request.
 BANDS = ("change_probability", "uncertainty")
 
 
 class Detector(Protocol):
-    """What a method is, once it is fitted to the scene."""
+    """A method that is fitted to a scene."""
 
     @property
     def margin(self) -> int:
@@ -27,7 +27,7 @@ class Detector(Protocol):
     def prob(self, chip: Chip) -> Float32Array:
         """Return the ``BANDS`` of a chip, ``(1 or 2, height, width)``, NaN where not valid.
 
-        Must not depend on anything but the chip and its place, and be safe to call from threads.
+        It depends on the chip and its position only, and is safe to call from several threads.
         """
 
 

@@ -1,4 +1,4 @@
-"""Where the networks run: choosing a device, threads, and what to do when its memory does not suffice."""
+"""Devices: which one to compute on, threads, and what to do when memory runs out."""
 
 from __future__ import annotations
 
@@ -40,43 +40,43 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    names = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        found.append("mps")
+        names.append("mps")
     try:
         device = torch.device(name)
-        known = device.type == "cpu" or f"{device.type}:{device.index or 0}" in found or name in found
+        exists = device.type == "cpu" or f"{device.type}:{device.index or 0}" in names or name in names
     except RuntimeError:
-        known = False
-    if not known:
+        exists = False
+    if not exists:
         raise DeviceError(
-            f"--device {name}: no such device here. Choose auto or one of: {', '.join(found)}.",
+            f"--device {name}: no such device here. Choose auto or one of: {', '.join(names)}.",
             device=name,
-            found=found,
+            found=names,
         )
     return device
 
 
-def found() -> list[dict[str, str | int | None]]:
-    """Return what there is to compute on: ``name``, ``what`` and ``memory`` (MB of 2**20 bytes, or None)."""
+def available() -> list[dict[str, str | int | None]]:
+    """Return the devices of this machine: ``name``, ``what`` and ``memory`` (MB of 2**20 bytes, or None)."""
     devices: list[dict[str, str | int | None]] = [
         {"name": "cpu", "what": platform.processor() or platform.machine(), "memory": None}
     ]
     for index in range(torch.cuda.device_count()):
-        known = torch.cuda.get_device_properties(index)
-        devices.append({"name": f"cuda:{index}", "what": known.name, "memory": known.total_memory // 2**20})
+        card = torch.cuda.get_device_properties(index)
+        devices.append({"name": f"cuda:{index}", "what": card.name, "memory": card.total_memory // 2**20})
     if torch.backends.mps.is_available():
         devices.append({"name": "mps", "what": "Apple Metal", "memory": None})
     return devices
 
 
 def threads() -> int:
-    """Return the number of threads that torch takes by itself."""
+    """Return the number of threads that torch uses by default."""
     return torch.get_num_threads()
 
 
 def spread(device: torch.device) -> list[torch.device]:
-    """Return the devices that share the tiles: every GPU for ``cuda``, one for ``cuda:1`` and all else."""
+    """Return the devices that share the tiles: every GPU for ``cuda``, else the device itself."""
     if device == torch.device("cuda"):  # and not cuda:0
         return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     return [device]
@@ -84,44 +84,45 @@ def spread(device: torch.device) -> list[torch.device]:
 
 def replicas(network: Network, device: torch.device) -> list[tuple[torch.device, Network]]:
     """Return a copy of a network for each device of :func:`spread`."""
-    return [(one, copy.deepcopy(network).to(one)) for one in spread(device)]
+    return [(replica, copy.deepcopy(network).to(replica)) for replica in spread(device)]
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch's operators to one thread each, in this thread and in those begun inside.
+    """Limit torch's operators to one thread each; use as a context.
 
     Sums over threads are rounded differently for other numbers of threads; the tiles run in parallel
-    instead. The setting is the process's: it is put back by the last of those threads to leave.
+    instead. The setting belongs to the process: where several threads are inside at once, the last one to
+    leave restores it.
     """
-    with _one.lock:
-        if not _one.inside:
-            _one.before = torch.get_num_threads()
-        _one.inside += 1
+    with _limit.lock:
+        if not _limit.users:
+            _limit.original = torch.get_num_threads()
+        _limit.users += 1
         torch.set_num_threads(1)
     try:
         yield
     finally:
-        with _one.lock:
-            _one.inside -= 1
-            if not _one.inside:
-                torch.set_num_threads(_one.before)
+        with _limit.lock:
+            _limit.users -= 1
+            if not _limit.users:
+                torch.set_num_threads(_limit.original)
 
 
-class _One:
-    """Who is inside :func:`one_thread`."""
+class _ThreadLimit:
+    """How many threads are inside :func:`one_thread`, and the setting to restore."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.inside = 0
-        self.before = 1
+        self.users = 0
+        self.original = 1
 
 
-_one = _One()
+_limit = _ThreadLimit()
 
 
 def release(device: torch.device) -> None:
-    """Give the memory that torch keeps for later back to the device."""
+    """Return cached memory to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -131,7 +132,7 @@ Compute = Callable[[Chip, torch.device], Float32Array]
 
 
 def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) -> Float32Array:
-    """Compute a chip on a device; in halves where it has no room for the whole, on the CPU at last.
+    """Compute a chip on a device; in halves where it runs out of memory, on the CPU as the last resort.
 
     On CUDA in a stream of its own, so that chips computed by several threads overlap.
 
@@ -155,7 +156,7 @@ def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) 
     except torch.OutOfMemoryError:
         if device == CPU:
             raise
-    release(device)  # not before the error is gone, which holds on to what was computed
+    release(device)  # only now: the error, while it was handled, held references to tensors
     if max(height, width) < 2 * max(LEAST_SIDE, margin):
         log.warning("%s has no room for %d x %d px: computed on the CPU", device, width, height)
         return in_room(compute, chip, CPU, margin=margin)
@@ -164,10 +165,10 @@ def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) 
     middle = length // 2
 
     def part(begin: int, end: int, first: int, last: int) -> Float32Array:
-        kept = slice(begin, end)
-        piece = chip.part(slice(None), kept) if axis else chip.part(kept, slice(None))
-        found = in_room(compute, piece, device, margin=margin)
-        return found.take(range(first - begin, last - begin), axis=1 + axis)
+        span = slice(begin, end)
+        piece = chip.part(slice(None), span) if axis else chip.part(span, slice(None))
+        values = in_room(compute, piece, device, margin=margin)
+        return values.take(range(first - begin, last - begin), axis=1 + axis)
 
     halves = part(0, middle + margin, 0, middle), part(middle - margin, length, middle, length)
     return np.concatenate(halves, axis=1 + axis)
@@ -179,7 +180,7 @@ def _own_stream(device: torch.device) -> Iterator[None]:
         yield
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))  # on which the networks came to the device
+    stream.wait_stream(torch.cuda.current_stream(device))  # which copied the networks to the device
     with torch.cuda.stream(stream):
         yield
 
@@ -190,8 +191,8 @@ def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[o
 
 
 def sent(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    """Return an array as a tensor on a device; to CUDA from pinned memory, without waiting for it."""
-    tensor = torch.from_numpy(np.require(values, requirements=["C", "W"]))  # which torch insists on
+    """Return an array as a tensor on a device; to CUDA by an asynchronous copy from pinned memory."""
+    tensor = torch.from_numpy(np.require(values, requirements=["C", "W"]))  # as torch requires
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -200,8 +201,8 @@ def sent(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
 __all__ = [
     "CPU",
     "LEAST_SIDE",
+    "available",
     "choose_device",
-    "found",
     "in_room",
     "log",
     "mixed_precision",

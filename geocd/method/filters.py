@@ -1,8 +1,8 @@
-"""Windows over images: Gaussian means, local deviations, least and greatest of neighbours.
+"""Windows over images: Gaussian means, local standard deviations, smallest and greatest neighbours.
 
 On any device, and the same on all of them up to the last digits of a float32. Each value is made by the same
 operations in the same order wherever in an image it lies, so that two tiles agree where they overlap.
-Beyond its borders an image goes on as its mirror image.
+Images are mirrored at their borders.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ TRUNCATE = 3.0
 
 
 def radius(sigma: float) -> int:
-    """Pixels on each side that :func:`gaussian` reaches."""
+    """Return how many pixels on each side :func:`gaussian` takes in."""
     return int(TRUNCATE * sigma + 0.5) if sigma > 0 else 0
 
 
 def gaussian(values: Tensor, sigma: float, valid: Tensor | None = None) -> Tensor:
-    """Gaussian window over the last two axes, cut at three deviations.
+    """Return the Gaussian mean over the last two axes, cut at three standard deviations.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def gaussian(values: Tensor, sigma: float, valid: Tensor | None = None) -> Tenso
     sigma : float
         Standard deviation, pixels; 0 for no window.
     valid : Tensor, (height, width), bool, optional
-        With it, a normalised convolution: what is not valid has no weight (and gets a value that only valid
-        neighbours made). Leave it out where all are.
+        With it, a normalised convolution: pixels that are not valid have no weight, and get the weighted mean
+        of valid neighbours. Leave it out where all pixels are valid.
 
     Returns
     -------
@@ -50,25 +50,25 @@ def gaussian(values: Tensor, sigma: float, valid: Tensor | None = None) -> Tenso
 
 
 def gradient(values: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """Derivatives of the Gaussian window along columns and rows, ``(..., height, width)`` each."""
+    """Return the derivatives of Gaussian along columns and rows, ``(..., height, width)`` each."""
     plain, slope = _kernel(sigma), _slope_kernel(sigma)
     return _separable(values, plain, slope), _separable(values, slope, plain)
 
 
 def local_deviation(values: Tensor, sigma: float) -> Tensor:
-    """Standard deviation under a Gaussian window, band by band; 0.01 or more."""
+    """Return the standard deviation under a Gaussian window, band by band; 0.01 or more."""
     mean = gaussian(values, sigma)
     variance = gaussian(values * values, sigma) - mean * mean
     return variance.clamp_(min=1e-4).sqrt_()
 
 
 def least(values: Tensor) -> Tensor:
-    """Least of the nine values around each place."""
+    """Return the smallest of the 3 x 3 values around each pixel."""
     return _neighbours(values, torch.minimum)
 
 
 def greatest(values: Tensor) -> Tensor:
-    """Greatest of the nine values around each place."""
+    """Return the greatest of the 3 x 3 values around each pixel."""
     return _neighbours(values, torch.maximum)
 
 
@@ -87,9 +87,8 @@ def _slope_kernel(sigma: float) -> tuple[float, ...]:
 
 
 def _separable(values: Tensor, rows: tuple[float, ...], cols: tuple[float, ...]) -> Tensor:
-    if (
-        values.ndim == 3 and values.device.type == "cpu"
-    ):  # one band fits into the processor's cache, all do not
+    # one band fits into the processor's cache, all of them do not
+    if values.ndim == 3 and values.device.type == "cpu":
         result = torch.empty_like(values)
         for band, out in zip(values, result, strict=True):
             out.copy_(_separable(band, rows, cols))
@@ -98,27 +97,27 @@ def _separable(values: Tensor, rows: tuple[float, ...], cols: tuple[float, ...])
 
 
 def _along(values: Tensor, kernel: tuple[float, ...], axis: int) -> Tensor:
-    """Sum of shifted images: a convolution with one channel is slower, and in TF32 on some devices."""
+    """Return the sum of shifted images: conv2d is slower on one channel, and in TF32 on some devices."""
     length, reach = values.shape[axis], len(kernel) // 2
     wide = values.index_select(axis, _mirrored(length, reach, values.device))
     result = wide.narrow(axis, reach, length) * kernel[reach]
     for step in range(1, reach + 1):
-        for place in (reach - step, reach + step):
-            if weight := kernel[place]:
-                result.add_(wide.narrow(axis, place, length), alpha=weight)
+        for offset in (reach - step, reach + step):
+            if weight := kernel[offset]:
+                result.add_(wide.narrow(axis, offset, length), alpha=weight)
     return result
 
 
 def _mirrored(length: int, reach: int, device: torch.device) -> Tensor:
-    """Indexes of a line and of ``reach`` places on both sides: ``c b a | a b c | c b a``."""
-    place = torch.arange(-reach, length + reach, device=device) % (2 * length)
-    return torch.minimum(place, 2 * length - 1 - place)
+    """Return indexes of a line and of ``reach`` pixels on both sides: ``c b a | a b c | c b a``."""
+    index = torch.arange(-reach, length + reach, device=device) % (2 * length)
+    return torch.minimum(index, 2 * length - 1 - index)
 
 
 def _neighbours(values: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     for axis in (-2, -1):
         length = values.shape[axis]
         wide = values.index_select(axis, _mirrored(length, 1, values.device))
-        before, after = wide.narrow(axis, 0, length), wide.narrow(axis, 2, length)
-        values = extreme(extreme(before, after), values)
+        previous, following = wide.narrow(axis, 0, length), wide.narrow(axis, 2, length)
+        values = extreme(extreme(previous, following), values)
     return values

@@ -64,9 +64,9 @@ class IrMad:
         before, after : ndarray, (bands, n), float64
             Constant and linearly dependent bands are allowed.
         iterations : int
-            At most so many re-weightings.
+            Maximum number of re-weightings.
         tolerance : float
-            Stop when no canonical correlation moves by more.
+            Stop when no canonical correlation changes by more.
         ridge : float
             Added to the variance of each standardised band. On linearly dependent bands (RGB + their mean)
             the covariance has no inverse; the default is what rounding of 8-bit values adds anyway.
@@ -76,7 +76,7 @@ class IrMad:
         # Working on standardised bands keeps the ridge below meaningful for every unit. A band that
         # does not vary becomes zero and drops out of the canonical variates.
         raw1, raw2 = before.mean(axis=1), after.mean(axis=1)
-        # One by one: the deviation takes a copy of what it is of.
+        # Band by band: numpy copies what it takes the deviation of.
         scale1, scale2 = (_one_over(np.array([band.std() for band in date])) for date in (before, after))
         bands, count = before.shape
 
@@ -84,12 +84,12 @@ class IrMad:
             """Yield the standardised bands of both dates."""
             for start in range(0, count, PIECE):
                 part = slice(start, start + PIECE)
-                one = (before[:, part] - raw1[:, None]) * scale1[:, None]
-                two = (after[:, part] - raw2[:, None]) * scale2[:, None]
-                yield np.concatenate([one, two])
+                standardised1 = (before[:, part] - raw1[:, None]) * scale1[:, None]
+                standardised2 = (after[:, part] - raw2[:, None]) * scale2[:, None]
+                yield np.concatenate([standardised1, standardised2])
 
         loading = ridge * np.eye(bands)
-        weigh: Callable[[Float64Array], Float64Array] = _alike
+        weigh: Callable[[Float64Array], Float64Array] = _equal_weights
         previous = np.zeros(bands)
         for _ in range(iterations):
             mean, covariance = _weighted_moments(pieces(), weigh)
@@ -103,9 +103,9 @@ class IrMad:
             norm = np.sqrt(np.einsum("ij,jk,ik->i", right, s22, right))
             right *= _one_over(norm)[:, None]
             variance = 2 * (1 - np.minimum(rho, max_correlation))
-            moved = np.abs(rho - previous).max()
+            change = np.abs(rho - previous).max()
             previous = rho
-            if moved < tolerance:
+            if change < tolerance:
                 break
             weigh = functools.partial(_no_change, np.hstack([left, -right]), mean, variance)
         left_raw, right_raw = left * scale1, right * scale2
@@ -122,7 +122,7 @@ class IrMad:
         return np.asarray(np.sqrt(chi2), dtype=np.float32).reshape(shape)
 
 
-def _alike(pixels: Float64Array) -> Float64Array:
+def _equal_weights(pixels: Float64Array) -> Float64Array:
     """Return the weights of the first iteration."""
     return np.ones(pixels.shape[1])
 
@@ -155,6 +155,6 @@ def _weighted_moments(
 
 
 def _one_over(values: Float64Array) -> Float64Array:
-    """One over each value, and 0 for values that are 0 up to rounding."""
+    """Return the reciprocal of each value, and 0 for values that are 0 up to rounding."""
     large = values > 1e-9 * max(float(values.max(initial=0.0)), 1e-30)
     return np.where(large, 1 / np.where(large, values, 1), 0.0)

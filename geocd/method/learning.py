@@ -1,7 +1,7 @@
 """The similarity-dissimilarity loss taken to a sample of the pair: what the default preset learns, and how.
 
-Everything random is drawn from generators seeded by ``(seed, row, col)`` of the place, never from the
-global state, so a result does not depend on the order of tiles or on how many run at a time.
+Everything random is drawn from generators seeded by ``(seed, row, col)`` of the tile, never from the global
+state, so a result does not depend on the order of tiles or on how many run at a time.
 """
 
 from __future__ import annotations
@@ -18,39 +18,30 @@ import torch
 from torch import Tensor
 
 from geocd.method import losses
-from geocd.method.devices import (
-    CPU,
-    log,
-    release,
-    sent,
-)
-from geocd.method.distance import ScaledPair
+from geocd.method.devices import CPU, log, release, sent
 from geocd.method.networks import CompactPair
+from geocd.method.scaled import ScaledPair
 from geocd.raster.pair import Chip
 
 T = TypeVar("T")
-#: Called as ``told(iteration, loss)`` after every step.
-Told = Callable[[int, float], None]
-
-
-def untold(iteration: int, value: float) -> None:
-    """Nobody asked."""
+#: Called as ``on_step(iteration, loss)`` after every step.
+OnStep = Callable[[int, float], None]
 
 
 def seeded(seed: int, row: int, col: int) -> torch.Generator:
-    """Return a CPU generator for one place of the scene."""
+    """Return a CPU generator for a tile that begins at a row and column of the scene."""
     state = np.random.SeedSequence((seed, row, col)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
 def share(items: Sequence[T], chip: Chip) -> T:
-    """Return the one of several equal helpers that does a chip: by its place, never by who is free."""
-    place = np.array([chip.window.row_off, chip.window.col_off], "<i8")
-    return items[zlib.crc32(place.tobytes()) % len(items)]
+    """Return the item, of several equal ones, that a chip is assigned to by its position."""
+    position = np.array([chip.window.row_off, chip.window.col_off], "<i8")
+    return items[zlib.crc32(position.tobytes()) % len(items)]
 
 
 def to_tensor(values: npt.NDArray[np.generic], device: torch.device = CPU) -> Tensor:
-    """``(bands, height, width)`` to ``(1, bands, height, width)`` float32, channels last."""
+    """Return ``(bands, height, width)`` as ``(1, bands, height, width)`` float32, channels last."""
     return sent(values.astype(np.float32), device)[None].contiguous(memory_format=torch.channels_last)
 
 
@@ -63,9 +54,9 @@ LEAST_NULL = 0.05
 
 def bulk(values: Tensor, valid: Tensor) -> float:
     """Return the value below which the bulk of the valid pixels lies: median + 3 x 1.4826 MAD."""
-    known = values[valid > 0.5]
-    median = known.median()
-    return float(median + NULL_DEVIATIONS * 1.4826 * (known - median).abs().median())
+    values = values[valid > 0.5]
+    median = values.median()
+    return float(median + NULL_DEVIATIONS * 1.4826 * (values - median).abs().median())
 
 
 def null_distance(distance: Tensor, valid: Tensor) -> float:
@@ -82,8 +73,8 @@ SIMILARITY_WEIGHT, CONSISTENCY_WEIGHT = 0.1, 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
-    """A chip to learn from: what the networks see, and the distance that teaches them.
+class NetworkInput:
+    """What the networks see of a chip, and the distance that they learn from.
 
     Attributes
     ----------
@@ -100,35 +91,36 @@ class Lesson:
     valid: Tensor
 
 
-def lesson(pair: ScaledPair, colour: Sequence[int], distance: Tensor) -> Lesson:
+def network_input(pair: ScaledPair, colour: Sequence[int], distance: Tensor) -> NetworkInput:
     """Return what the networks see of a chip, and its distance, all on the chip's device."""
     dates = []
     for z in (pair.z1, pair.z2):
-        seen = z.new_zeros((CompactPair.BANDS, *z.shape[1:]))
-        seen[: len(colour)] = z[list(colour)].masked_fill_(~pair.valid, 0)  # not what fills the holes
-        dates.append(seen)
-    return Lesson(dates[0], dates[1], distance, pair.valid)
+        bands = z.new_zeros((CompactPair.BANDS, *z.shape[1:]))
+        bands[: len(colour)] = z[list(colour)].masked_fill_(~pair.valid, 0)  # not what fills the holes
+        dates.append(bands)
+    return NetworkInput(dates[0], dates[1], distance, pair.valid)
 
 
 def draw(
-    lessons: Sequence[Lesson], random: np.random.Generator, device: torch.device, size: int = BATCH
+    inputs: Sequence[NetworkInput], random: np.random.Generator, device: torch.device, size: int = BATCH
 ) -> list[Tensor]:
-    """Draw a batch of ``size``: random squares of random lessons, turned and mirrored at random.
+    """Draw a batch of ``size``: random squares of random inputs, rotated and mirrored at random.
 
     Returns
     -------
     list of Tensor
         x1, x2 (N, 4, side, side), distance, valid (N, 1, side, side).
     """
-    side = min(SIDE, *(min(one.valid.shape) for one in lessons))
+    side = min(SIDE, *(min(chip.valid.shape) for chip in inputs))
     batch: list[list[Tensor]] = [[], [], [], []]
     for _ in range(size):
-        one = lessons[int(random.integers(len(lessons)))]
-        row, col = (int(random.integers(0, n - side + 1)) for n in one.valid.shape)
+        chip = inputs[int(random.integers(len(inputs)))]
+        row, col = (int(random.integers(0, n - side + 1)) for n in chip.valid.shape)
         turns, mirror = int(random.integers(4)), bool(random.integers(2))
-        for place, values in enumerate((one.x1, one.x2, one.distance[None], one.valid[None])):
-            cut = torch.rot90(values[:, row : row + side, col : col + side], turns, (1, 2))
-            batch[place].append(cut.flip(-1) if mirror else cut)
+        layers = chip.x1, chip.x2, chip.distance[None], chip.valid[None]
+        for squares, values in zip(batch, layers, strict=True):
+            square = torch.rot90(values[:, row : row + side, col : col + side], turns, (1, 2))
+            squares.append(square.flip(-1) if mirror else square)
     return [torch.stack(values).to(device, torch.float32) for values in batch]
 
 
@@ -139,9 +131,9 @@ def loss(networks: CompactPair, batch: Sequence[Tensor], jitter: torch.Generator
       the probability that it gives.
     * In the features: D-FE's distances at three scales, in units of their null distance; pulled together
       where P says no change, pushed apart to twice the null distance where it says change.
-    * Consistency: features of a date and of its copy in another light.
+    * Consistency: features of a date and of its copy under another illumination.
 
-    Both dates are seen in a light of their own, so that the networks learn content.
+    Each date gets a random illumination of its own, so that the networks learn content.
     """
     x1, x2, distance, valid = batch
     light1 = losses.radiometric_jitter(x1, jitter, gain=0.15, offset=0.15) * valid
@@ -149,16 +141,16 @@ def loss(networks: CompactPair, batch: Sequence[Tensor], jitter: torch.Generator
     features1, features2 = networks.extractor(light1), networks.extractor(light2)
     prob = torch.sigmoid(networks.generator(features1, features2))  # (N, 1, side/2, side/2)
 
-    known = (losses.to_scale(valid, prob) > 0.5).to(prob.dtype)
+    valid_coarse = (losses.to_scale(valid, prob) > 0.5).to(prob.dtype)
     scale = losses.to_scale(distance, prob) - DECISION
     prior = torch.sigmoid(torch.where(scale < 0, SLOPE_BELOW * scale, SLOPE_ABOVE * scale))
-    attached = losses.attachment(prob, prior, known)
+    attached = losses.attachment(prob, prior, valid_coarse)
 
     unit = [((scale + DECISION) / DECISION).clamp(0, 2)]
-    for found in losses.feature_distances(features1, features2, valid):
-        v = (losses.to_scale(valid, found) > 0.5).to(found.dtype)
+    for d in losses.feature_distances(features1, features2, valid):
+        v = (losses.to_scale(valid, d) > 0.5).to(d.dtype)
         if (v > 0.5).any():
-            unit.append((found / null_distance(found.detach(), v)).clamp(max=2))
+            unit.append((d / null_distance(d.detach(), v)).clamp(max=2))
     terms = []
     for d in unit:
         p, v = losses.to_scale(prob, d), (losses.to_scale(valid, d) > 0.5).to(d.dtype)
@@ -169,23 +161,23 @@ def loss(networks: CompactPair, batch: Sequence[Tensor], jitter: torch.Generator
 
 def learn(
     networks: CompactPair,
-    lessons: Sequence[Lesson],
+    inputs: Sequence[NetworkInput],
     *,
     iterations: int,
     learning_rate: float,
     seed: int,
     device: torch.device,
     batch: int = BATCH,
-    told: Told = untold,
+    on_step: OnStep | None = None,
 ) -> None:
-    """Optimise both networks on lessons: the adaptation to a pair, and the pretraining on many.
+    """Optimise both networks on inputs: the adaptation to a pair, and the pretraining on many.
 
     Parameters
     ----------
     networks : CompactPair
         Changed in place; on ``device``.
-    lessons : sequence of Lesson
-        Of one pair, or of many.
+    inputs : sequence of NetworkInput
+        Chips of one pair, or of many.
     iterations : int
         Steps of Adam under a one-cycle learning rate.
     learning_rate : float
@@ -194,8 +186,8 @@ def learn(
     device : torch.device
     batch : int
         Squares in a step.
-    told : callable, optional
-        Called as ``told(iteration, loss)``.
+    on_step : callable, optional
+        Called as ``on_step(iteration, loss)`` after every step.
     """
     if iterations == 0:
         return
@@ -205,48 +197,49 @@ def learn(
         optimiser, learning_rate, total_steps=max(iterations, 2), pct_start=0.2
     )
     for iteration in range(iterations):
-        value = loss(networks, draw(lessons, random, device, batch), jitter)
+        value = loss(networks, draw(inputs, random, device, batch), jitter)
         optimiser.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-        told(iteration, float(value.detach()))
+        if on_step is not None:
+            on_step(iteration, float(value.detach()))
 
 
 @torch.enable_grad()
 def adapt(
     networks: CompactPair,
-    lessons: Sequence[Lesson],
+    inputs: Sequence[NetworkInput],
     *,
     iterations: int,
     learning_rate: float,
     seed: int,
     device: torch.device,
-    told: Told = untold,
+    on_step: OnStep | None = None,
 ) -> CompactPair:
     """Return a copy of networks that :func:`learn` optimised, on ``device``.
 
-    Where the device has no room for a batch, it is halved, and at last the CPU does it; ``told`` then hears
-    of the same steps again.
+    Where the device runs out of memory, the batch is halved, and as the last resort the CPU is used;
+    ``on_step`` is then called again for the same steps.
     """
     tries = [(device, BATCH >> halvings) for halvings in range(BATCH.bit_length())] + [(CPU, BATCH)]
-    for place, (where, batch) in enumerate(tries):
+    for attempt, (where, batch) in enumerate(tries, 1):
         adapted = copy.deepcopy(networks).to(where)
         try:
             learn(
                 adapted,
-                lessons,
+                inputs,
                 iterations=iterations,
                 learning_rate=learning_rate,
                 seed=seed,
                 device=where,
                 batch=batch,
-                told=told,
+                on_step=on_step,
             )
             break
         except torch.OutOfMemoryError:
             release(where)
-            if place + 1 == len(tries):
+            if attempt == len(tries):
                 raise
             following = "done on the CPU" if batch == 1 else f"halved to {batch // 2}"
             log.warning("%s has no room for a batch of %d: %s", where, batch, following)

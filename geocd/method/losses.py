@@ -80,9 +80,9 @@ def feature_distances(
     list of Tensor, (N, 1, H_k, W_k)
     """
     distances = []
-    for one, two in zip(features1, features2, strict=True):
-        one, two = standardise((one, two), (to_scale(valid, one) > 0.5).to(one.dtype))
-        distances.append(image_distance(one, two))
+    for scale in zip(features1, features2, strict=True):
+        standardised = standardise(scale, (to_scale(valid, scale[0]) > 0.5).to(scale[0].dtype))
+        distances.append(image_distance(*standardised))
     return distances
 
 
@@ -102,8 +102,8 @@ def similarity(prob: Tensor, distance: Tensor, valid: Tensor, *, gated: bool = F
     gated : bool
         As the reference does, count only pixels where P < 0.5: only the winning side has a gradient.
     """
-    kept = valid * (prob.detach() < 0.5) if gated else valid
-    return ((1 - prob) * distance * kept).sum() / valid.sum().clamp_min(EPSILON)
+    counted = valid * (prob.detach() < 0.5) if gated else valid
+    return ((1 - prob) * distance * counted).sum() / valid.sum().clamp_min(EPSILON)
 
 
 def dissimilarity(
@@ -113,10 +113,10 @@ def dissimilarity(
 
     ``margin = 0`` is the published form, -mean(P d). With L_s the minimum over P of a pixel is then
     "change" for every d > 0, and only the regulariser decides. With a margin of twice a null distance t,
-    (1 - P) d + P (2 t - d) is smallest at P = 1 exactly where d > t: the decision has a place.
+    (1 - P) d + P (2 t - d) is smallest at P = 1 exactly where d > t: the decision lies at t.
     """
-    kept = valid * (prob.detach() >= 0.5) if gated else valid
-    return (prob * (margin - distance) * kept).sum() / valid.sum().clamp_min(EPSILON)
+    counted = valid * (prob.detach() >= 0.5) if gated else valid
+    return (prob * (margin - distance) * counted).sum() / valid.sum().clamp_min(EPSILON)
 
 
 def consistency(features: Sequence[Tensor], jittered: Sequence[Tensor], valid: Tensor) -> Tensor:

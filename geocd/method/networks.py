@@ -1,6 +1,6 @@
 """The two networks: D-CPG (change-probability generator) and D-FE (feature extractor).
 
-Modules that know tensors only, NCHW float32, any band count and any height and width from 1 pixel.
+Modules of tensors only, NCHW float32, with any band count and any height and width from 1 pixel.
 
 D-CPG: :class:`ResidualGenerator` as published, :class:`LightGenerator` at a fraction of its cost.
 D-FE: :class:`Vgg16Features` with torchvision's parameter names, :class:`CompactFeatures` of our own.
@@ -32,8 +32,8 @@ class ResidualGenerator(nn.Module):
     """D-CPG as published: 32 residual blocks of 32 channels at full resolution on ``|x1 - x2|``.
 
     Departure from the reference implementation: no batch normalisation. With one image in a batch its
-    training statistics are those of the very chip, and the probability of a place would depend on what
-    else the tile holds. Scaled residuals keep the depth trainable instead.
+    training statistics are those of that chip, and the probability of a pixel would depend on what else the
+    tile holds. Scaled residuals keep the depth trainable instead.
 
     Parameters
     ----------
@@ -132,16 +132,16 @@ class CompactFeatures(nn.Module):
     def __init__(self, bands: int = 4) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Conv2d(bands if place == 0 else into, out, 3, stride=stride, padding=1)
-            for place, (into, out, stride) in enumerate(self.LAYERS)
+            nn.Conv2d(bands if index == 0 else into, out, 3, stride=stride, padding=1)
+            for index, (into, out, stride) in enumerate(self.LAYERS)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, bands, H, W) to features at strides 2, 4, 8: 24, 32 and 48 channels."""
         taps = []
-        for place, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.layers):
             x = F.relu(layer(x))
-            if place % 2:
+            if index % 2:
                 taps.append(x)
         return taps
 
@@ -166,8 +166,8 @@ class LightGenerator(nn.Module):
     def forward(self, features1: Sequence[Tensor], features2: Sequence[Tensor]) -> Tensor:
         """Return the logit of the change probability at stride 2, (N, 1, H/2, W/2)."""
         fine, middle, coarse = (
-            F.relu(fuse(torch.cat([(one - two).abs(), one, two], dim=1)))
-            for fuse, one, two in zip(self.fuse, features1, features2, strict=True)
+            F.relu(fuse(torch.cat([(before - after).abs(), before, after], dim=1)))
+            for fuse, before, after in zip(self.fuse, features1, features2, strict=True)
         )
         up = F.interpolate(coarse, size=middle.shape[-2:])
         up = F.relu(self.up_middle(torch.cat([middle, up], dim=1)))  # (N, 32, H/4, W/4)
@@ -201,7 +201,7 @@ class CompactPair(nn.Module):
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Kaiming-normal weights and zero biases for every convolution, from one seeded generator.
+    """Set Kaiming-normal weights and zero biases in every convolution, from one seeded generator.
 
     The modules' own initialisation takes the global random state, which depends on what ran before.
     """

@@ -23,7 +23,7 @@ from geocd.method.devices import (
     spread,
 )
 from geocd.method.distance import FIT_AREA
-from geocd.method.learning import Told, bulk, seeded, share, to_tensor, untold
+from geocd.method.learning import OnStep, bulk, seeded, share, to_tensor
 from geocd.method.networks import ResidualGenerator, Vgg16Features, initialise
 from geocd.method.weights import fetch_imagenet, load_weights, read_weights
 from geocd.raster.pair import Chip
@@ -36,6 +36,45 @@ def decision(logit: Float32Array) -> float:
     """Return the logit that the preset ``reference`` decides at: where the bulk ends, and not below 0."""
     values = torch.from_numpy(logit)
     return max(0.0, bulk(values, torch.ones_like(values)))
+
+
+def published_loss(
+    generator: ResidualGenerator,
+    extractor: Vgg16Features,
+    dates: tuple[Tensor, Tensor],
+    valid: Tensor,
+    random: torch.Generator,
+) -> Tensor:
+    """Return the published loss of one chip for both networks, a scalar.
+
+    Parameters
+    ----------
+    generator : ResidualGenerator
+    extractor : Vgg16Features
+    dates : two Tensors, (1, bands, height, width), float32
+        Scaled images of before and after.
+    valid : Tensor, (1, 1, height, width), float32
+        0 or 1.
+    random : torch.Generator
+        Draws the jitter of the consistency term.
+    """
+    x1, x2 = dates
+    prob = torch.sigmoid(generator(x1, x2))
+    features1, features2 = extractor(x1), extractor(x2)
+    image = losses.image_distance(x1, x2)
+    distances = [image, *losses.feature_distances(features1, features2, valid)]
+    scales = [(losses.to_scale(valid, d) > 0.5).to(d.dtype) for d in distances]
+    terms = []
+    for distance, v in zip(distances, scales, strict=True):
+        p = losses.to_scale(prob, distance)
+        terms.append(losses.similarity(p, distance, v, gated=True))
+        terms.append(losses.dissimilarity(p, distance, v, gated=True))
+    jittered = extractor(losses.radiometric_jitter(x2, random) * valid)
+    return (
+        torch.stack(terms).sum()
+        + losses.consistency(features2, jittered, valid)
+        + losses.regulariser(prob, valid)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +117,7 @@ class ReferenceDetector:
 
     @classmethod
     def fit(cls, chips: Sequence[Chip], settings: MethodSettings) -> ReferenceDetector:
-        """Take the scene's radiometry and the starting weights; with ``--fit scene``, learn."""
+        """Fit the scene's radiometry and load the starting weights; with ``--fit scene``, optimise."""
         device = choose_device(settings.device)
         radiometry = Radiometry.fit(chips)
         name = settings.weights
@@ -93,21 +132,24 @@ class ReferenceDetector:
         detector = cls(radiometry, settings, weights, device)
         if settings.fit != "scene":
             return detector
-        known = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
+        sample = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
         curve: dict[int, float] = {}
-        generator, logits = detector._optimise(known, (0, 0), curve.__setitem__)
-        values = [logit[chip.valid] for logit, chip in zip(logits, known, strict=True)]
+        generator, logits = detector._optimise(sample, (0, 0), curve.__setitem__)
+        values = [logit[chip.valid] for logit, chip in zip(logits, sample, strict=True)]
         everywhere = replicas(generator, device)
         fitted = everywhere, decision(np.concatenate(values))
         return dataclasses.replace(detector, fitted=fitted, losses=tuple(curve.values()))
 
     def prob(self, chip: Chip) -> Float32Array:
-        """Return the change probability of a chip, ``(1, height, width)``; optimises, unless that is done."""
+        """Return the change probability of a chip, ``(1, height, width)`` float32, NaN where not valid.
+
+        Optimises the networks on the chip, unless they are fitted to the scene.
+        """
         if not chip.valid.any():
             return np.full((1, *chip.valid.shape), np.nan, np.float32)
         if self.fitted is None:
-            place = int(chip.window.row_off), int(chip.window.col_off)
-            _, (logit,) = self._optimise([chip], place)
+            origin = int(chip.window.row_off), int(chip.window.col_off)
+            _, (logit,) = self._optimise([chip], origin)
             least = decision(logit[chip.valid])
         else:
             everywhere, least = self.fitted
@@ -128,15 +170,15 @@ class ReferenceDetector:
         return logit
 
     def _optimise(
-        self, chips: Sequence[Chip], place: tuple[int, int], told: Told = untold
+        self, chips: Sequence[Chip], origin: tuple[int, int], on_step: OnStep | None = None
     ) -> tuple[ResidualGenerator, list[Float32Array]]:
-        """Optimise both networks on chips, one of them in each step; return D-CPG and its logits.
+        """Optimise both networks on chips, one chip in each step; return D-CPG and its logits.
 
-        Falls back to the CPU where the device has no room for a chip.
+        Falls back to the CPU where the device runs out of memory.
         """
         device = share(spread(self.device), chips[0])
         try:
-            generator = self._optimised(chips, place, device, told)
+            generator = self._optimised(chips, origin, device, on_step)
         except torch.OutOfMemoryError:
             release(device)
             log.warning(
@@ -144,15 +186,19 @@ class ReferenceDetector:
                 device,
                 *chips[0].valid.shape[::-1],
             )
-            generator = self._optimised(chips, place, CPU, told).to(device)
+            generator = self._optimised(chips, origin, CPU, on_step).to(device)
         return generator, [self._logit(generator, chip, device) for chip in chips]
 
     def _optimised(
-        self, chips: Sequence[Chip], place: tuple[int, int], device: torch.device, told: Told
+        self,
+        chips: Sequence[Chip],
+        origin: tuple[int, int],
+        device: torch.device,
+        on_step: OnStep | None,
     ) -> ResidualGenerator:
         assert self.settings.iterations is not None  # resolved by the preset
         assert self.settings.learning_rate is not None
-        random = seeded(self.settings.seed, *place)
+        random = seeded(self.settings.seed, *origin)
         bands = len(chips[0].before)
         generator = ResidualGenerator(bands)
         extractor = Vgg16Features(bands)
@@ -168,24 +214,10 @@ class ReferenceDetector:
             chip = chips[step % len(chips)]
             x1, x2 = (to_tensor(x, device) for x in self.radiometry.apply(chip))
             valid = to_tensor(chip.valid[None], device)
-            prob = torch.sigmoid(generator(x1, x2))
-            features1, features2 = extractor(x1), extractor(x2)
-            image = losses.image_distance(x1, x2)
-            distances = [image, *losses.feature_distances(features1, features2, valid)]
-            scales = [(losses.to_scale(valid, d) > 0.5).to(d.dtype) for d in distances]
-            terms = []
-            for distance, v in zip(distances, scales, strict=True):
-                p = losses.to_scale(prob, distance)
-                terms.append(losses.similarity(p, distance, v, gated=True))
-                terms.append(losses.dissimilarity(p, distance, v, gated=True))
-            jittered = extractor(losses.radiometric_jitter(x2, random) * valid)
-            loss = (
-                torch.stack(terms).sum()
-                + losses.consistency(features2, jittered, valid)
-                + losses.regulariser(prob, valid)
-            )
+            loss = published_loss(generator, extractor, (x1, x2), valid, random)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            told(step, float(loss.detach()))
+            if on_step is not None:
+                on_step(step, float(loss.detach()))
         return generator.requires_grad_(False)

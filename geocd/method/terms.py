@@ -1,158 +1,104 @@
-"""The six closed-form distances between the dates, each blind to something the others see.
+"""The closed-form distances between the dates: one table entry each, and the functions they are made of.
 
-Each is taken over a window, because single pixels cannot tell a new building from a field in another season.
+Each distance is blind to something the others see. Each is taken over a window, because single pixels cannot
+tell a new building from a field in another season. To add a distance, add an entry to :data:`TERMS`: weights,
+scale, gate, margins, uncertainty and the list in the documentation follow from it.
+
+The constants were chosen on the labelled public pairs, one setting for all; ``docs/method.md`` says how each
+was measured.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy import linalg
-from scipy.cluster import vq
 from torch import Tensor
 
-from geocd.method.filters import gaussian, gradient, greatest, least, local_deviation
+from geocd.method.filters import gaussian, gradient, greatest, least, local_deviation, radius
 from geocd.method.irmad import IrMad
-from geocd.types import Float32Array
+from geocd.method.residual import ClassResidual
+from geocd.method.scaled import Features, FitSample, ScaledPair
 
+#: Standard deviations of Gaussian windows, in pixels: of finished distances, of the two texture scales, of
+#: the gradient and its energy, of the local correlation, of the bands near a pixel and in its surroundings.
+SMOOTH = 1.5
 TEXTURE = (2.0, 5.0)
 GRADIENT, ENERGY = 2.0, 6.0
 PATTERN = 3.0
-CLASSES = 8
+NEAR, AROUND = 0.7, 4.0
+#: For IR-MAD on scaled bands: limit of the canonical correlations, and ridge.
+IRMAD_MAX_CORRELATION = 0.97
+IRMAD_RIDGE = 1e-3
 
-
-def texture(z: Tensor) -> Tensor:
-    """Log of the local deviations at two scales: ``(bands, h, w)`` to ``(2 bands, h, w)``."""
-    return torch.cat([local_deviation(z, sigma).add_(0.05).log_() for sigma in TEXTURE])
-
-
-def surroundings(z: Tensor) -> Tensor:
-    """What the class of a place is known by: its bands near and around it, and its texture."""
-    rough = local_deviation(z, 3).mean(dim=0, keepdim=True).add_(0.05).log_()
-    return torch.cat([gaussian(z, 1), gaussian(z, 4).mul_(0.7), rough])
-
-
-def gradient_energy(z1: Tensor, z2: Tensor) -> Tensor:
-    """Root of the mean squared gradient of the difference, per four bands."""
-    energy = torch.zeros_like(z1[0])
-    for one, two in zip(z1, z2, strict=True):
-        for slope in gradient(one - two, GRADIENT):
-            energy.addcmul_(slope, slope)
-    return gaussian(energy, ENERGY).mul_(4 / len(z1)).sqrt_()
-
-
-def pattern_change(z1: Tensor, z2: Tensor) -> Tensor:
-    """One minus the local correlation, summed over bands, per four bands.
-
-    The 0.4 that stands beside each variance keeps the correlation of two flat surfaces, which is that of
-    their noise, near one.
-    """
-    total = torch.zeros_like(z1[0])
-    for a, b in zip(z1, z2, strict=True):
-        mean1, mean2 = gaussian(a, PATTERN), gaussian(b, PATTERN)
-        var1 = (gaussian(a * a, PATTERN) - mean1 * mean1).clamp_(min=0).add_(0.4)
-        var2 = (gaussian(b * b, PATTERN) - mean2 * mean2).clamp_(min=0).add_(0.4)
-        both = (gaussian(a * b, PATTERN) - mean1 * mean2).add_(0.4)
-        total += 1 - both / (var1 * var2).sqrt_()
-    return total.clamp_(min=0).mul_(4 / len(z1))
-
-
-def beyond_shift(z1: Tensor, z2: Tensor) -> Tensor:
-    """Return the difference that no shift by a pixel, and no blur, can make: ``(height, width)``.
-
-    How far each date lies outside the least and greatest value of the other among the nine pixels around
-    the same place; root mean square over bands, twice as ``image``, mean of both directions.
-    """
-
-    def outside(x: Tensor, y: Tensor) -> Tensor:
-        total = torch.zeros_like(x[0])
-        for here, there in zip(x, y, strict=True):
-            gap = torch.maximum(here - greatest(there), least(there) - here).clamp_(min=0)
-            total.addcmul_(gap, gap)
-        return total.div_(len(x)).sqrt_().mul_(2)
-
-    return (outside(z1, z2) + outside(z2, z1)).div_(2)
+#: Distance of a scaled chip, (height, width) float32, 0 or more, in its own units. It travels to workers, so
+#: it must be picklable: a function of a module, or an instance of a class of one.
+Distance = Callable[[ScaledPair], Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassResidual:
-    """How unusual a target is, given the class and the bands of the same place in the other date.
-
-    Classes by k-means; in each a robust affine prediction of the target and the covariance of its
-    residual (re-weighted as under a t-distribution, so that changed pixels do not widen it). What the
-    whole class does between the dates is predicted, and only what departs from it remains.
+class Term:
+    """One distance of the weighted sum.
 
     Attributes
     ----------
-    centres : ndarray, (classes, context)
-    slopes : ndarray, (classes, bands + 1, bands)
-        Affine prediction; the last row is the constant.
-    whitening : ndarray, (classes, bands, bands)
+    name : str
+    weight : float
+        Weight in the sum.
+    typical_std : float
+        Typical standard deviation over real pairs, in the distance's own units.
+    narrow : bool
+        Whether its window is narrow: the gate looks at these distances only.
+    reach : int
+        Pixels around a pixel that its distance depends on, all windows included.
+    description : str
+        One line for the documentation.
+    fit : callable
+        ``fit(sample)`` fits it to a :class:`~geocd.method.scaled.FitSample` and returns the distance, a
+        callable that takes a :class:`~geocd.method.scaled.ScaledPair`.
     """
 
-    centres: Float32Array
-    slopes: Float32Array
-    whitening: Float32Array
+    name: str
+    weight: float
+    typical_std: float
+    narrow: bool
+    reach: int
+    description: str
+    fit: Callable[[FitSample], Distance]
 
-    @classmethod
-    def fit(
-        cls, context: Float32Array, source: Float32Array, target: Float32Array, seed: int
-    ) -> ClassResidual:
-        """Fit to samples in rows: ``(n, context)``, ``(n, bands)`` and ``(n, bands)``."""
-        count = min(CLASSES, len(context))
-        start = np.random.default_rng(seed).choice(len(context), count, replace=False)
-        with warnings.catch_warnings():
-            # Of equal places (a constant image) some classes stay empty; their fit is the ridge alone.
-            warnings.filterwarnings("ignore", message="One of the clusters is empty")
-            centres = vq.kmeans2(context, context[start], iter=15, minit="matrix")[0].astype(np.float32)
-        label = vq.vq(context, centres)[0]
-        bands = target.shape[1]
-        padded = np.concatenate([source, np.ones((len(source), 1), np.float32)], axis=1).astype(np.float64)
-        slopes, whitening = [], []
-        for k in range(count):
-            x, y = padded[label == k], target[label == k].astype(np.float64)
-            weight = np.ones(len(x))
-            for _ in range(4):
-                xw = x * weight[:, None]
-                slope = linalg.solve(xw.T @ x + np.eye(bands + 1), xw.T @ y, assume_a="pos")
-                residual = y - x @ slope
-                # The ridge is what sensors and resampling leave; it also serves classes of few pixels.
-                total = 20 + weight.sum()
-                covariance = ((residual * weight[:, None]).T @ residual) / total + 0.02 * np.eye(bands)
-                whiten = linalg.cholesky(linalg.inv(covariance), lower=True)
-                weight = 1 / (1 + ((residual @ whiten) ** 2).mean(axis=1))
-            slopes.append(slope)
-            whitening.append(whiten)
-        return cls(centres, np.asarray(slopes, np.float32), np.asarray(whitening, np.float32))
 
-    def distance(self, context: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """Return the Mahalanobis length of the residual, ``(height, width)``, from ``(c, h, w)`` tensors."""
-        label = self._labels(context).flatten()
-        x, y = source.flatten(1), target.flatten(1)
-        slopes, whitening = (torch.from_numpy(a).to(x.device) for a in (self.slopes, self.whitening))
-        result = torch.empty_like(x[0])
-        for k, (slope, white) in enumerate(zip(slopes, whitening, strict=True)):
-            inside = (label == k).nonzero().squeeze(1)
-            predicted = slope[:-1].T @ x.index_select(1, inside) + slope[-1, :, None]
-            residual = white.T @ (y.index_select(1, inside) - predicted)
-            result[inside] = residual.square_().sum(dim=0).sqrt_()
-        return result.reshape(source.shape[1:])
+def unfitted(distance: Distance) -> Callable[[FitSample], Distance]:
+    """Return the ``fit`` of a distance that has nothing to fit."""
+    return lambda sample: distance
 
-    def _labels(self, context: Tensor) -> Tensor:
-        """Return the nearest centre of each place; squared distances, less what all have in common."""
-        best = torch.full_like(context[0], math.inf)
-        label = torch.zeros_like(context[0], dtype=torch.uint8)
-        for k, centre in enumerate(self.centres.astype(np.float64)):
-            apart = torch.full_like(best, float(centre @ centre))
-            for values, place in zip(context, centre.tolist(), strict=True):
-                apart.add_(values, alpha=-2 * place)
-            label.masked_fill_(apart < best, k)
-            best = torch.minimum(best, apart)
-        return label
+
+def finished(values: Tensor, pair: ScaledPair) -> Tensor:
+    """Return a map under the last window of most distances."""
+    return gaussian(values, SMOOTH, pair.weight)
+
+
+def image_difference(pair: ScaledPair) -> Tensor:
+    """Root mean square difference of the clipped z-scores, times 2."""
+    before, after = pair.colour
+    return finished((before - after).square_().mean(dim=0).sqrt_().mul_(2), pair)
+
+
+def visible(pair: ScaledPair) -> tuple[Tensor, Tensor]:
+    """Return the visible bands of both dates."""
+    return pair.u1, pair.u2
+
+
+def texture(z: Tensor) -> Tensor:
+    """Return the log of local deviations at two scales: ``(bands, h, w)`` to ``(2 bands, h, w)``."""
+    return torch.cat([local_deviation(z, sigma).add_(0.05).log_() for sigma in TEXTURE])
+
+
+def textures(pair: ScaledPair) -> tuple[Tensor, Tensor]:
+    """Return :func:`texture` of the colour bands of both dates."""
+    before, after = pair.colour
+    return texture(before), texture(after)
 
 
 def chi(irmad: IrMad, x: Tensor, y: Tensor) -> Tensor:
@@ -163,3 +109,198 @@ def chi(irmad: IrMad, x: Tensor, y: Tensor) -> Tensor:
     )
     variates = left @ x.flatten(1) - right @ y.flatten(1) - offset[:, None]
     return variates.square_().div_(variance[:, None]).sum(dim=0).sqrt_().reshape(x.shape[1:])
+
+
+@dataclasses.dataclass(frozen=True)
+class RelationChange:
+    """Departure from the linear relation between features of both dates: IR-MAD's chi under a window."""
+
+    irmad: IrMad
+    features: Features
+
+    @classmethod
+    def fitting(cls, features: Features) -> Callable[[FitSample], Distance]:
+        """Return the ``fit`` of a term that compares these features."""
+
+        def fit(sample: FitSample) -> RelationChange:
+            before, after = sample.rows(features)
+            irmad = IrMad.fit(
+                before.T.astype(np.float64),
+                after.T.astype(np.float64),
+                tolerance=2e-3,
+                ridge=IRMAD_RIDGE,
+                max_correlation=IRMAD_MAX_CORRELATION,
+            )
+            return cls(irmad, features)
+
+        return fit
+
+    def __call__(self, pair: ScaledPair) -> Tensor:
+        """Return the distance, ``(height, width)`` float32."""
+        return finished(gaussian(chi(self.irmad, *self.features(pair)), 1).log1p_(), pair)
+
+
+def gradient_energy(pair: ScaledPair) -> Tensor:
+    """Root of the mean squared gradient of the difference, per four colour bands."""
+    before, after = pair.colour
+    energy = torch.zeros_like(before[0])
+    for band, other in zip(before, after, strict=True):
+        for slope in gradient(band - other, GRADIENT):
+            energy.addcmul_(slope, slope)
+    return gaussian(energy, ENERGY).mul_(4 / len(before)).sqrt_()
+
+
+def surroundings(z: Tensor) -> Tensor:
+    """Describe pixels for their class: bands at two scales, and texture.
+
+    Parameters
+    ----------
+    z : Tensor, (bands, height, width), float32
+
+    Returns
+    -------
+    Tensor, (2 bands + 1, height, width), float32
+    """
+    roughness = local_deviation(z, 3).mean(dim=0, keepdim=True).add_(0.05).log_()
+    return torch.cat([gaussian(z, 1), gaussian(z, AROUND).mul_(0.7), roughness])
+
+
+def contexts(pair: ScaledPair) -> tuple[Tensor, Tensor]:
+    """Return :func:`surroundings` in both dates."""
+    return surroundings(pair.z1), surroundings(pair.z2)
+
+
+def near(pair: ScaledPair) -> tuple[Tensor, Tensor]:
+    """Return all bands of both dates under a window that takes the noise off."""
+    return gaussian(pair.z1, NEAR), gaussian(pair.z2, NEAR)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassChange:
+    """How unusual one date is given the class of the other, the larger of both directions.
+
+    Attributes
+    ----------
+    forward, backward : ClassResidual
+        After given before, and before given after.
+    """
+
+    forward: ClassResidual
+    backward: ClassResidual
+
+    @classmethod
+    def fit(cls, sample: FitSample) -> ClassChange:
+        """Fit both directions to the drawn pixels."""
+        before, after = sample.rows(near)
+        context_before, context_after = sample.rows(contexts)
+        return cls(
+            forward=ClassResidual.fit(context_before, before, after, sample.seed),
+            backward=ClassResidual.fit(context_after, after, before, sample.seed),
+        )
+
+    def __call__(self, pair: ScaledPair) -> Tensor:
+        """Return the distance, ``(height, width)`` float32."""
+        context_before, context_after = contexts(pair)
+        before, after = near(pair)
+        unusual = torch.maximum(
+            self.forward.distance(context_before, before, after),
+            self.backward.distance(context_after, after, before),
+        )
+        return finished(gaussian(unusual, 1).log1p_(), pair)
+
+
+def pattern_change(pair: ScaledPair) -> Tensor:
+    """One minus the local correlation, summed over colour bands, per four of them.
+
+    The 0.4 that stands beside each variance keeps the correlation of two flat surfaces, which is that of
+    their noise, near one.
+    """
+    before, after = pair.colour
+    total = torch.zeros_like(before[0])
+    for a, b in zip(before, after, strict=True):
+        mean1, mean2 = gaussian(a, PATTERN), gaussian(b, PATTERN)
+        var1 = (gaussian(a * a, PATTERN) - mean1 * mean1).clamp_(min=0).add_(0.4)
+        var2 = (gaussian(b * b, PATTERN) - mean2 * mean2).clamp_(min=0).add_(0.4)
+        covariance = (gaussian(a * b, PATTERN) - mean1 * mean2).add_(0.4)
+        total += 1 - covariance / (var1 * var2).sqrt_()
+    return total.clamp_(min=0).mul_(4 / len(before))
+
+
+def beyond_shift(z1: Tensor, z2: Tensor) -> Tensor:
+    """Return the difference that no shift by a pixel, and no blur, can make: ``(height, width)``.
+
+    How far each date lies outside the least and greatest value of the other among the nine pixels around
+    the same position; root mean square over bands, twice as ``image``, mean of both directions.
+    """
+
+    def outside(x: Tensor, y: Tensor) -> Tensor:
+        total = torch.zeros_like(x[0])
+        for band, other in zip(x, y, strict=True):
+            gap = torch.maximum(band - greatest(other), least(other) - band).clamp_(min=0)
+            total.addcmul_(gap, gap)
+        return total.div_(len(x)).sqrt_().mul_(2)
+
+    return (outside(z1, z2) + outside(z2, z1)).div_(2)
+
+
+#: Pixels around a pixel that :func:`beyond_shift`, finished, depends on.
+BEYOND_REACH = 1 + radius(SMOOTH)
+_LOGGED = radius(1) + radius(SMOOTH)  # windows before and after the logarithm
+
+#: Every distance, in the order of the sum. Looked up when it is used.
+TERMS: tuple[Term, ...] = (
+    Term(
+        name="image",
+        weight=1.0,
+        typical_std=0.586,
+        narrow=True,
+        reach=radius(SMOOTH),
+        description="difference of the colour bands: change of colour and brightness",
+        fit=unfitted(image_difference),
+    ),
+    Term(
+        name="ir",
+        weight=1.0,
+        typical_std=0.331,
+        narrow=True,
+        reach=_LOGGED,
+        description="IR-MAD on the visible bands: change against any linear relation between the dates",
+        fit=RelationChange.fitting(visible),
+    ),
+    Term(
+        name="tx",
+        weight=1.0,
+        typical_std=0.384,
+        narrow=False,
+        reach=radius(max(TEXTURE)) + _LOGGED,
+        description="IR-MAD on the local deviations of the colour bands at two scales: change of texture",
+        fit=RelationChange.fitting(textures),
+    ),
+    Term(
+        name="gd",
+        weight=0.7,
+        typical_std=0.099,
+        narrow=False,
+        reach=radius(GRADIENT) + radius(ENERGY),
+        description="energy of the difference's gradient: edges that come or go, not smooth brightening",
+        fit=unfitted(gradient_energy),
+    ),
+    Term(
+        name="cc",
+        weight=0.7,
+        typical_std=0.244,
+        narrow=True,
+        reach=radius(AROUND) + _LOGGED,
+        description="how unusual one date is given the class of the other: a whole class may change together",
+        fit=ClassChange.fit,
+    ),
+    Term(
+        name="ln",
+        weight=0.4,
+        typical_std=0.406,
+        narrow=False,
+        reach=radius(PATTERN),
+        description="one minus the local correlation: change of pattern, whatever its contrast",
+        fit=unfitted(pattern_change),
+    ),
+)

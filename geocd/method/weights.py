@@ -1,4 +1,4 @@
-"""Weights of the networks: those that come with geocd, those of a file, those that are fetched."""
+"""Weights of the networks: embedded, from a file, or downloaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGENET_VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
 
 
 def fit_bands(weight: Tensor, bands: int) -> Tensor:
-    """Carry a first layer over to another number of bands, keeping the scale of what it gives.
+    """Adapt a first layer to another number of bands, keeping the scale of its output.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def fit_bands(weight: Tensor, bands: int) -> Tensor:
     Returns
     -------
     Tensor, (out, bands, height, width)
-        The weight itself when ``bands`` is its own; else its mean over bands, repeated and scaled by
+        The weight itself where it has that number; else its mean over bands, repeated and scaled by
         in / bands: a grey image then gives the same features through any number of bands.
     """
     own = weight.shape[1]
@@ -82,22 +82,23 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Load named tensors into a network; anything missing, left over or of another shape is an error.
+    """Load named tensors into a network; a missing or unexpected tensor or another shape is an error.
 
     For :class:`Vgg16Features` the parts of a full VGG16 that it does not have (later blocks, the
-    classifier) are left aside, and the first layer is carried over to the network's bands.
+    classifier) are ignored, and the first layer is adapted to the network's bands.
 
     Parameters
     ----------
     module : torch.nn.Module
     state : mapping of str to Tensor
     name : str
-        What to call the weights in the message.
+        Name of the weights in error messages.
 
     Raises
     ------
     WeightsError
-        Names the keys, so that an untrained network never passes for a trained one.
+        The weights do not fit. The message names the keys, so that an untrained network never passes for a
+        trained one.
     """
     state = dict(state)
     own = module.state_dict()
@@ -143,7 +144,7 @@ def _some(names: Sequence[str], most: int = 6) -> str:
 
 
 def fetch_imagenet() -> dict[str, Tensor]:
-    """Fetch torchvision's VGG16 checkpoint (553 MB) once, check its hash, and return it.
+    """Download torchvision's VGG16 checkpoint (553 MB) once, check its hash, and return it.
 
     Raises
     ------

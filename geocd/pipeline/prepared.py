@@ -1,98 +1,228 @@
-"""From two paths to a method that is fitted and ready for its tiles."""
+"""From two paths to a method that is fitted and ready for its tiles.
+
+The same for every way to run: :func:`open_run` opens the pair and plans its memory, :meth:`OpenRun.fit` fits
+the method to the scene, and :class:`PreparedRun` is what computes tiles. :mod:`geocd.pipeline.run` writes
+products from it, :mod:`geocd.pipeline.tiles` a part of the tiles, :mod:`geocd.pipeline.estimate` a forecast,
+:mod:`geocd.xarray` arrays.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from geocd import heap
-from geocd.config import ReadSettings, Settings
+from geocd.config import ReadSettings, RunSettings, Settings
 from geocd.errors import ConfigError
-from geocd.method.classical import ClassicalDetector
 from geocd.method.detector import Detector
-from geocd.pipeline.plan import Plan, plan_run
-from geocd.raster.files import Source
-from geocd.raster.grid import crs_name
+from geocd.method.methods import METHODS
+from geocd.pipeline.plan import DEFAULT_LIMIT, Plan, available_jobs, cache_size, plan_run
+from geocd.pipeline.timing import Stopwatch
+from geocd.raster.files import Source, bounded_cache
 from geocd.raster.pair import Chip, Pair
 from geocd.report.links import source_path
-from geocd.scene.ignore import KeptPair
-from geocd.scene.registration import remove_shift
-from geocd.scene.sample import sample_chips
+from geocd.scene.ignore import Rules
+from geocd.scene.registration import Alignment, Shift, align, measure_shift
+from geocd.scene.sample import sample_chips, zero_shares
 from geocd.tiles.tiling import Tiling
 
 
-def computing(settings: Settings) -> AbstractContextManager[None]:
+@dataclasses.dataclass(frozen=True)
+class SceneFacts:
+    """What the sample of a scene shows beside what the method takes from it.
+
+    Attributes
+    ----------
+    shift : Shift or None
+        Between the dates, once aligned; None where there is nothing to measure on.
+    zero_share : mapping of float
+        By date, the share of the valid pixels that are 0 in all bands, in [0, 1].
+    """
+
+    shift: Shift | None
+    zero_share: Mapping[str, float]
+
+    @classmethod
+    def measure(cls, chips: Sequence[Chip]) -> SceneFacts:
+        """Measure them on a sample."""
+        before, after = zero_shares(chips)
+        return cls(measure_shift(chips), {"before": before, "after": after})
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedRun:
+    """A method that is fitted to a pair, and the tiles it is to compute.
+
+    Attributes
+    ----------
+    pair : Pair
+        Aligned, and without what is to be ignored.
+    settings : RunSettings
+        With the tile size that the plan chose.
+    plan : Plan
+    alignment : Alignment or None
+        None where the pair was not to be aligned.
+    detector : Detector
+    facts : SceneFacts or None
+        None where they were not asked for.
+    """
+
+    pair: Pair
+    settings: RunSettings
+    plan: Plan
+    alignment: Alignment | None
+    detector: Detector
+    facts: SceneFacts | None
+
+    @property
+    def tiling(self) -> Tiling:
+        """The tiles, blended outside the detector's margin."""
+        return tiling_of(self.pair, self.settings, self.detector.margin)
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenRun:
+    """A pair that is open and planned, of which no pixel has been read.
+
+    Attributes
+    ----------
+    pair : Pair
+    settings : RunSettings
+        With the tile size that the plan chose.
+    plan : Plan
+    """
+
+    pair: Pair
+    settings: RunSettings
+    plan: Plan
+
+    @property
+    def tiling(self) -> Tiling:
+        """The places of the tiles; how they are blended is known once the method is fitted."""
+        return tiling_of(self.pair, self.settings)
+
+    def fit(self, *, facts: bool = False, stopwatch: Stopwatch | None = None) -> PreparedRun:
+        """Align the pair and fit the method to a sample of it; call it inside :func:`computing`.
+
+        Parameters
+        ----------
+        facts : bool
+            Whether to measure :class:`SceneFacts` too.
+        stopwatch : Stopwatch, optional
+            Gets the stages ``align``, ``sample``, ``shift`` and ``fit``.
+
+        Raises
+        ------
+        NoValidPixelError, RasterReadError, WeightsError, DeviceError
+        """
+        stopwatch = stopwatch or Stopwatch()
+        read = self.settings.read
+        with stopwatch.stage("align"):
+            pair, alignment = align(self.pair, read.align)
+        with stopwatch.stage("sample"):
+            if read.ignore:
+                pair = pair.ignoring(Rules.of(read.ignore, pair.band_names).fitted_to(pair))
+            chips = sample_chips(pair)
+        with stopwatch.stage("shift"):
+            measured = SceneFacts.measure(chips) if facts else None
+        with stopwatch.stage("fit"):
+            detector = fit_detector(chips, pair, self.settings, self.plan.jobs)
+        del chips
+        heap.release()
+        return PreparedRun(pair, self.settings, self.plan, alignment, detector, measured)
+
+
+@contextlib.contextmanager
+def open_run(
+    before: Source,
+    after: Source,
+    settings: Settings | None = None,
+    *,
+    valid: Source | None = None,
+    jobs: int | None = None,
+    mem_limit: int | None = None,
+) -> Iterator[OpenRun]:
+    """Open a pair and plan its run, within a block cache of bounded size.
+
+    Parameters
+    ----------
+    before, after : Source
+    settings : Settings, optional
+    valid : Source, optional
+        Instead of the path that the settings name.
+    jobs, mem_limit : int, optional
+        As for :func:`geocd.pipeline.run.detect`.
+
+    Raises
+    ------
+    RasterOpenError, GridError, BandError
+        The pair cannot be compared.
+    ConfigError
+        The settings do not fit each other or the pair, or the limit is too small.
+    """
+    resolved = (settings or Settings()).resolved()
+    jobs_given, jobs = jobs is not None, available_jobs(jobs)
+    with (
+        bounded_cache(cache_size(mem_limit or DEFAULT_LIMIT)),
+        open_pair(before, after, resolved.read, valid) as pair,
+    ):
+        plan = plan_run(pair, resolved, jobs, mem_limit, jobs_given=jobs_given)
+        yield OpenRun(pair, resolved.with_tile_size(plan.tile_size), plan)
+
+
+def computing(settings: RunSettings) -> AbstractContextManager[None]:
     """Return the context in which a method computes."""
     heap.keep()
-    if settings.method.method != "deep":
+    if not METHODS[settings.method.method].uses_torch:
         return nullcontext()
     from geocd.method.devices import one_thread
 
     return one_thread()
 
 
-def fit_detector(chips: Sequence[Chip], pair: Pair, settings: Settings, jobs: int = 1) -> Detector:
+def fit_detector(chips: Sequence[Chip], pair: Pair, settings: RunSettings, jobs: int = 1) -> Detector:
     """Fit the chosen method to a sample of the scene."""
-    if settings.method.method in ("cva", "irmad"):
-        return ClassicalDetector.fit(settings.method.method, chips)
-    # torch takes seconds to import and the classical methods do not need it
-    from geocd.method import deep
-
-    return deep.fit(chips, pair, settings.method, jobs)
+    return METHODS[settings.method.method].fit(chips, pair, settings.method, jobs)
 
 
-def open_pair(before: Source, after: Source, settings: Settings, valid: Source | None = None) -> Pair:
-    """Open a pair as the settings say; ``valid`` may be another source than the path that stands there."""
-    read = settings.read
-    options: dict[str, Any] = {
-        "indexes": read.bidx,
-        "nodata": read.nodata,
-        "valid": read.valid if valid is None else valid,
-        "align": read.align != "none",
-    }
-    if read.ignore:
-        return KeptPair(before, after, ignore=read.ignore, **options)
-    return Pair(before, after, **options)
+def open_pair(before: Source, after: Source, read: ReadSettings, valid: Source | None = None) -> Pair:
+    """Open a pair as the settings say; ``valid`` may be another source than the path that stands there.
 
-
-def align(pair: Pair, settings: Settings) -> dict[str, Any] | None:
-    """Remove the shift if the settings say so; return how the pair is aligned, in plain values.
-
-    None where nobody asked for it.
+    Raises
+    ------
+    RasterOpenError, GridError, BandError
+    ConfigError
+        The names of the bands do not tell what is to be ignored.
     """
-    if settings.read.align == "none":
-        return None
-    removed = remove_shift(pair) if settings.read.align == "shift" else None
-    grid, warp = pair.after_grid, pair.warp
-    found: dict[str, Any] = {
-        "after_grid": {
-            "crs": crs_name(grid.crs),
-            "transform": list(grid.transform)[:6],
-            "shape": list(grid.shape),
-        },
-        "resampling": None if warp is None else warp.resampling,
-        "overlap": 1.0 if warp is None else round(warp.overlap, 4),
-    }
-    if removed is not None:
-        found["shift"] = removed.as_dict()
-    return found
+    pair = Pair(
+        before,
+        after,
+        indexes=read.bidx,
+        nodata=read.nodata,
+        valid=read.valid if valid is None else valid,
+        align=read.align != "none",
+    )
+    try:
+        Rules.of(read.ignore, pair.band_names)  # fitted later; what cannot work is an error at once
+    except ConfigError:
+        pair.close()
+        raise
+    return pair
 
 
-def open_sources(prob: str, made: Mapping[str, Any], files: tuple[str, str] | None = None) -> Pair:
+def open_sources(prob: str, provenance: Mapping[str, object], paths: tuple[str, str] | None = None) -> Pair:
     """Open the images that a probability raster was made of, to look at what changed.
 
     Parameters
     ----------
     prob : str
         The raster.
-    made : mapping
+    provenance : mapping
         What it says about its run, see :func:`geocd.raster.files.provenance`.
-    files : tuple of str, optional
+    paths : tuple of str, optional
         Where before and after are now; default: where the run found them.
 
     Raises
@@ -102,93 +232,21 @@ def open_sources(prob: str, made: Mapping[str, Any], files: tuple[str, str] | No
     GeocdError
         They cannot be opened as the run did.
     """
-    if files is None:
-        hrefs = made.get("before"), made.get("after")
+    if paths is None:
+        hrefs = provenance.get("before"), provenance.get("after")
         if not all(isinstance(href, str) for href in hrefs):
             raise ConfigError(f"{prob}: does not say which images it was made of.", path=prob)
         before, after = (source_path(str(href), Path(prob).parent) for href in hrefs)
     else:
-        before, after = files
-    # Not valid and ignored is what has no probability, so that need not be found again.
+        before, after = paths
+    # What was not valid or was ignored has no probability, so these need not be read again.
     names = {field.name for field in dataclasses.fields(ReadSettings)} - {"valid", "ignore"}
-    given = {name: value for name, value in made.items() if name in names}
-    if given.get("bidx") is not None:
-        given["bidx"] = tuple(given["bidx"])
-    if given.get("nodata") == "nan":
-        given["nodata"] = math.nan
-    pair = open_pair(before, after, Settings(read=ReadSettings(**given)))
-    shift = (made.get("alignment") or {}).get("shift")
-    if shift and (shift["row"] or shift["col"]):
-        pair.set_shift(shift["row"], shift["col"])
-    return pair
+    settings = Settings.from_flat({name: value for name, value in provenance.items() if name in names})
+    pair = open_pair(before, after, settings.read)
+    shift = Alignment.shift_of(provenance.get("alignment"))
+    return pair if shift is None else pair.shifted(*shift)
 
 
-def sample(pair: Pair) -> list[Chip]:
-    """Read the sample that everything is fitted to."""
-    if isinstance(pair, KeptPair):
-        pair.fit()
-    return sample_chips(pair)
-
-
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """A method that is ready for the tiles of a scene.
-
-    Attributes
-    ----------
-    detector : Detector
-    tiling : Tiling
-    settings : Settings
-        Resolved, with the size that the tiles have.
-    plan : Plan
-    alignment : dict, optional
-        What :func:`align` says.
-    """
-
-    detector: Detector
-    tiling: Tiling
-    settings: Settings
-    plan: Plan
-    alignment: dict[str, Any] | None
-
-
-def fit_scene(pair: Pair, given: Settings, jobs: int | None, mem_limit: int | None) -> Fitted:
-    """Choose the tiles of a pair and fit the method to it; call it inside :func:`computing`.
-
-    Parameters
-    ----------
-    pair : Pair
-    given : Settings
-        As the user gave them.
-    jobs, mem_limit : int, optional
-        As for :func:`detect`.
-    """
-    plan = plan_run(pair, given, jobs_or_all(jobs), mem_limit, jobs_given=jobs is not None)
-    settings = given.resolved().with_tile_size(plan.tile_size)
-    alignment = align(pair, settings)
-    detector = fit_detector(sample(pair), pair, settings, plan.jobs)
-    heap.release()
-    return Fitted(detector, tiling_of(pair, settings, detector.margin), settings, plan, alignment)
-
-
-def tiling_of(pair: Pair, settings: Settings, margin: int = 0) -> Tiling:
-    assert settings.tiling.tile_size is not None  # resolved
-    height, width = pair.grid.shape
-    return Tiling(height, width, settings.tiling.tile_size, settings.tiling.overlap, margin)
-
-
-def jobs_or_all(jobs: int | None) -> int:
-    if jobs is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if jobs < 1:
-        raise ConfigError(f"--jobs {jobs}: must be 1 or more.", name="jobs", value=jobs)
-    return jobs
-
-
-__all__ = [
-    "Fitted",
-    "computing",
-    "fit_detector",
-    "fit_scene",
-    "open_pair",
-]
+def tiling_of(pair: Pair, settings: RunSettings, margin: int = 0) -> Tiling:
+    """Return the tiles of a pair."""
+    return Tiling(*pair.grid.shape, settings.tiling.tile_size, settings.tiling.overlap, margin)

@@ -6,20 +6,22 @@ import json
 import platform
 import zlib
 from pathlib import Path
-from typing import Any
 
-from geocd.config import Settings
+from geocd.config import RunSettings
 from geocd.raster.pair import Pair
 from geocd.raster.sources import is_file
 from geocd.report.links import source_href
 from geocd.report.record import versions
 
+#: What tiles depend on, by the names that messages call it; JSON values.
+Dependencies = dict[str, object]
 
-def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
+
+def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
     """Return all that a tile depends on, by the names that a message calls it.
 
-    An interrupted run can be gone on with where all of it is equal. Not where the inputs are, so that they
-    may be moved with their times.
+    An interrupted run can be resumed where all of it is equal. The folder of the inputs is no part of it, so
+    that they may be moved with their times.
     """
     options = {"--" + name.replace("_", "-"): value for name, value in settings.as_dict().items()}
     del options["--valid"]  # a path
@@ -38,13 +40,13 @@ def dependencies(pair: Pair, settings: Settings) -> dict[str, Any]:
     }
 
 
-def weights_file(settings: Settings) -> Path | None:
-    """Return the file that ``--weights`` names, where it is no word of its own."""
+def weights_file(settings: RunSettings) -> Path | None:
+    """Return the file that ``--weights`` names; None where it names weights that geocd knows."""
     weights = settings.method.weights
     return None if weights is None or not is_file(weights) else Path(weights)
 
 
-def device_kind(settings: Settings) -> str:
+def device_kind(settings: RunSettings) -> str:
     """Return the kind of device that computes: bytes are only promised to be the same on one kind."""
     device = "cpu"
     if settings.method.method == "deep":

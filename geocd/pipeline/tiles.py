@@ -12,16 +12,18 @@ from geocd.config import Settings
 from geocd.errors import ResumeError
 from geocd.method.detector import Detector
 from geocd.pipeline.checkpoint import Checkpoint, differences
-from geocd.pipeline.plan import DEFAULT_LIMIT, cache_size, plan_run
-from geocd.pipeline.prepared import computing, fit_scene, open_pair, tiling_of
+from geocd.pipeline.prepared import computing, open_run
 from geocd.pipeline.resume import dependencies
 from geocd.pipeline.transaction import Transaction
-from geocd.products import Outputs
-from geocd.raster.files import bounded_cache, output_errors
+from geocd.raster.files import output_errors
 from geocd.raster.pair import Pair
+from geocd.report.products import Outputs
 from geocd.scene.ignore import Tally, ignored_counts
 from geocd.tiles.tiling import Tile, Tiling
 from geocd.types import Float32Array, Progress
+
+#: Probability of a tile, and pixels of it that were ignored, by kind.
+TileResult = tuple[Float32Array, dict[str, int]]
 
 
 def first_seen(tiling: Tiling, tile: Tile) -> tuple[slice, slice]:
@@ -30,8 +32,8 @@ def first_seen(tiling: Tiling, tile: Tile) -> tuple[slice, slice]:
     Over all tiles, these parts cover the grid once.
     """
 
-    def part(begins: list[int], size: int, place: int) -> slice:
-        return slice(begins[place - 1] + size - begins[place] if place else 0, size)
+    def part(starts: list[int], size: int, index: int) -> slice:
+        return slice(starts[index - 1] + size - starts[index] if index else 0, size)
 
     height, width = tiling.tile_shape
     return part(tiling.row_starts, height, tile.row), part(tiling.col_starts, width, tile.col)
@@ -52,40 +54,41 @@ def probabilities(
     Close the generator to wait for the tiles in work.
     """
 
-    def work(index: int) -> tuple[Float32Array, dict[str, int]]:
+    def compute(index: int) -> TileResult:
         return _tile(index, detector, pair, tiling, checkpoint)
 
-    def done(index: int, result: tuple[Float32Array, dict[str, int]]) -> tuple[Tile, Float32Array]:
+    def finish(index: int, result: TileResult) -> tuple[Tile, Float32Array]:
+        prob, counts = result
         if tally is not None:
-            tally.add(result[1])
-        return tiling[index], result[0]
+            tally.add(counts)
+        return tiling[index], prob
 
     if jobs == 1:
         for index in range(len(tiling)):
-            yield done(index, work(index))
+            yield finish(index, compute(index))
         return
     with ThreadPoolExecutor(jobs, thread_name_prefix="geocd-tile") as pool:
-        waiting: deque[tuple[int, Future[tuple[Float32Array, dict[str, int]]]]] = deque()
+        pending: deque[tuple[int, Future[TileResult]]] = deque()
         try:
             for index in range(len(tiling)):
-                waiting.append((index, pool.submit(work, index)))
-                if len(waiting) >= 2 * jobs:
-                    first, future = waiting.popleft()
-                    yield done(first, future.result())
-            while waiting:
-                first, future = waiting.popleft()
-                yield done(first, future.result())
+                pending.append((index, pool.submit(compute, index)))
+                if len(pending) >= 2 * jobs:
+                    first, future = pending.popleft()
+                    yield finish(first, future.result())
+            while pending:
+                first, future = pending.popleft()
+                yield finish(first, future.result())
         finally:
-            for _, future in waiting:
+            for _, future in pending:
                 future.cancel()
 
 
 def _tile(
     index: int, detector: Detector, pair: Pair, tiling: Tiling, checkpoint: Checkpoint | None
-) -> tuple[Float32Array, dict[str, int]]:
-    """Return probability and counts of a tile: as they are kept, or computed and then kept."""
-    if checkpoint is not None and (kept := checkpoint.load(index)) is not None:
-        return kept
+) -> TileResult:
+    """Return probability and counts of a tile: those that were saved, or computed and then saved."""
+    if checkpoint is not None and (saved := checkpoint.load(index)) is not None:
+        return saved
     tile = tiling[index]
     chip = pair.read(tile.window)
     counts = ignored_counts(chip, first_seen(tiling, tile))
@@ -106,12 +109,12 @@ def begin_tiles(
     mem_limit: int | None = None,
     least: int = 1,
 ) -> int:
-    """Make ready what :func:`compute_tiles` writes into: an interrupted run without a tile.
+    """Prepare the folder that :func:`compute_tiles` writes into: an interrupted run without a tile.
 
     Parameters
     ----------
     before, after, output, settings, resume, mem_limit
-        As for :func:`detect`, with ``jobs=1``.
+        As for :func:`geocd.pipeline.run.detect`, with ``jobs=1``.
     least : int
         With fewer tiles than this nothing is written.
 
@@ -124,15 +127,16 @@ def begin_tiles(
     ------
     GeocdError
     """
-    given = settings or Settings()
     outputs = Outputs(Path(output))
-    with open_pair(os.fspath(before), os.fspath(after), given.resolved()) as pair:
-        settings = given.resolved().with_tile_size(plan_run(pair, given, 1, mem_limit).tile_size)
-        total = len(tiling_of(pair, settings))
+    with open_run(os.fspath(before), os.fspath(after), settings, jobs=1, mem_limit=mem_limit) as run:
+        total = len(run.tiling)
         if total >= least:
-            record = dependencies(pair, settings)
             with Transaction(
-                outputs, overwrite=True, resume=resume, record=record, total=total
+                outputs,
+                overwrite=True,
+                resume=resume,
+                record=dependencies(run.pair, run.settings),
+                total=total,
             ) as transaction:
                 transaction.keep()
     return total
@@ -148,15 +152,15 @@ def compute_tiles(
     mem_limit: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Compute a part of the tiles of a run, for :func:`detect` with ``resume`` to make the rest of.
+    """Compute a part of the tiles of a run; :func:`geocd.pipeline.run.detect` with ``resume`` does the rest.
 
-    Several processes may do so at a time, each a part, while none of them runs :func:`detect`. Each fits to
+    Several processes may do so at a time, each a part, while none of them runs ``detect``. Each fits to
     the scene for itself, which gives all of them the same.
 
     Parameters
     ----------
     before, after, output, settings, mem_limit, progress
-        As for :func:`detect`, with ``jobs=1``.
+        As for :func:`geocd.pipeline.run.detect`, with ``jobs=1``.
     part : tuple of int
         Number of the part, from 0, and how many parts there are.
 
@@ -166,32 +170,26 @@ def compute_tiles(
         :func:`begin_tiles` has not been called, or for another pair or other settings.
     GeocdError
     """
-    given = settings or Settings()
     outputs = Outputs(Path(output))
-    tell = progress or (lambda stage, done, total: None)
     with (
-        bounded_cache(cache_size(mem_limit or DEFAULT_LIMIT)),
-        open_pair(os.fspath(before), os.fspath(after), given.resolved()) as pair,
-        computing(given.resolved()),
+        open_run(os.fspath(before), os.fspath(after), settings, jobs=1, mem_limit=mem_limit) as run,
+        computing(run.settings),
     ):
-        settings = given.resolved().with_tile_size(plan_run(pair, given, 1, mem_limit).tile_size)
         checkpoint = Checkpoint(outputs.folder)
-        if differing := differences(checkpoint.record() or {}, dependencies(pair, settings)):
+        if differing := differences(checkpoint.record() or {}, dependencies(run.pair, run.settings)):
             raise ResumeError(
                 f"{outputs.folder}: is not ready for the tiles of this run ({'; '.join(differing)}). Call "
                 "begin_tiles first.",
                 folder=str(outputs.folder),
                 differing=differing,
             )
-        scene = fit_scene(pair, given, 1, mem_limit)
+        prepared = run.fit()
+        tiling = prepared.tiling
         # every so many, not a stretch: what is not valid takes no time, and lies together
-        for done, index in enumerate(range(part[0], len(scene.tiling), part[1]), 1):
-            _tile(index, scene.detector, pair, scene.tiling, checkpoint)
-            tell("tiles", done, len(scene.tiling))
+        for done, index in enumerate(range(part[0], len(tiling), part[1]), 1):
+            _tile(index, prepared.detector, prepared.pair, tiling, checkpoint)
+            if progress is not None:
+                progress("tiles", done, len(tiling))
 
 
-__all__ = [
-    "begin_tiles",
-    "compute_tiles",
-    "probabilities",
-]
+__all__ = ["begin_tiles", "compute_tiles", "first_seen", "probabilities"]

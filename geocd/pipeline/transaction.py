@@ -28,7 +28,7 @@ try:
     _LOCKS = True
 except ImportError:  # Windows
     _LOCKS = False
-from geocd.products import Outputs
+from geocd.report.products import Outputs
 
 LOG = logging.getLogger("geocd")
 

@@ -20,7 +20,7 @@ from rioxarray.exceptions import RioXarrayError
 
 from geocd.errors import BandError, GeocdError, GridError
 from geocd.raster.files import open_raster
-from geocd.raster.grid import GRID_TOLERANCE_PX
+from geocd.raster.grid import GRID_TOLERANCE_PX, Grid
 from geocd.types import PixelArray
 
 #: Side of a chunk, in pixels, of arrays that have none.
@@ -109,13 +109,13 @@ class ArrayRaster:
             flip[self._x] = slice(None, None, -1)
         if not flip:
             return self
-        t = self.transform
+        t, grid = self.transform, Grid(self.crs, self.transform, self.height, self.width)
         col, row = self.width * (self._x in flip), self.height * (self._y in flip)
         across, down = -1 if col else 1, -1 if row else 1
-        origin = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
+        x, y = grid.to_xy(col, row)
         other = copy.copy(self)
         other.array = self.array.isel(flip)
-        other.transform = Affine(t.a * across, t.b * down, origin[0], t.d * across, t.e * down, origin[1])
+        other.transform = Affine(t.a * across, t.b * down, x, t.d * across, t.e * down, y)
         return other
 
     def empty(self) -> ArrayRaster:

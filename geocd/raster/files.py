@@ -14,12 +14,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
-import rasterio.shutil
-import rasterio.warp
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Interleaving
 from rasterio.errors import CRSError, RasterioError
@@ -31,10 +29,8 @@ from geocd.errors import (
     RasterOpenError,
     RasterReadError,
 )
+from geocd.location import Location
 from geocd.raster import sources
-
-if TYPE_CHECKING:
-    pass
 from geocd.raster.grid import Grid
 
 #: More than this in one raster is a damaged header, or nothing that a run could end with.
@@ -98,15 +94,14 @@ def open_raster(path: str) -> DatasetReader:
 
 def _why_not(path: str, error: BaseException) -> str:
     """Return why a raster cannot be opened, and what to do."""
-    local = Path(path)
-    if not ("://" in path or path.startswith(("/vsi", "<"))):
+    if Location(path).is_local:
         try:
-            there = local.exists()
+            exists = Path(path).exists()
         except OSError:  # a name that is too long
-            there = False
-        if not there:
+            exists = False
+        if not exists:
             return f"{path}: no such file. Check the path (relative to {Path.cwd()})."
-        if local.is_dir():
+        if Path(path).is_dir():
             return f"{path}: is a folder, a raster file is needed. Name the file inside it."
         if not os.access(path, os.R_OK):
             return f"{path}: permission denied. Make the file readable for this user."
@@ -273,8 +268,7 @@ def grid_of(dataset: DatasetReader, path: str) -> Grid:
             path=path,
         )
     t = dataset.transform
-    size = abs(t.a * t.e - t.b * t.d)
-    if not (0 < size < math.inf and math.isfinite(t.c) and math.isfinite(t.f)):
+    if not (0 < abs(t.determinant) < math.inf and math.isfinite(t.c) and math.isfinite(t.f)):
         raise GridError(
             f"{path}: its transform gives a pixel no area (origin ({t.c:.10g}, {t.f:.10g}), pixel "
             f"({t.a:.10g}, {t.e:.10g}), rotation ({t.b:.10g}, {t.d:.10g})). Write the right one into it: "

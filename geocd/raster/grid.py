@@ -1,13 +1,13 @@
-"""Where pixels are: coordinate reference system, transform and size, and whether two of these are one."""
+"""The grid of a raster: coordinate reference system, transform and size, and comparing two of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TypeVar
 
-import rasterio
-import rasterio.shutil
+import numpy as np
 import rasterio.warp
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -15,15 +15,13 @@ from rasterio.errors import CRSError, RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from geocd.errors import (
-    GridError,
-)
+from geocd.errors import GridError
+from geocd.types import Float64Array
 
-if TYPE_CHECKING:
-    pass
+#: A coordinate, or an array of coordinates.
+Number = TypeVar("Number", float, Float64Array)
 
-
-#: Two grids are one when no corner is further apart than this, in pixels. Tools that write the same grid
+#: Grids are equal when no corner is further apart than this, in pixels. Tools that write the same grid
 #: differ in the last digits of the transform; a real misregistration is a hundred times larger.
 GRID_TOLERANCE_PX = 0.01
 
@@ -31,6 +29,9 @@ GRID_TOLERANCE_PX = 0.01
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """Where the pixels are: coordinate reference system, transform and size.
+
+    Rows and columns may be fractions: ``(0, 0)`` is the outer corner of the upper left pixel, ``(0.5, 0.5)``
+    its centre.
 
     Attributes
     ----------
@@ -58,44 +59,103 @@ class Grid:
 
     @property
     def pixel_size(self) -> float | None:
-        """Side of a pixel in metres, on the ground at the centre of the grid; None where not known.
+        """Side of a pixel in metres on the ground, at the centre of the grid.
 
-        The root of the pixel's area in longitude and latitude, so that degrees and stretched projections
-        (web mercator) give metres too.
+        The square root of the pixel's area in longitude and latitude, so that degrees and stretched
+        projections (web mercator) give metres too. None where the CRS has no longitude and latitude there.
         """
-        t, row, col = self.transform, self.height / 2, self.width / 2
-        x0, y0 = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
-        try:
-            lon, lat = rasterio.warp.transform(
-                self.crs, CRS.from_epsg(4326), [x0, x0 + t.a, x0 + t.b], [y0, y0 + t.d, y0 + t.e]
-            )
-        except (RasterioError, CPLE_BaseError):  # rasterio lets GDAL's own errors through
+        t = self.transform
+        x, y = self.to_xy(self.width / 2, self.height / 2)
+        degrees = self.lonlat([x, x + t.a, x + t.b], [y, y + t.d, y + t.e])
+        if degrees is None:
             return None
+        lon, lat = (values.tolist() for values in degrees)
         east = [111_320 * math.cos(math.radians(lat[0])) * (value - lon[0]) for value in lon]
         north = [110_574 * (value - lat[0]) for value in lat]
         area = abs(east[1] * north[2] - east[2] * north[1])
         return math.sqrt(area) if 0 < area < math.inf else None
 
+    def around(self, window: Window, margin: int) -> Window:
+        """Return a window with ``margin`` pixels around it, as far as the grid reaches."""
+        top, left = max(0, int(window.row_off) - margin), max(0, int(window.col_off) - margin)
+        bottom = min(self.height, int(window.row_off + window.height) + margin)
+        right = min(self.width, int(window.col_off + window.width) + margin)
+        return Window(left, top, right - left, bottom - top)
+
+    def to_xy(self, col: Number, row: Number) -> tuple[Number, Number]:
+        """Return the coordinates ``(x, y)`` of positions in the grid.
+
+        Parameters
+        ----------
+        col, row : float or ndarray
+            In pixels, of one shape.
+        """
+        t = self.transform
+        return t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
+
+    def to_rowcol(self, x: Number, y: Number) -> tuple[Number, Number]:
+        """Return the positions ``(row, col)`` of coordinates, in fractions of pixels.
+
+        Parameters
+        ----------
+        x, y : float or ndarray
+            In the CRS of the grid, of one shape.
+
+        Raises
+        ------
+        affine.TransformNotInvertibleError
+            The pixels have no area.
+        """
+        t = ~self.transform
+        return t.d * x + t.e * y + t.f, t.a * x + t.b * y + t.c
+
+    def lonlat(
+        self, x: Sequence[float] | Float64Array, y: Sequence[float] | Float64Array
+    ) -> tuple[Float64Array, Float64Array] | None:
+        """Return longitude and latitude (WGS 84, degrees) of points in the CRS of the grid.
+
+        Parameters
+        ----------
+        x, y : sequence of float or ndarray, (n,)
+
+        Returns
+        -------
+        lon, lat : ndarray, (n,), float64
+            Or None where the CRS, or any of the points, cannot be transformed to longitude and latitude.
+        """
+        try:
+            lon, lat = rasterio.warp.transform(self.crs, CRS.from_epsg(4326), x, y)
+        except (RasterioError, CPLE_BaseError):  # rasterio lets GDAL's own errors through
+            return None
+        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+            return None
+        return np.array(lon, np.float64), np.array(lat, np.float64)
+
     def crop(self, window: Window) -> Grid:
         """Return the grid of a window of this grid."""
-        t, col, row = self.transform, window.col_off, window.row_off
-        # by hand: rasterio.windows.transform warns of a deprecation with affine 3
-        origin = Affine(t.a, t.b, t.a * col + t.b * row + t.c, t.d, t.e, t.d * col + t.e * row + t.f)
-        return Grid(self.crs, origin, int(window.height), int(window.width))
+        t = self.transform
+        x, y = self.to_xy(window.col_off, window.row_off)
+        # not rasterio.windows.transform, which warns of a deprecation with affine 3
+        return Grid(self.crs, Affine(t.a, t.b, x, t.d, t.e, y), int(window.height), int(window.width))
+
+    def resized(self, height: int, width: int) -> Grid:
+        """Return the grid of as many larger or smaller pixels that covers the same area."""
+        t, rows, cols = self.transform, self.height / height, self.width / width
+        transform = Affine(t.a * cols, t.b * rows, t.c, t.d * cols, t.e * rows, t.f)
+        return Grid(self.crs, transform, height, width)
 
     def corners(self) -> list[tuple[float, float]]:
         """Return the four outer corners as ``(x, y)``: upper left, upper right, lower right, lower left."""
-        t = self.transform
         ends = ((0, 0), (self.width, 0), (self.width, self.height), (0, self.height))
-        return [(t.a * c + t.b * r + t.c, t.d * c + t.e * r + t.f) for c, r in ends]
+        return [self.to_xy(col, row) for col, row in ends]
 
     def describe(self) -> str:
-        """Return the grid in the words of an error message."""
+        """Return CRS, origin, pixel size and shape in one line, for error messages."""
         t = self.transform
-        turned = f"rotation ({t.b:.10g}, {t.d:.10g}), " if t.b or t.d else ""
+        rotation = f"rotation ({t.b:.10g}, {t.d:.10g}), " if t.b or t.d else ""
         return (
             f"{crs_name(self.crs)}, origin ({t.c:.10g}, {t.f:.10g}), pixel ({t.a:.10g}, {t.e:.10g}), "
-            f"{turned}{self.width} x {self.height} px"
+            f"{rotation}{self.width} x {self.height} px"
         )
 
 
@@ -106,7 +166,7 @@ def crs_name(crs: CRS | None) -> str:
     try:
         authority = crs.to_authority()
         return ":".join(authority) if authority else str(crs.to_wkt())
-    except (CRSError, CPLE_BaseError):  # of a damaged file: nobody can write it down
+    except (CRSError, CPLE_BaseError):  # of a damaged file: it cannot be exported
         return "unknown"
 
 
@@ -118,29 +178,29 @@ def same_crs(first: CRS, second: CRS) -> bool:
     from pyproj.exceptions import ProjError
 
     try:
-        one, two = ProjCRS.from_wkt(first.to_wkt()), ProjCRS.from_wkt(second.to_wkt())
-    except ProjError:  # one that nobody else understands is like no other
+        left, right = ProjCRS.from_wkt(first.to_wkt()), ProjCRS.from_wkt(second.to_wkt())
+    except ProjError:  # PROJ does not understand one of them
         return False
-    return bool(one.equals(two, ignore_axis_order=True))
+    return bool(left.equals(right, ignore_axis_order=True))
 
 
 def same_grid(first: Grid, second: Grid) -> bool:
-    """Tell whether two grids are one: no corner more than 0.01 px apart."""
+    """Tell whether two grids are equal: same CRS and size, and no corner more than 0.01 px apart."""
     return _difference(first, second) is None
 
 
 def check_same_grid(
     first: Grid, second: Grid, names: tuple[str, str] = ("before", "after"), remedy: str | None = None
 ) -> None:
-    """Raise :class:`GridError` unless both grids are one.
+    """Raise :class:`GridError` unless two grids are equal, see :func:`same_grid`.
 
     Parameters
     ----------
     first, second : Grid
     names : tuple of str
-        What to call them in the message (paths).
+        Their names in the message (paths).
     remedy : str, optional
-        What the message says can be done; default: to warp one raster onto the other.
+        The last sentence of the message. Default: how to warp one raster onto the other.
 
     Raises
     ------
@@ -148,10 +208,10 @@ def check_same_grid(
         CRS, transform (more than 0.01 px apart at any corner) or size differ. The message gives both
         values and the remedy.
     """
-    problem = _difference(first, second)
-    if problem is None:
+    difference = _difference(first, second)
+    if difference is None:
         return
-    what, ours, theirs = problem
+    what, ours, theirs = difference
     if remedy is None:
         remedy = (
             "Warp one onto the grid of the other first, for instance: "
@@ -166,14 +226,14 @@ def check_same_grid(
 
 
 def _difference(first: Grid, second: Grid) -> tuple[str, str, str] | None:
-    """Return in what two grids differ, and the values of both."""
+    """Return what differs between two grids, and both values; None where they are equal."""
     if not same_crs(first.crs, second.crs):
         return "coordinate reference systems", crs_name(first.crs), crs_name(second.crs)
     if first.shape != second.shape:
         return "sizes", f"{first.width} x {first.height} px", f"{second.width} x {second.height} px"
     pixel = min(math.hypot(first.transform.a, first.transform.d), 1e300)
-    apart = max(math.dist(a, b) for a, b in zip(first.corners(), second.corners(), strict=True))
-    if not apart <= GRID_TOLERANCE_PX * pixel:
+    distance = max(math.dist(a, b) for a, b in zip(first.corners(), second.corners(), strict=True))
+    if not distance <= GRID_TOLERANCE_PX * pixel:
         return "transforms", first.describe(), second.describe()
     return None
 

@@ -6,32 +6,29 @@ import copy
 import dataclasses
 import os
 import threading
-from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Protocol
 
 import numpy as np
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from geocd.errors import (
-    BandError,
-    NoValidPixelError,
-)
-from geocd.raster.warp import Warp
-from geocd.types import BoolArray, PixelArray
-
-if TYPE_CHECKING:
-    pass
+from geocd.errors import BandError, NoValidPixelError
 from geocd.raster.files import Source, grid_of, open_raster, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
 from geocd.raster.reading import read_date
+from geocd.raster.warp import Warp
+from geocd.types import BoolArray, PixelArray
+
+#: Data types whose values float32 cannot hold.
+_WIDE = {"float64", "int32", "uint32", "int64", "uint64"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Pixels of both dates at one place.
+    """Pixels of both dates inside a window.
 
     Attributes
     ----------
@@ -41,29 +38,97 @@ class Chip:
     valid : ndarray, (height, width), bool
         True where every chosen band of both dates is usable.
     window : rasterio.windows.Window
-        The place.
+        Where in the grid.
+    ignored : mapping of ndarray, (height, width), bool
+        What a :class:`ValidityRule` took out of ``valid``, by kind; a pixel may be of several kinds.
     """
 
     before: PixelArray
     after: PixelArray
     valid: BoolArray
     window: Window
+    ignored: Mapping[str, BoolArray] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
 
     def part(self, rows: slice, cols: slice) -> Chip:
         """Return some rows and columns of this chip, counted from its own first: views, not copies."""
         valid = self.valid[rows, cols]
-        place = Window(
+        window = Window(
             self.window.col_off + (cols.start or 0),
             self.window.row_off + (rows.start or 0),
             *valid.shape[::-1],
         )
-        return Chip(self.before[:, rows, cols], self.after[:, rows, cols], valid, place)
+        ignored = {kind: pixels[rows, cols] for kind, pixels in self.ignored.items()}
+        return Chip(self.before[:, rows, cols], self.after[:, rows, cols], valid, window, ignored)
+
+
+class ValidityRule(Protocol):
+    """What takes pixels out of the valid area of a pair: :class:`geocd.scene.ignore.Rules`."""
+
+    @property
+    def reach(self) -> int:
+        """Pixels around a pixel that its verdict depends on."""
+
+    def apply(self, chip: Chip) -> Chip:
+        """Return the chip with a smaller valid area, and what was taken out in ``ignored``."""
+
+    def nothing_left(self, before: str, after: str) -> NoValidPixelError:
+        """Return the error for a pair of which no pixel is left."""
+
+
+class OpenFiles:
+    """The open files of a pair; each thread has its own, because a GDAL dataset must not be shared.
+
+    Parameters
+    ----------
+    before, after : Source
+    valid : Source, optional
+    """
+
+    def __init__(self, before: Source, after: Source, valid: Source | None) -> None:
+        self.sources: tuple[Source, Source, Source | None] = before, after, valid
+        self._reset()
+
+    def _reset(self) -> None:
+        self._local = threading.local()
+        self._handles: list[DatasetReader] = []
+        self._lock = threading.Lock()
+
+    def datasets(self) -> tuple[DatasetReader, DatasetReader, DatasetReader | None]:
+        """Return this thread's own datasets, opened when they are first asked for."""
+        if not hasattr(self._local, "datasets"):
+            self._local.datasets = tuple(
+                None if source is None else self._open(source) for source in self.sources
+            )
+        return self._local.datasets  # type: ignore[no-any-return]
+
+    def _open(self, source: Source) -> DatasetReader:
+        dataset = open_raster(os.fspath(source)) if isinstance(source, str | os.PathLike) else source.open()
+        with self._lock:
+            self._handles.append(dataset)
+        return dataset
+
+    def close(self) -> None:
+        """Close the datasets of all threads."""
+        with self._lock:
+            for dataset in self._handles:
+                dataset.close()
+            self._handles.clear()
+
+    def __getstate__(self) -> tuple[Source, Source, Source | None]:
+        """Return the sources alone: a pair may travel to another process."""
+        return self.sources
+
+    def __setstate__(self, state: tuple[Source, Source, Source | None]) -> None:
+        self.sources = state
+        self._reset()
 
 
 class Pair:
     """A before and an after raster, read by window on one grid: that of the before raster.
 
-    Opening checks everything that can be known without reading a pixel.
+    A pair does not change: :meth:`shifted`, :meth:`ignoring` and :meth:`reading` return another one, which
+    shares its open files where the sources are the same. Opening checks everything that can be known
+    without reading a pixel.
 
     Parameters
     ----------
@@ -88,8 +153,14 @@ class Pair:
         The after raster's own.
     warp, valid_warp : Warp or None
         How the after raster and ``valid`` are warped; None where they are read as they are.
+    rule : ValidityRule or None
+        What takes pixels out of the valid area.
     indexes : tuple of int
     band_names : tuple of str
+    dtypes : tuple of str
+        Data types of before and after.
+    tags : tuple of dict
+        Tags of before and after.
 
     Raises
     ------
@@ -99,8 +170,7 @@ class Pair:
     -----
     A pixel is valid when every chosen band of both dates is finite, is not nodata, and is not masked by
     an alpha band or a dataset mask. One bad band spoils the pixel: a -9999 in one band would otherwise
-    be read as an enormous change. Reading is safe from several threads: each has its own handles,
-    because a GDAL dataset must not be shared.
+    be read as an enormous change. Reading is safe from several threads.
     """
 
     def __init__(
@@ -113,12 +183,12 @@ class Pair:
         valid: Source | None = None,
         align: bool = False,
     ) -> None:
-        self.sources: tuple[Source, Source, Source | None] = before, after, valid
+        self._files = OpenFiles(before, after, valid)
         self.before_path, self.after_path = source_name(before), source_name(after)
         self.valid_path = None if valid is None else source_name(valid)
+        self.rule: ValidityRule | None = None
         self._nodata = nodata
         self._align = align
-        self._no_handles()
         try:
             self._check(indexes)
         except BaseException:
@@ -126,24 +196,28 @@ class Pair:
             raise
 
     def _check(self, indexes: Sequence[int] | None) -> None:
-        one, two, extra = self._datasets()
-        self.grid = grid_of(one, self.before_path)
-        self.after_grid = grid_of(two, self.after_path)
+        before, after, valid = self._files.datasets()
+        self.grid = grid_of(before, self.before_path)
+        self.after_grid = grid_of(after, self.after_path)
         self.warp = self._onto_grid(self.after_grid, self.after_path)
         self.valid_warp: Warp | None = None
-        if extra is not None:
+        if valid is not None:
             assert self.valid_path is not None
-            self.valid_warp = self._onto_grid(grid_of(extra, self.valid_path), self.valid_path)
-        self.indexes = self._choose_bands(one, two, indexes)
-        self.band_names = tuple(_band_name(one, i) or _band_name(two, i) or f"band {i}" for i in self.indexes)
-        self.dtypes = (one.dtypes[self.indexes[0] - 1], two.dtypes[self.indexes[0] - 1])
-        self.tags = (dict(one.tags()), dict(two.tags()))
-        wide = {"float64", "int32", "uint32", "int64", "uint64"}
-        self._dtype = (
-            np.float64
-            if any(ds.dtypes[i - 1] in wide for ds in (one, two) for i in self.indexes)
-            else np.float32
+            self.valid_warp = self._onto_grid(grid_of(valid, self.valid_path), self.valid_path)
+        dates = (before, self.before_path), (after, self.after_path)
+        self.indexes = choose_bands(*dates, indexes)
+        self.band_names = tuple(
+            _band_name(before, i) or _band_name(after, i) or f"band {i}" for i in self.indexes
         )
+        self.dtypes = (before.dtypes[self.indexes[0] - 1], after.dtypes[self.indexes[0] - 1])
+        self.tags = (dict(before.tags()), dict(after.tags()))
+        wide = any(dataset.dtypes[i - 1] in _WIDE for dataset, _ in dates for i in self.indexes)
+        self._dtype = np.float64 if wide else np.float32
+
+    @property
+    def sources(self) -> tuple[Source, Source, Source | None]:
+        """Where before, after and ``valid`` are read from."""
+        return self._files.sources
 
     @property
     def itemsize(self) -> int:
@@ -162,8 +236,8 @@ class Pair:
             grid = dataclasses.replace(grid, crs=self.grid.crs)
         return Warp.between(grid, self.grid, names)
 
-    def set_shift(self, row: float, col: float) -> None:
-        """Read the after raster as if its content lay so many pixels further up and to the left.
+    def shifted(self, row: float, col: float) -> Pair:
+        """Return this pair with the after raster read as if its content lay further up and to the left.
 
         Parameters
         ----------
@@ -172,89 +246,21 @@ class Pair:
             that of the before raster. It is resampled once, also where it has another grid.
         """
         warp = self.warp or Warp.between(dataclasses.replace(self.after_grid, crs=self.grid.crs), self.grid)
-        self.warp = dataclasses.replace(warp, shift=(row, col))
+        pair = copy.copy(self)
+        pair.warp = dataclasses.replace(warp, shift=(row, col))
+        return pair
 
-    def _choose_bands(
-        self, one: DatasetReader, two: DatasetReader, indexes: Sequence[int] | None
-    ) -> tuple[int, ...]:
-        def colour(dataset: DatasetReader) -> list[int]:
-            return [
-                i
-                for i, what in zip(dataset.indexes, dataset.colorinterp, strict=True)
-                if what != ColorInterp.alpha
-            ]
-
-        if indexes is None:
-            ours, theirs = colour(one), colour(two)
-            if len(ours) != len(theirs):
-                raise BandError(
-                    f"different band counts: {len(ours)} in {self.before_path}, {len(theirs)} in "
-                    f"{self.after_path}. Choose bands that both have with --bidx, for instance "
-                    f"--bidx 1..{min(len(ours), len(theirs))}",
-                    before=len(ours),
-                    after=len(theirs),
-                )
-            chosen = tuple(ours)
-        else:
-            chosen = tuple(indexes)
-        if not chosen:
-            raise BandError(f"{self.before_path}: no band to compare. Choose one with --bidx.", indexes=())
-        for dataset, path in ((one, self.before_path), (two, self.after_path)):
-            for index in chosen:
-                if not 1 <= index <= dataset.count:
-                    raise BandError(
-                        f"{path}: band {index} does not exist, the raster has bands 1 to "
-                        f"{dataset.count}. Choose among these with --bidx.",
-                        path=path,
-                        index=index,
-                        count=dataset.count,
-                    )
-                if np.dtype(dataset.dtypes[index - 1]).kind not in "iuf":
-                    raise BandError(
-                        f"{path}: band {index} is {dataset.dtypes[index - 1]}, and complex values "
-                        "cannot be compared. Write amplitude or intensity (real numbers) first.",
-                        path=path,
-                        index=index,
-                        dtype=dataset.dtypes[index - 1],
-                    )
-        return chosen
-
-    def _no_handles(self) -> None:
-        self._local = threading.local()
-        self._handles: list[DatasetReader] = []
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return everything but open files: a pair may travel to another process."""
-        return {key: value for key, value in vars(self).items() if key not in ("_local", "_handles", "_lock")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._no_handles()
+    def ignoring(self, rule: ValidityRule) -> Pair:
+        """Return this pair without the pixels that a rule takes out of the valid area."""
+        pair = copy.copy(self)
+        pair.rule = rule
+        return pair
 
     def reading(self, before: Source, after: Source, valid: Source | None = None) -> Pair:
-        """Return this pair, with all that is known of it, reading its pixels from other sources."""
-        other = copy.copy(self)
-        other.sources = before, after, valid
-        return other
-
-    def _datasets(self) -> tuple[DatasetReader, DatasetReader, DatasetReader | None]:
-        """This thread's own handles."""
-        if not hasattr(self._local, "datasets"):
-            opened: list[DatasetReader | None] = []
-            for source in self.sources:
-                if source is None:
-                    opened.append(None)
-                    continue
-                if isinstance(source, str | os.PathLike):
-                    dataset = open_raster(os.fspath(source))
-                else:
-                    dataset = source.open()
-                with self._lock:
-                    self._handles.append(dataset)
-                opened.append(dataset)
-            self._local.datasets = tuple(opened)
-        return self._local.datasets  # type: ignore[no-any-return]
+        """Return this pair, with all that was checked, reading its pixels from other sources."""
+        pair = copy.copy(self)
+        pair._files = OpenFiles(before, after, valid)
+        return pair
 
     def read(self, window: Window) -> Chip:
         """Read the pixels of both dates inside a window, with their joint valid area.
@@ -269,28 +275,54 @@ class Pair:
         RasterReadError
             The file is truncated or damaged there.
         """
-        one, two, extra = self._datasets()
+        if self.rule is None:
+            return self._read(window)
+        # with surroundings, so that the verdict on a pixel is the same in every window
+        around = self.grid.around(window, self.rule.reach)
+        chip = self.rule.apply(self._read(around))
+        top, left = int(window.row_off - around.row_off), int(window.col_off - around.col_off)
+        return chip.part(slice(top, top + int(window.height)), slice(left, left + int(window.width)))
+
+    def _read(self, window: Window) -> Chip:
+        """Read a window, of which no rule has taken anything out."""
+        datasets = self._files.datasets()
         indexes = list(self.indexes)
-        before, valid = read_date(one, self.before_path, window, indexes, self._dtype, nodata=self._nodata)
-        after, usable = read_date(
-            two, self.after_path, window, indexes, self._dtype, nodata=self._nodata, warp=self.warp
+        before, valid = read_date(
+            datasets[0], self.before_path, window, indexes, self._dtype, nodata=self._nodata
         )
-        valid &= usable
-        if extra is not None:
+        after, valid_after = read_date(
+            datasets[1], self.after_path, window, indexes, self._dtype, nodata=self._nodata, warp=self.warp
+        )
+        valid &= valid_after
+        if datasets[2] is not None:
             assert self.valid_path is not None
             valid &= read_date(
-                extra, self.valid_path, window, [1], np.float64, warp=self.valid_warp, zero_is_valid=False
+                datasets[2],
+                self.valid_path,
+                window,
+                [1],
+                np.float64,
+                warp=self.valid_warp,
+                zero_is_valid=False,
             )[1]
         for values in (before, after):
             values[:, ~valid] = 0
         return Chip(before, after, valid, window)
 
-    def no_valid_pixel(self) -> NoValidPixelError:
-        """Return the error for a pair that has no jointly valid pixel."""
-        one, two, _ = self._datasets()
+    def no_valid_pixel(self, *, ignored: bool = False) -> NoValidPixelError:
+        """Return the error for a pair that has no jointly valid pixel.
+
+        Parameters
+        ----------
+        ignored : bool
+            Whether pixels would be valid, had not the rule taken them out.
+        """
+        if ignored and self.rule is not None:
+            return self.rule.nothing_left(self.before_path, self.after_path)
+        before, after, _ = self._files.datasets()
         return NoValidPixelError(
-            f"no pixel is valid in both {self.before_path} (nodata {one.nodata}) and "
-            f"{self.after_path} (nodata {two.nodata})"
+            f"no pixel is valid in both {self.before_path} (nodata {before.nodata}) and "
+            f"{self.after_path} (nodata {after.nodata})"
             + (f" and {self.valid_path}" if self.valid_path else "")
             + ". Check the nodata values (--nodata overrides them), the masks and the overlap.",
             before=self.before_path,
@@ -298,11 +330,8 @@ class Pair:
         )
 
     def close(self) -> None:
-        """Close all files."""
-        with self._lock:
-            for dataset in self._handles:
-                dataset.close()
-            self._handles.clear()
+        """Close all files, also those of the pairs made from this one."""
+        self._files.close()
 
     def __enter__(self) -> Pair:
         return self
@@ -316,14 +345,78 @@ class Pair:
         self.close()
 
 
+def choose_bands(
+    before: tuple[DatasetReader, str], after: tuple[DatasetReader, str], indexes: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Return the band numbers to compare, from 1.
+
+    Parameters
+    ----------
+    before, after : tuple of dataset and str
+        Each with its path.
+    indexes : sequence of int, optional
+        What the user chose; default: all bands but alpha.
+
+    Raises
+    ------
+    BandError
+        The two have different numbers of bands, or a chosen band does not exist or cannot be compared.
+    """
+    if indexes is None:
+        candidates = [_all_but_alpha(dataset) for dataset, _ in (before, after)]
+        counts = [len(bands) for bands in candidates]
+        if counts[0] != counts[1]:
+            raise BandError(
+                f"different band counts: {counts[0]} in {before[1]}, {counts[1]} in "
+                f"{after[1]}. Choose bands that both have with --bidx, for instance "
+                f"--bidx 1..{min(counts)}",
+                before=counts[0],
+                after=counts[1],
+            )
+        chosen = tuple(candidates[0])
+    else:
+        chosen = tuple(indexes)
+    if not chosen:
+        raise BandError(f"{before[1]}: no band to compare. Choose one with --bidx.", indexes=())
+    for dataset, path in (before, after):
+        for index in chosen:
+            _check_band(dataset, path, index)
+    return chosen
+
+
+def _all_but_alpha(dataset: DatasetReader) -> list[int]:
+    return [
+        index
+        for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
+        if colour != ColorInterp.alpha
+    ]
+
+
+def _check_band(dataset: DatasetReader, path: str, index: int) -> None:
+    """Raise :class:`BandError` unless a band exists and holds real numbers."""
+    if not 1 <= index <= dataset.count:
+        raise BandError(
+            f"{path}: band {index} does not exist, the raster has bands 1 to "
+            f"{dataset.count}. Choose among these with --bidx.",
+            path=path,
+            index=index,
+            count=dataset.count,
+        )
+    if np.dtype(dataset.dtypes[index - 1]).kind not in "iuf":
+        raise BandError(
+            f"{path}: band {index} is {dataset.dtypes[index - 1]}, and complex values "
+            "cannot be compared. Write amplitude or intensity (real numbers) first.",
+            path=path,
+            index=index,
+            dtype=dataset.dtypes[index - 1],
+        )
+
+
 def _band_name(dataset: DatasetReader, index: int) -> str | None:
-    """The band's description, else its colour."""
+    """Return a band's description, else its colour."""
     colour = dataset.colorinterp[index - 1]
-    named = colour.name if colour in (ColorInterp.red, ColorInterp.green, ColorInterp.blue) else None
-    return dataset.descriptions[index - 1] or named
+    name = colour.name if colour in (ColorInterp.red, ColorInterp.green, ColorInterp.blue) else None
+    return dataset.descriptions[index - 1] or name
 
 
-__all__ = [
-    "Chip",
-    "Pair",
-]
+__all__ = ["Chip", "Pair", "ValidityRule", "choose_bands"]

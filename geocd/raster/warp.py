@@ -18,7 +18,6 @@ import rasterio.warp
 import shapely
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from geocd.errors import GridError
@@ -100,13 +99,7 @@ class Warp:
     def decimated(self, height: int, width: int) -> Warp:
         """Return a warp onto the whole target as a smaller picture."""
         rows, cols = self.target.height / height, self.target.width / width
-        t = self.target.transform
-        coarse = dataclasses.replace(
-            self.target,
-            transform=Affine(t.a * cols, t.b * rows, t.c, t.d * cols, t.e * rows, t.f),
-            height=height,
-            width=width,
-        )
+        coarse = self.target.resized(height, width)
         scale = _scale(self.source, coarse) or self.scale
         return dataclasses.replace(
             self,
@@ -194,9 +187,7 @@ def _along(begin: float, length: float) -> Float64Array:
 
 def _places(one: Grid, two: Grid, points: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return rows and columns of a grid that rows and columns of another one are; not finite where none."""
-    t = one.transform
-    rows, cols = points[:, 0], points[:, 1]
-    x, y = t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
+    x, y = one.to_xy(points[:, 1], points[:, 0])
     if one.crs != two.crs:
         try:
             found = rasterio.warp.transform(one.crs, two.crs, x.tolist(), y.tolist())
@@ -207,9 +198,8 @@ def _places(one: Grid, two: Grid, points: Float64Array) -> tuple[Float64Array, F
     if not abs(two.transform.determinant) > 0:  # no pixel has a place
         nowhere = np.full(len(points), np.nan)
         return nowhere, nowhere
-    back = ~two.transform
     with np.errstate(invalid="ignore"):
-        return back.d * x + back.e * y + back.f, back.a * x + back.b * y + back.c
+        return two.to_rowcol(x, y)
 
 
 def _scale(source: Grid, target: Grid) -> tuple[float, float] | None:
@@ -235,13 +225,8 @@ def _extent(grid: Grid, other: CRS) -> str:
     """Return the bounds of a grid in the words of a message: in its own units if the other has the same."""
     x, y = (np.array(v) for v in zip(*grid.corners(), strict=True))
     unit = f"in {':'.join(grid.crs.to_authority() or ('its', 'own', 'CRS'))}"
-    if grid.crs != other:
-        try:
-            lon, lat = rasterio.warp.transform(grid.crs, "EPSG:4326", x.tolist(), y.tolist())
-        except (RasterioError, CPLE_BaseError):
-            lon, lat = [math.nan], [math.nan]
-        if np.isfinite([*lon, *lat]).all():
-            x, y, unit = np.array(lon), np.array(lat), "degrees"
+    if grid.crs != other and (degrees := grid.lonlat(x, y)) is not None:
+        (x, y), unit = degrees, "degrees"
     return f"x {x.min():.10g} to {x.max():.10g}, y {y.min():.10g} to {y.max():.10g} {unit}"
 
 

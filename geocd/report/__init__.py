@@ -9,14 +9,14 @@ from geocd.exports import exported
 if TYPE_CHECKING:
     from geocd.report.acquired import acquisition_date
     from geocd.report.links import source_href, source_path
-    from geocd.report.record import RunRecord, versions
-    from geocd.report.stac import ASSETS, STAC_EXTENSIONS, STAC_VERSION, stac_item, write_json
+    from geocd.report.record import RunRecord, Summary, versions
+    from geocd.report.stac import STAC_EXTENSIONS, STAC_VERSION, stac_item, write_json
 
 __all__ = [
-    "ASSETS",
     "STAC_EXTENSIONS",
     "STAC_VERSION",
     "RunRecord",
+    "Summary",
     "acquisition_date",
     "source_href",
     "source_path",

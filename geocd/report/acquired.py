@@ -1,4 +1,4 @@
-"""When an image was taken, from its tags or its name."""
+"""The acquisition date of an image, from its tags or its file name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import datetime
 import re
 from collections.abc import Mapping
 
-# --------------------------------------------------------------------------------------------------
-# Acquisition dates
+from geocd.location import Location
 
-#: Tags that mean the acquisition, the most exact first. Sentinel-1/2 and Landsat readers of GDAL, STAC
-#: and vendors' names for one thing.
+#: Tags that hold the acquisition, the most precise first: names that GDAL's readers of Sentinel-1/2 and
+#: Landsat, STAC and vendors use.
 _DATE_TAGS = (
     "ACQUISITIONDATETIME",
     "ACQUISITION_DATETIME",
@@ -27,7 +26,7 @@ _STAMP = re.compile(
     r"(?:[T ]?(?P<H>\d{2}):?(?P<M>\d{2}):?(?P<S>\d{2})(?:\.\d+)?\s*(?P<zone>Z|UTC|[+-]\d{2}:?\d{2})?)?",
     re.IGNORECASE,
 )
-#: Products that carry a second date (of processing); the first group is the acquisition.
+#: Names of products that contain a second date, that of the processing; the group is the acquisition.
 _PRODUCTS = (
     re.compile(r"^S1[A-D]_.*?_(\d{8}T\d{6})_\d{8}T\d{6}_"),
     re.compile(r"^S2[A-D]_(?:MSI|OPER).*?_(\d{8}T\d{6})_N\d{4}_R\d{3}_"),
@@ -37,19 +36,19 @@ _IN_NAME = re.compile(r"(?<!\d)(\d{4}-\d{2}-\d{2}|\d{8})(T\d{6}(?!\d))?(?!\d)")
 
 
 def acquisition_date(tags: Mapping[str, str], path: str) -> str | None:
-    """Return when an image was taken, RFC 3339 in UTC, or None when that is not sure.
+    """Return when an image was taken, RFC 3339 in UTC, or None where that is uncertain.
 
-    Tags that mean the acquisition come first, then the names of Sentinel and Landsat products, then a
+    Tags that hold the acquisition come first, then the names of Sentinel and Landsat products, then a
     single date in the file name. ``TIFFTAG_DATETIME`` comes last: some vendors write the acquisition
-    into it, but to TIFF it is the time of the file. A time without a zone is taken as UTC, a day
-    without a time as its midnight.
+    into it, but the TIFF standard defines it as the time of the file. A time without a zone is taken as UTC,
+    a day without a time as its midnight.
 
     Parameters
     ----------
     tags : mapping of str
-        Dataset tags as GDAL gives them.
+        Dataset tags as GDAL returns them.
     path : str
-        Path or URL; only the last part is looked at.
+        Path or URL; only the file name counts.
     """
     upper = {key.upper(): value for key, value in tags.items()}
     for key in _DATE_TAGS:
@@ -58,13 +57,13 @@ def acquisition_date(tags: Mapping[str, str], path: str) -> str | None:
             if key == "DATE_ACQUIRED" and (exact := _rfc3339(f"{date[:10]}T{clock}")):
                 return exact
             return date
-    name = path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    name = Location(path).name
     for product in _PRODUCTS:
         if match := product.match(name):
             return _rfc3339(match[1])
     dates = {date for day, time in _IN_NAME.findall(name) if (date := _rfc3339(day + time))}
     if len({date[:10] for date in dates}) > 1:
-        return None  # two different days: which of them is anybody's guess
+        return None  # two different days: ambiguous
     if dates:
         times = {date for date in dates if not date.endswith("T00:00:00Z")}
         return times.pop() if len(times) == 1 else f"{dates.pop()[:10]}T00:00:00Z"
@@ -72,7 +71,7 @@ def acquisition_date(tags: Mapping[str, str], path: str) -> str | None:
 
 
 def _rfc3339(text: str) -> str | None:
-    """A date as GDAL tags and file names spell it, in UTC; None for anything else."""
+    """Return a date in the spellings of GDAL tags and file names as RFC 3339; None for anything else."""
     match = _STAMP.fullmatch(text.strip().strip('"'))
     if match is None:
         return None
@@ -88,7 +87,7 @@ def _rfc3339(text: str) -> str | None:
             date = date - offset if zone[0] == "+" else date + offset
     except (ValueError, OverflowError):
         return None
-    # Numbers that only look like a date (tile ids, orbit numbers) mostly fall outside this.
+    # Numbers that only look like a date (tile ids, orbit numbers) mostly lie outside this range.
     if not 1930 <= date.year <= datetime.datetime.now(datetime.timezone.utc).year + 1:
         return None
     return date.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,33 +1,101 @@
-"""What a result was made from, so that anybody can tell whether it can be made again."""
+"""Fingerprints of the inputs of a run, which tell whether it can be repeated."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from geocd.products import sha256
 from geocd.raster.files import open_raster
 from geocd.raster.reading import read
 from geocd.report.links import source_href
 
 
-def fingerprint(path: str, known: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Return what tells whether a raster is still the same, for every file it consists of.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """One file of an input, or an input that is no local file.
+
+    Attributes
+    ----------
+    file : str
+        Name of the file, without its folder; of an input that is no local file, its path or URL.
+    size : int or None
+        Bytes.
+    mtime_ns : int or None
+        Time of the last modification, in nanoseconds since 1970. Not part of the content: a copy has another.
+    sha256 : str or None
+        SHA-256 of the file, in hex.
+    blocks : str or None
+        Of an input that is no local file: SHA-256 of its profile, tags and three blocks, in hex.
+    """
+
+    file: str
+    size: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
+    blocks: str | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Fingerprint:
+        """Return the fingerprint that :meth:`as_dict` wrote; values of another type count as missing."""
+
+        def text(name: str) -> str | None:
+            value = values.get(name)
+            return value if isinstance(value, str) else None
+
+        def number(name: str) -> int | None:
+            value = values.get(name)
+            return value if isinstance(value, int) else None
+
+        return cls(
+            file=text("file") or "",
+            size=number("size"),
+            mtime_ns=number("mtime_ns"),
+            sha256=text("sha256"),
+            blocks=text("blocks"),
+        )
+
+    def as_dict(self, *, with_mtime: bool = True) -> dict[str, str | int]:
+        """Return the values that JSON gets: those that are not None, ``mtime_ns`` on request only."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        if not with_mtime:
+            values.pop("mtime_ns", None)
+        return values
+
+    def same_content(self, other: Fingerprint) -> bool:
+        """Return whether everything but the time of modification is equal."""
+        return dataclasses.replace(self, mtime_ns=None) == dataclasses.replace(other, mtime_ns=None)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def fingerprint(path: str, earlier: Sequence[Fingerprint] = ()) -> list[Fingerprint]:
+    """Return the fingerprints of all files that a raster consists of.
 
     Parameters
     ----------
     path : str
-    known : list of dict, optional
-        An older fingerprint: where size and time of a file are as there, it is not read again.
+        Path or URL.
+    earlier : sequence of Fingerprint
+        Fingerprints taken earlier: a file whose size and time of modification are unchanged since then is
+        not read again.
 
     Returns
     -------
-    list of dict
-        Of local files (a VRT's sources, overviews and masks too) name, size, time and SHA-256. Of anything
-        else the grid and a SHA-256 of three blocks: what has changed elsewhere goes unseen.
+    list of Fingerprint
+        One for each local file (including the sources of a VRT, overviews and masks), by name. One with
+        ``blocks`` for anything else: a change outside of these blocks is not noticed.
 
     Raises
     ------
@@ -36,30 +104,46 @@ def fingerprint(path: str, known: list[dict[str, Any]] | None = None) -> list[di
     with open_raster(path) as dataset:
         files = [Path(name) for name in dataset.files]
         if not files or not all(file.is_file() for file in files):
-            block = dataset.block_shapes[0]
-            digest = hashlib.sha256(repr((dataset.profile, dataset.tags())).encode())
-            for row, col in ((0, 0), (dataset.height // 2, dataset.width // 2), dataset.shape):
-                # the block around the place, at the end the last one
-                top = min(row, dataset.height - 1) // block[0] * block[0]
-                left = min(col, dataset.width - 1) // block[1] * block[1]
-                window = Window(left, top, min(block[1], 512), min(block[0], 512))
-                window = window.intersection(Window(0, 0, dataset.width, dataset.height))
-                digest.update(read(dataset, path, window, indexes=1).tobytes())
-            return [{"file": source_href(path, Path()), "blocks": digest.hexdigest()}]
-    old = {entry["file"]: entry for entry in known or ()}
-    found = []
+            return [Fingerprint(file=source_href(path, Path()), blocks=_hash_of_blocks(dataset, path))]
+    by_name = {entry.file: entry for entry in earlier}
+    fingerprints = []
     for file in sorted(files):
         status = file.stat()
-        entry: dict[str, Any] = {"file": file.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-        before = old.get(file.name, {})
-        if all(before.get(key) == entry[key] for key in ("size", "mtime_ns")):
-            entry["sha256"] = before["sha256"]
+        previous = by_name.get(file.name)
+        if (
+            previous is not None
+            and previous.sha256 is not None
+            and (previous.size, previous.mtime_ns) == (status.st_size, status.st_mtime_ns)
+        ):
+            digest = previous.sha256
         else:
-            entry["sha256"] = sha256(file)
-        found.append(entry)
-    return found
+            digest = sha256(file)
+        fingerprints.append(
+            Fingerprint(file=file.name, size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
+        )
+    return fingerprints
 
 
-def same_content(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> bool:
-    """Compare the content that fingerprints tell of: a file may have been copied or touched."""
-    return [{**entry, "mtime_ns": 0} for entry in one] == [{**entry, "mtime_ns": 0} for entry in two]
+def _hash_of_blocks(dataset: DatasetReader, path: str) -> str:
+    """Return the SHA-256 of profile, tags, and the first, the middle and the last block of band 1."""
+    height, width = dataset.block_shapes[0]
+    digest = hashlib.sha256(repr((dataset.profile, dataset.tags())).encode())
+    for row, col in ((0, 0), (dataset.height // 2, dataset.width // 2), dataset.shape):
+        top = min(row, dataset.height - 1) // height * height
+        left = min(col, dataset.width - 1) // width * width
+        window = Window(left, top, min(width, 512), min(height, 512))
+        window = window.intersection(Window(0, 0, dataset.width, dataset.height))
+        digest.update(read(dataset, path, window, indexes=1).tobytes())
+    return digest.hexdigest()
+
+
+def same_content(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> bool:
+    """Return whether two inputs have the same files with the same content, whenever they were modified."""
+    return len(first) == len(second) and all(map(Fingerprint.same_content, first, second))
+
+
+__all__ = [
+    "Fingerprint",
+    "fingerprint",
+    "same_content",
+]

@@ -1,38 +1,35 @@
-"""One page that explains a run to somebody who reads no code: self-contained HTML, opened offline.
+"""The report of a run: one self-contained HTML page for readers who write no code.
 
-Words, tables and drawings come from the record, pictures from thumbnails; a template puts them together. What
-comes from files (names, tags) is escaped by the template engine, and the page's own policy forbids whatever
-is not part of it: no request leaves it.
+Texts, tables and charts are made from the record, pictures from thumbnails; a template puts them together.
+What comes from files (names, tags) is escaped by the template engine, and the page's content security policy
+forbids everything that is not part of the page, so that it sends no requests.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import importlib.resources
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import markupsafe
 import numpy as np
-import rasterio.warp
 import shapely
 from PIL import Image
-from rasterio._err import CPLE_BaseError
-from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 
-from geocd.products import sha256
+from geocd.location import Location
 from geocd.raster.files import output_errors
 from geocd.raster.grid import Grid
 from geocd.report.charts import histogram, loss_curve
+from geocd.report.fingerprint import sha256
 from geocd.report.links import source_href
 from geocd.report.quicklook import RAMP, colours
-from geocd.report.record import RunRecord
+from geocd.report.record import FinishedRun, RunRecord
 from geocd.report.thumbnails import Thumbnails
 from geocd.report.words import (
     METHODS,
@@ -41,7 +38,6 @@ from geocd.report.words import (
     day,
     explanation,
     headline,
-    last_part,
     seam_in_words,
     shift_in_words,
     warnings,
@@ -49,90 +45,107 @@ from geocd.report.words import (
 from geocd.types import Float64Array
 from geocd.vectorize.files import largest
 
-#: Polygons in the table; polygons whose outlines are drawn, and corners of all of these.
+#: Polygons in the table; most polygons whose outlines are drawn, and most corners of all of these.
 ROWS, MOST_OUTLINES, MOST_CORNERS = 10, 3000, 40_000
-#: An outline is drawn to within so many pixels of the picture.
+#: Outlines are simplified to within this distance, in pixels of the picture.
 TOLERANCE = 0.75
+#: Quality of the JPEGs, of 100.
 QUALITY = 85
 _DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 
 
-def write_page(
-    record: RunRecord,
-    thumbnails: Thumbnails,
-    prob: Path,
-    changes: Path,
-    destination: Path,
-    *,
-    created: str,
-    folder: Path,
-) -> None:
+def write_page(run: FinishedRun, destination: Path) -> None:
     """Write the report of a run.
 
-    Its bytes depend on the run's result and settings alone, but for the one section with the id ``times``.
+    Its bytes depend on the result and the settings of the run alone, except for the section with the id
+    ``times``.
 
     Parameters
     ----------
-    record : RunRecord
-    thumbnails : Thumbnails
-        The pair and its probability; their size is that of the pictures on the page.
-    prob, changes : pathlib.Path
-        Probability raster and polygons of the run.
+    run : FinishedRun
+        Its thumbnails have the size of the pictures on the page.
     destination : pathlib.Path
         The HTML file.
-    created : str
-        When the outputs were made, RFC 3339 in UTC.
-    folder : pathlib.Path
-        Where the page will stand, which relative paths of the inputs start from.
 
     Raises
     ------
     OutputError
+        The outputs of the run cannot be read, or the page cannot be written.
     """
-    table = largest(changes, MOST_OUTLINES)
-    names = {"before": last_part(record.before), "after": last_part(record.after)}
-    style, script = (_resource(f"report.{kind}") for kind in ("css", "js"))
-    height, width = thumbnails.prob.shape
-    rows, cols = thumbnails.scale
-    shape = f":root {{ --aspect: {width * cols / (height * rows):.4f}; }}"
     with output_errors(destination):  # reads what was written
-        checksums = {path.name: sha256(path) for path in (prob, changes)}
-    drawn, outlines = _outlines(table, record.grid, (height, width))
-    text = _environment().get_template("report.html").render(
-        policy=_policy([style, shape], [script]),
-        style=markupsafe.Markup(style),
-        shape=markupsafe.Markup(shape),
-        script=markupsafe.Markup(script),
-        record=record,
-        names=names,
-        dates={"before": day(record.date_before), "after": day(record.date_after)},
-        headline=headline(record),
-        summary=explanation(record),
-        warnings=warnings(record, apart=thumbnails.apart),
-        size=(width * cols, height * rows),
-        box=(width, height),
-        images=_images(thumbnails),
-        apart=thumbnails.apart,
-        outlines=outlines,
-        outlines_note=_outlines_note(drawn, int(record.summary["n_polygons"])),
-        ramp=[f"#{r:02x}{g:02x}{b:02x}" for r, g, b in RAMP],
-        places=_places(table, record.grid, (height, width)),
-        histogram=histogram(record.histogram, record.threshold),
-        losses=loss_curve(record.losses),
-        shift=shift_in_words(record.summary.get("shift"), record.grid.pixel_size),
-        alignment=alignment_in_words(record.alignment),
-        seam=seam_in_words(record.summary.get("seam_score")),
-        method=METHODS.get(record.method, record.method),
-        inputs={which: source_href(getattr(record, which), folder) for which in ("before", "after")},
-        checksums=checksums,
-        settings=_settings(record.settings, folder),
-        times=_times(record, created),
-    )  # fmt: skip
+        checksums = {path.name: sha256(path) for path in (run.paths["prob"], run.paths["changes"])}
+    text = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            **_resources(run.thumbnails),
+            **_texts(run),
+            **_pictures(run),
+            record=run.record,
+            histogram=histogram(run.record.histogram, run.record.threshold),
+            losses=loss_curve(run.record.losses),
+            checksums=checksums,
+            settings=_settings(run.record.settings, run.folder),
+            times=_times(run.record, run.created),
+        )
+    )
     with output_errors(destination):
         destination.write_bytes(text.encode())
 
 
+def _resources(thumbnails: Thumbnails) -> dict[str, str]:
+    """Return styles, script and the policy that permits them."""
+    style, script = (_resource(f"report.{kind}") for kind in ("css", "js"))
+    height, width = thumbnails.prob.shape
+    rows, cols = thumbnails.scale
+    shape = f":root {{ --aspect: {width * cols / (height * rows):.4f}; }}"
+    return {
+        "policy": _policy([style, shape], [script]),
+        "style": markupsafe.Markup(style),
+        "shape": markupsafe.Markup(shape),
+        "script": markupsafe.Markup(script),
+    }
+
+
+def _texts(run: FinishedRun) -> dict[str, object]:
+    """Return names, dates and sentences."""
+    record, summary = run.record, run.record.summary
+    sources = {"before": record.before, "after": record.after}
+    return {
+        "names": {date: Location(path).name for date, path in sources.items()},
+        "dates": {"before": day(record.date_before), "after": day(record.date_after)},
+        "inputs": {date: source_href(path, run.folder) for date, path in sources.items()},
+        "headline": headline(record),
+        "explanation": explanation(record),
+        "warnings": warnings(record, apart=run.thumbnails.apart),
+        "method": METHODS.get(record.method, record.method),
+        "shift": shift_in_words(summary.shift, record.grid.pixel_size),
+        "alignment": alignment_in_words(record.alignment),
+        "seam": seam_in_words(summary.seam_score),
+    }
+
+
+def _pictures(run: FinishedRun) -> dict[str, object]:
+    """Return the pictures, what is drawn over them, and the table of the largest polygons."""
+    thumbnails, grid = run.thumbnails, run.record.grid
+    height, width = shape = thumbnails.prob.shape
+    rows, cols = thumbnails.scale
+    polygons = _largest(run.paths["changes"])
+    count, outlines = _outlines([polygon.geometry for polygon in polygons], grid, shape)
+    return {
+        "images": _images(thumbnails),
+        "size": (width * cols, height * rows),
+        "box": (width, height),
+        "apart": thumbnails.apart,
+        "ramp": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in RAMP],
+        "outlines": outlines,
+        "outlines_note": _outlines_note(count, run.record.summary.n_polygons),
+        "places": _places(polygons[:ROWS], grid, shape),
+    }
+
+
 def _environment() -> jinja2.Environment:
+    """Return the template engine: it escapes all texts and refuses names that are not defined."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("geocd.report"),
         autoescape=True,
@@ -146,18 +159,19 @@ def _environment() -> jinja2.Environment:
 
 
 def _dated(text: str) -> markupsafe.Markup:
-    """Return a text whose dates are not broken at the end of a line."""
+    """Return a text as HTML in which no date is broken at the end of a line."""
     return markupsafe.Markup(_DATE.sub(r"<time>\g<0></time>", str(markupsafe.escape(text))))
 
 
 def _resource(name: str) -> str:
+    """Return a text file of the templates with line ends as browsers hash them."""
     text = (importlib.resources.files("geocd.report") / "templates" / name).read_text(encoding="utf-8")
     # Browsers hash what they parsed, and they parse every line end as one character.
     return "\n" + text.replace("\r\n", "\n")
 
 
 def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Return the content security policy: the pictures, styles and scripts of the page, nothing else."""
+    """Return the content security policy: only pictures, styles and scripts of the page itself."""
 
     def hashes(texts: Sequence[str]) -> str:
         digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
@@ -169,8 +183,8 @@ def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
     )
 
 
-def _shown(value: Any) -> Any:
-    """Return a text with everything that would not be seen (line ends, turned writing) as its number."""
+def _shown(value: object) -> object:
+    """Return a text with invisible characters (line ends, direction marks) escaped, other values as is."""
     if not isinstance(value, str) or isinstance(value, markupsafe.Markup) or value.isprintable():
         return value
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
@@ -180,150 +194,193 @@ def _shown(value: Any) -> Any:
 # Pictures
 
 
-def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+def _data_uri(image: Image.Image, kind: str, **options: int) -> str:
+    """Return a picture as data URI; ``kind`` is ``jpeg`` or ``png``, the options are Pillow's."""
     file = io.BytesIO()
     image.save(file, kind, optimize=True, **options)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _images(thumbnails: Thumbnails) -> dict[str, str]:
-    """Both dates as JPEG; the probability as PNG in 63 colours, transparent where not valid."""
-    pair = {
+    """Return data URIs of both dates (JPEG) and of the probability (PNG, transparent where not valid)."""
+    dates = {
         "before": thumbnails.panel(thumbnails.before, thumbnails.valid_before),
         "after": thumbnails.panel(thumbnails.after, thumbnails.valid_after),
     }
-    levels = 62
-    known = np.isfinite(thumbnails.prob)
+    levels = 62  # colour 0 is transparent, 1 to 63 are those of the probability
     steps = np.round(np.clip(np.nan_to_num(thumbnails.prob), 0, 1) * levels).astype(np.uint8)
-    indexed = np.where(known, steps + np.uint8(1), np.uint8(0))
+    indexed = np.where(np.isfinite(thumbnails.prob), steps + np.uint8(1), np.uint8(0))
     rows, cols = thumbnails.scale
     prob = Image.fromarray(np.repeat(np.repeat(indexed, rows, 0), cols, 1), "L")
     prob.putpalette([0, 0, 0, *colours(np.linspace(0, 1, levels + 1, dtype=np.float32)).ravel().tolist()])
     return {
-        **{name: _data_uri(image, "jpeg", quality=QUALITY) for name, image in pair.items()},
+        **{name: _data_uri(image, "jpeg", quality=QUALITY) for name, image in dates.items()},
         "prob": _data_uri(prob, "png", transparency=0),
     }
 
 
-def _to_picture(grid: Grid, shape: tuple[int, int]) -> Any:
+def _to_picture(grid: Grid, shape: tuple[int, int]) -> Callable[[Float64Array], Float64Array]:
     """Return a function from coordinates ``(n, 2)`` of the grid to columns and rows of the picture."""
-    t, scale = ~grid.transform, np.array([shape[1] / grid.width, shape[0] / grid.height])
+    scale = np.array([shape[1] / grid.width, shape[0] / grid.height])
 
-    def turn(points: Float64Array) -> Float64Array:
-        x, y = points[:, 0], points[:, 1]
-        cols_rows = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
-        found: Float64Array = cols_rows * scale
-        return found
+    def to_picture(points: Float64Array) -> Float64Array:
+        row, col = grid.to_rowcol(points[:, 0], points[:, 1])
+        scaled: Float64Array = np.stack([col, row], axis=1) * scale
+        return scaled
 
-    return turn
+    return to_picture
 
 
-def _outlines(table: Any, grid: Grid, shape: tuple[int, int]) -> tuple[int, str]:
-    """Return how many polygons are drawn, the largest first, and their outlines as SVG path data."""
-    turn = _to_picture(grid, shape)
-    parts: list[str] = []
-    corners = drawn = 0
-    for polygon in table.geometry:
-        there = shapely.transform(polygon, turn)
-        # What is smaller than a pixel of the picture is drawn as a square of one.
-        simple = there.simplify(TOLERANCE, preserve_topology=False)
-        if simple.is_empty or simple.area < 1:
-            x, y = shapely.get_coordinates(shapely.centroid(shapely.box(*there.bounds)))[0]
+def _outlines(polygons: Iterable[shapely.Polygon], grid: Grid, shape: tuple[int, int]) -> tuple[int, str]:
+    """Return how many polygons are drawn, in their order, and their outlines as SVG path data."""
+    to_picture = _to_picture(grid, shape)
+    rings: list[str] = []
+    corners = count = 0
+    for polygon in polygons:
+        in_picture = shapely.transform(polygon, to_picture)
+        simple = in_picture.simplify(TOLERANCE, preserve_topology=False)
+        if simple.is_empty or simple.area < 1:  # less than a pixel of the picture: a square that can be seen
+            x, y = shapely.get_coordinates(shapely.centroid(shapely.box(*in_picture.bounds)))[0]
             simple = shapely.box(x - 0.75, y - 0.75, x + 0.75, y + 0.75)
         corners += shapely.get_num_coordinates(simple)
-        if corners > MOST_CORNERS and drawn:
+        if corners > MOST_CORNERS and count:
             break
-        drawn += 1
+        count += 1
         for part in shapely.get_parts(simple):
             for ring in (part.exterior, *part.interiors):
                 points = np.round(shapely.get_coordinates(ring)[:-1], 1)
-                parts.append("M" + "L".join(f"{x:g} {y:g}" for x, y in points) + "Z")
-    return drawn, "".join(parts)
+                rings.append("M" + "L".join(f"{x:g} {y:g}" for x, y in points) + "Z")
+    return count, "".join(rings)
 
 
 def _outlines_note(drawn: int, count: int) -> str:
+    """Return a sentence where not all polygons are drawn, "" where they are."""
     if drawn >= count:
         return ""
-    return f"Outlined are the {drawn:,} largest of {count:,} places; all of them are in the GeoPackage."
+    return f"Outlines show the {drawn:,} largest of {count:,} places; the GeoPackage has all of them."
 
 
 # --------------------------------------------------------------------------------------------------
 # Table and drawings
 
 
-def _places(table: Any, grid: Grid, shape: tuple[int, int]) -> list[dict[str, Any]]:
-    """Return the rows of the table of the largest polygons, with their place in the picture."""
-    table = table.head(ROWS)
-    centres = np.stack([table["centroid_x"], table["centroid_y"]], axis=1).astype(np.float64)
-    where = _degrees(centres, grid.crs)
-    at = _to_picture(grid, shape)(centres) if len(table) else centres
+@dataclasses.dataclass(frozen=True)
+class Polygon:
+    """A polygon of the GeoPackage, with those of its columns that the report shows."""
+
+    id: int
+    area_m2: float
+    p_mean: float
+    n_pixels: int
+    centroid_x: float
+    centroid_y: float
+    geometry: shapely.Polygon
+
+
+def _largest(changes: Path) -> list[Polygon]:
+    """Return the polygons that are drawn at most, the largest first."""
+    table = largest(changes, MOST_OUTLINES)
+    columns = [field.name for field in dataclasses.fields(Polygon)]
+    return [Polygon(*values) for values in zip(*(table[column].tolist() for column in columns), strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A row of the table of the largest polygons.
+
+    Attributes
+    ----------
+    id : int
+        As in the GeoPackage.
+    area, p_mean, n_pixels : str
+        Area, mean probability and number of pixels.
+    lon, lat : str or None
+        Centroid in degrees (WGS 84); None where the grid cannot be transformed to longitude and latitude.
+    x, y : str
+        Centroid in the CRS of the grid.
+    col, row : float
+        Centroid in pixels of the picture.
+    """
+
+    id: int
+    area: str
+    p_mean: str
+    n_pixels: str
+    lon: str | None
+    lat: str | None
+    x: str
+    y: str
+    col: float
+    row: float
+
+
+def _places(polygons: Sequence[Polygon], grid: Grid, shape: tuple[int, int]) -> list[Place]:
+    """Return the rows of the table of the largest polygons."""
+    if not polygons:
+        return []
+    centroids = np.array([(polygon.centroid_x, polygon.centroid_y) for polygon in polygons], np.float64)
+    degrees = grid.lonlat(centroids[:, 0], centroids[:, 1])
+    in_picture = _to_picture(grid, shape)(centroids)
     return [
-        {
-            "id": int(row.id),
-            "area": area_in_words(float(row.area_m2)),
-            "p_mean": f"{row.p_mean:.2f}",
-            "n_pixels": f"{row.n_pixels:,}",
-            "lon": f"{where[i][0]:.5f}" if where is not None else None,
-            "lat": f"{where[i][1]:.5f}" if where is not None else None,
-            "x": f"{row.centroid_x:.6g}",
-            "y": f"{row.centroid_y:.6g}",
-            "col": round(float(at[i][0]), 1),
-            "row": round(float(at[i][1]), 1),
-        }
-        for i, row in enumerate(table.itertuples())
+        Place(
+            id=polygon.id,
+            area=area_in_words(polygon.area_m2),
+            p_mean=f"{polygon.p_mean:.2f}",
+            n_pixels=f"{polygon.n_pixels:,}",
+            lon=f"{degrees[0][i]:.5f}" if degrees is not None else None,
+            lat=f"{degrees[1][i]:.5f}" if degrees is not None else None,
+            x=f"{polygon.centroid_x:.6g}",
+            y=f"{polygon.centroid_y:.6g}",
+            col=round(float(in_picture[i][0]), 1),
+            row=round(float(in_picture[i][1]), 1),
+        )
+        for i, polygon in enumerate(polygons)
     ]
 
 
-def _degrees(points: Float64Array, crs: CRS) -> Float64Array | None:
-    """Return longitude and latitude (WGS 84) of points ``(n, 2)``; None where they have no place on Earth."""
-    try:
-        lon, lat = rasterio.warp.transform(crs, CRS.from_epsg(4326), points[:, 0], points[:, 1])
-    except (RasterioError, CPLE_BaseError):
-        return None
-    found = np.stack([lon, lat], axis=1).astype(np.float64)
-    return found if np.isfinite(found).all() else None
-
-
-def _settings(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Return every setting that decides about the result, in words."""
-    found = {}
+def _settings(settings: Mapping[str, object], folder: Path) -> dict[str, str]:
+    """Return the value of every option that the result depends on, as text, by the name of the option."""
+    values = {}
     for name, value in settings.items():
         if name in ("jobs", "mem_limit"):  # with the times: the result does not depend on them
             continue
         if name in ("valid", "weights") and isinstance(value, str):
             value = source_href(value, folder)
         if value is None:
-            words = "default"
+            text = "default"
         elif isinstance(value, bool):
-            words = "yes" if value else "no"
+            text = "yes" if value else "no"
         elif isinstance(value, list | tuple):
-            words = ", ".join(map(str, value)) or "none"
+            text = ", ".join(map(str, value)) or "none"
         else:
-            words = str(value)
-        found["--" + name.replace("_", "-")] = words
-    return found
+            text = str(value)
+        values["--" + name.replace("_", "-")] = text
+    return values
+
+
+#: Stages of a run as the report calls them.
+STAGES = {
+    "inputs": "checking the inputs",
+    "align": "aligning",
+    "sample": "reading a sample",
+    "shift": "measuring the shift",
+    "fit": "fitting to the scene",
+    "tiles": "computing the tiles",
+    "polygons": "making the polygons",
+    "quicklook": "drawing the pictures",
+}
 
 
 def _times(record: RunRecord, created: str) -> dict[str, str]:
-    """Return what differs from run to run."""
-    found = {"made on": created.replace("T", " ").replace("Z", " UTC")}
-    words = {
-        "inputs": "checking the inputs",
-        "align": "aligning",
-        "sample": "reading a sample",
-        "shift": "measuring the shift",
-        "fit": "fitting to the scene",
-        "tiles": "computing all tiles",
-        "polygons": "making the polygons",
-        "quicklook": "drawing pictures",
-    }
-    for name, seconds in record.timings.items():
-        found[words.get(name, name)] = f"{seconds:.1f} s"
-    found["together"] = f"{sum(record.timings.values()):.1f} s"
+    """Return what differs from run to run: date, durations of the stages, jobs and memory limit."""
+    values = {"created": created.replace("T", " ").replace("Z", " UTC")}
+    for stage, seconds in record.timings.items():
+        values[STAGES.get(stage, stage)] = f"{seconds:.1f} s"
+    values["total"] = f"{sum(record.timings.values()):.1f} s"
     for name, label in (("jobs", "tiles at a time"), ("mem_limit", "memory limit, MB")):
         if name in record.settings:
-            found[label] = str(record.settings[name])
-    return found
+            values[label] = str(record.settings[name])
+    return values
 
 
 __all__ = [

@@ -1,25 +1,23 @@
-"""One picture of a run: before, after, probability and changes."""
+"""The quick-look: one picture with before, after, probability and changes."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from geocd.location import Location
 from geocd.raster.files import output_errors
+from geocd.report.thumbnails import SMALLEST, Picture, Thumbnails
 from geocd.types import Float32Array
 
-if TYPE_CHECKING:
-    pass
-from geocd.report.thumbnails import SMALLEST, Picture, Thumbnails
-
-#: Colours of the probability from 0 to 1: dark to bright without a jump, also in grey and for the
-#: colour-blind (the shape of matplotlib's "inferno").
+#: Colours of the probability from 0 to 1: steadily brighter, also in grey and for the colour-blind (the
+#: shape of matplotlib's "inferno").
 RAMP = (
     (0, 0, 4),
     (40, 11, 84),
@@ -31,8 +29,18 @@ RAMP = (
     (252, 255, 164),
 )
 _PAPER, _INK, _FAINT, _FRAME = (255, 255, 255), (32, 36, 40), (110, 116, 122), (196, 200, 204)
-_CHANGE = (255, 32, 96)  # neither vegetation, soil, water nor roofs look like this
+_CHANGE = (255, 32, 96)  # a colour that vegetation, soil, water and roofs do not have
 _MARGIN, _GAP, _TEXT = 16, 20, 13
+
+
+@dataclasses.dataclass(frozen=True)
+class _Caption:
+    """The line above a panel: a title, a text beside it, and one flush right or the colour bar."""
+
+    title: str
+    text: str = ""
+    right: str = ""
+    colour_bar: bool = False
 
 
 def quicklook(
@@ -44,10 +52,10 @@ def quicklook(
     dates: tuple[str | None, str | None] = (None, None),
     changed_share: float | None = None,
 ) -> None:
-    """Write one PNG of a result: before, after, probability, and the changes over the after image.
+    """Write a PNG of a result: before, after, probability, and the changes over the after image.
 
-    The panels stand in one row, one column or two by two, whichever fits the shape of the raster. What is
-    not valid is a grey checker pattern.
+    The panels are arranged in one row, one column or two by two, whichever fits the shape of the raster.
+    Pixels that are not valid are shown as a grey checkerboard.
 
     Parameters
     ----------
@@ -61,11 +69,13 @@ def quicklook(
     dates : tuple of str or None
         Acquisition of the two, RFC 3339; the day is written beside the file name.
     changed_share : float, optional
-        Share of the valid pixels that changed, to be written down: a decimated picture cannot count.
+        Share of the valid pixels that changed, in [0, 1], for the caption: it cannot be counted in a
+        decimated picture.
 
     Raises
     ------
     OutputError
+        The PNG cannot be written.
     """
     panels = [
         thumbnails.panel(thumbnails.before, thumbnails.valid_before),
@@ -83,10 +93,10 @@ def quicklook(
     note = "stretched by itself" if thumbnails.apart else ""
     warped = "warped" if thumbnails.warped else ""
     captions = (
-        ("before", titles[0], note),
-        ("after", titles[1], ", ".join(part for part in (note, warped) if part)),
-        ("change probability", "", "prob"),
-        ("changes over after", f"prob >= {threshold:.3g}", percent(changed_share)),
+        _Caption("before", titles[0], note),
+        _Caption("after", titles[1], ", ".join(part for part in (note, warped) if part)),
+        _Caption("change probability", colour_bar=True),
+        _Caption("changes over after", f"prob >= {threshold:.3g}", percent(changed_share)),
     )
     picture = _sheet(panels, captions, threshold)
     with output_errors(destination):
@@ -94,29 +104,27 @@ def quicklook(
 
 
 def colours(prob: Float32Array) -> Picture:
-    """Return the colour of every probability, ``(..., 3)`` uint8."""
-    at = np.clip(np.nan_to_num(prob, nan=0.0), 0, 1)
+    """Return the colours of probabilities of any shape: ``(..., 3)``, uint8; NaN as 0."""
+    position = np.clip(np.nan_to_num(prob, nan=0.0), 0, 1)
     stops = np.linspace(0, 1, len(RAMP))
-    channels = [np.interp(at, stops, [colour[c] for colour in RAMP]) for c in range(3)]
+    channels = [np.interp(position, stops, [colour[c] for colour in RAMP]) for c in range(3)]
     return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
 def _with_changes(after: Picture, share: Float32Array) -> Picture:
-    """The after image in grey, with the changes tinted: the tint is as strong as the share."""
+    """Return the after image in grey with the changes tinted, the stronger the larger their share."""
     grey = after.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     base = 0.75 * grey[..., None] + 0.25 * after
     changed = np.nan_to_num(share, nan=0.0)
-    # The image stays visible under a change, and even a small one is seen.
+    # The image stays visible under a change, and even a small change is visible.
     tint = np.where(changed > 0, 0.35 + 0.35 * changed, 0)[..., None]
     mixed = base * (1 - tint) + np.array(_CHANGE, dtype=np.float32) * tint
     tinted: Picture = np.round(mixed).astype(np.uint8)
     return tinted
 
 
-def _sheet(
-    panels: Sequence[Image.Image], captions: Sequence[tuple[str, str, str]], threshold: float
-) -> Image.Image:
-    """Panels with captions above them on one white sheet."""
+def _sheet(panels: Sequence[Image.Image], captions: Sequence[_Caption], threshold: float) -> Image.Image:
+    """Return the panels with captions above them on one white sheet."""
     font = ImageFont.load_default(_TEXT)
     line = _TEXT + 8
     width, height = panels[0].size
@@ -135,20 +143,20 @@ def _sheet(
         _PAPER,
     )
     draw = ImageDraw.Draw(sheet)
-    for place, (panel, (title, middle, right)) in enumerate(zip(panels, captions, strict=True)):
-        row, col = divmod(place, cols)
+    for index, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
+        row, col = divmod(index, cols)
         left, top = _MARGIN + col * (cell[0] + _GAP), _MARGIN + row * (cell[1] + _GAP)
-        draw.text((left, top), title, fill=_INK, font=font)
-        used = draw.textlength(title, font=font) + 10
-        if right == "prob":
+        draw.text((left, top), caption.title, fill=_INK, font=font)
+        used = draw.textlength(caption.title, font=font) + 10
+        if caption.colour_bar:
             _colour_bar(draw, left + used, top, left + cell[0], threshold)
         else:
             space = cell[0] - used
-            if right:
-                needed = draw.textlength(right, font=font)
-                draw.text((left + cell[0] - needed, top), right, fill=_FAINT, font=font)
-                space -= needed + 10
-            draw.text((left + used, top), _fit(draw, middle, font, space), fill=_FAINT, font=font)
+            if caption.right:
+                length = draw.textlength(caption.right, font=font)
+                draw.text((left + cell[0] - length, top), caption.right, fill=_FAINT, font=font)
+                space -= length + 10
+            draw.text((left + used, top), _fit(draw, caption.text, font, space), fill=_FAINT, font=font)
         draw.rectangle(
             (left - 1, top + line - 1, left + panel.width, top + line + panel.height), outline=_FRAME
         )
@@ -157,7 +165,7 @@ def _sheet(
 
 
 def _colour_bar(draw: ImageDraw.ImageDraw, left: float, top: float, right: float, threshold: float) -> None:
-    """The ramp from 0 to 1, with a mark at the threshold."""
+    """Draw the colours from 0 to 1, with a mark at the threshold, between ``left`` and ``right``."""
     font = ImageFont.load_default(_TEXT - 2)
     right -= draw.textlength("1", font=font) + 4
     begin = max(left + 14, right - 220)
@@ -168,20 +176,20 @@ def _colour_bar(draw: ImageDraw.ImageDraw, left: float, top: float, right: float
     draw.text((begin - 10, top + 1), "0", fill=_FAINT, font=font)
     draw.text((right + 4, top + 1), "1", fill=_FAINT, font=font)
     if 0 <= threshold <= 1:
-        at = begin + threshold * (len(ramp) - 1)
-        draw.line((at, y0 - 3, at, y1 + 3), fill=_PAPER, width=3)
-        draw.line((at, y0 - 3, at, y1 + 3), fill=_INK)
-        draw.polygon([(at - 4, y0 - 5), (at + 4, y0 - 5), (at, y0)], fill=_INK)
+        x = begin + threshold * (len(ramp) - 1)
+        draw.line((x, y0 - 3, x, y1 + 3), fill=_PAPER, width=3)
+        draw.line((x, y0 - 3, x, y1 + 3), fill=_INK)
+        draw.polygon([(x - 4, y0 - 5), (x + 4, y0 - 5), (x, y0)], fill=_INK)
 
 
 def _fit(
     draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, space: float
 ) -> str:
-    """The text, with its middle left out where it is too long: names differ at their ends."""
+    """Return the text, without its middle where it is too long, because file names differ at their ends."""
     if draw.textlength(text, font=font) <= space:
         return text
-    for keep in range(len(text) - 1, 3, -1):
-        short = text[: keep // 2] + "..." + text[len(text) - (keep - keep // 2) :]
+    for count in range(len(text) - 1, 3, -1):
+        short = text[: count // 2] + "..." + text[len(text) - (count - count // 2) :]
         if draw.textlength(short, font=font) <= space:
             return short
     return ""
@@ -189,17 +197,16 @@ def _fit(
 
 def _name(path: str) -> str:
     """The file name in letters that Pillow's own font has."""
-    name = path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
-    plain = unicodedata.normalize("NFKD", name)
+    plain = unicodedata.normalize("NFKD", Location(path).name)
     return "".join(c if " " <= c <= "~" else "?" for c in plain if not unicodedata.combining(c))
 
 
 def percent(share: float | None) -> str:
-    """Return a share in words, ``""`` where it is not known."""
+    """Return a share in percent, "none" where it is 0, "" where it is None or NaN."""
     if share is None or math.isnan(share):
         return ""
-    percent = 100 * share
-    return "none" if percent == 0 else "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
+    value = 100 * share
+    return "none" if value == 0 else "< 0.1 %" if value < 0.1 else f"{value:.1f} %"
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a run says about itself."""
+"""The record of a run: its inputs, its settings and its result."""
 
 from __future__ import annotations
 
@@ -6,18 +6,70 @@ import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import rasterio
-import rasterio.warp
 
 import geocd
 from geocd.raster.grid import Grid
+from geocd.report.fingerprint import Fingerprint
+from geocd.report.thumbnails import Thumbnails
+from geocd.scene.registration import Alignment, Shift
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The result of a run in numbers.
+
+    ``summary["area_m2"]`` returns the same as ``summary.as_dict()["area_m2"]``, as in version 0.1.
+
+    Attributes
+    ----------
+    valid_share : float
+        Valid pixels as a share of all pixels, in [0, 1].
+    changed_share : float
+        Changed pixels as a share of the valid ones, in [0, 1]; 0 where no pixel is valid.
+    zero_share : mapping of float
+        By date (``before``, ``after``): pixels that are 0 in all bands, as a share of the valid pixels of a
+        sample, in [0, 1].
+    ignored_share : mapping of float
+        By kind of surface to ignore: pixels left out as such, as a share of the valid ones, in [0, 1].
+    n_polygons : int
+        Polygons written.
+    area_m2 : float
+        Their area on the ellipsoid; NaN where it is not known.
+    seam_score : float or None
+        Jump of the probability across the borders of tiles over the jump beside them: 1 means no seam; None
+        for a single tile. See :class:`geocd.tiles.seams.SeamScore`.
+    shift : Shift or None
+        Shift between the dates after alignment; None where there was no structure to measure it on.
+    """
+
+    valid_share: float
+    changed_share: float
+    zero_share: Mapping[str, float]
+    ignored_share: Mapping[str, float]
+    n_polygons: int
+    area_m2: float
+    seam_score: float | None
+    shift: Shift | None
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the values that ``geocd:summary`` of the STAC item has, by name."""
+        values: dict[str, object] = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        values["shift"] = None if self.shift is None else self.shift.as_dict()
+        return values
+
+    def __getitem__(self, name: str) -> Any:
+        return self.as_dict()[name]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """How one result was made, in plain values.
+    """How one result was made, and what it is.
 
     Attributes
     ----------
@@ -28,7 +80,7 @@ class RunRecord:
     band_names : sequence of str
         The compared bands.
     settings : mapping
-        The resolved configuration, ready for JSON.
+        Every setting by name, as resolved for the run, in values that JSON can hold.
     method : str
     preset : str or None
     threshold : float
@@ -36,22 +88,16 @@ class RunRecord:
     seed : int
     timings : mapping
         Seconds by stage.
-    summary : mapping
-        What came out: ``valid_share``, ``changed_share``, ``zero_share`` (of the valid pixels, those that are
-        0 in all bands, by date), ``n_polygons``, ``area_m2``, ``seam_score`` (jump of the probability across
-        the borders of tiles over the jump beside them: 1 means no seam; None for a single tile; see
-        :class:`geocd.tiles.seams.SeamScore`), ``shift`` (None where there was nothing to measure on; see
-        :meth:`geocd.scene.registration.Shift.as_dict`), ...
+    summary : Summary
+        The result in numbers.
     date_before, date_after : str or None
         Acquisition, RFC 3339 in UTC; None where unknown.
     versions : mapping
         Version by software, see :func:`versions`.
-    alignment : mapping or None
-        How the after image came onto the grid: its own grid, resampling, overlap, the shift that was removed;
-        None where it was not to be aligned.
-    inputs : mapping
-        What tells whether ``before``, ``after``, ``valid`` and the file of ``weights`` are still the same, by
-        these names: see :func:`geocd.report.fingerprint.fingerprint`.
+    alignment : Alignment or None
+        How the after image was brought onto the grid; None where no alignment was requested.
+    inputs : mapping of sequence of Fingerprint
+        Fingerprints of the files of ``before``, ``after``, ``valid`` and ``weights``, by these names.
     device : str
         Kind of device and of processor that computed it.
     histogram : sequence of int
@@ -64,21 +110,50 @@ class RunRecord:
     after: str
     grid: Grid
     band_names: Sequence[str]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     method: str
     preset: str | None
     threshold: float
     seed: int
     timings: Mapping[str, float]
-    summary: Mapping[str, Any]
+    summary: Summary
     date_before: str | None
     date_after: str | None
     versions: Mapping[str, str]
-    alignment: Mapping[str, Any] | None = None
-    inputs: Mapping[str, Sequence[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
+    alignment: Alignment | None = None
+    inputs: Mapping[str, Sequence[Fingerprint]] = dataclasses.field(default_factory=dict)
     device: str = ""
     histogram: Sequence[int] = ()
     losses: Sequence[float] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run whose probability and polygons have been written: what its other files are made from.
+
+    Attributes
+    ----------
+    record : RunRecord
+        Its timings are those up to now.
+    thumbnails : Thumbnails
+        The pair and its probability, as large as the largest pictures made of them.
+    paths : mapping of pathlib.Path
+        Where every file of the run is written, by the key of its product.
+    created : str
+        When the outputs were made, RFC 3339 in UTC.
+    folder : pathlib.Path
+        Where the outputs will be: relative paths of the inputs start there.
+    """
+
+    record: RunRecord
+    thumbnails: Thumbnails
+    paths: Mapping[str, Path]
+    created: str
+    folder: Path
+
+    def timed(self, seconds: Mapping[str, float]) -> FinishedRun:
+        """Return this run with the seconds that its stages have taken so far."""
+        return dataclasses.replace(self, record=dataclasses.replace(self.record, timings=seconds))
 
 
 def versions() -> dict[str, str]:
@@ -98,6 +173,8 @@ def versions() -> dict[str, str]:
 
 
 __all__ = [
+    "FinishedRun",
     "RunRecord",
+    "Summary",
     "versions",
 ]

@@ -1,7 +1,4 @@
-"""The STAC item of a run.
-
-Everything in it is read from files and from the record, never from the networks.
-"""
+"""The STAC item of a run, made from its record and its files."""
 
 from __future__ import annotations
 
@@ -10,19 +7,21 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from geocd.products import SUFFIXES, sha256
+from geocd.location import Location, iri
 from geocd.raster.files import open_raster, output_errors
 from geocd.raster.grid import Grid, crs_name
+from geocd.report.fingerprint import sha256
 from geocd.report.footprint import footprint
-from geocd.report.links import file_name, iri, source_href
+from geocd.report.links import source_href
+from geocd.report.products import PRODUCTS, Product, product
 from geocd.report.record import RunRecord
 
-# --------------------------------------------------------------------------------------------------
-# STAC item
+#: A JSON object.
+Json: TypeAlias = dict[str, Any]
 
 STAC_VERSION = "1.1.0"
 STAC_EXTENSIONS = (
@@ -30,108 +29,62 @@ STAC_EXTENSIONS = (
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 )
-Role = Literal["data", "metadata", "thumbnail", "overview"]
-#: Title, media type and roles of every output that can be an asset.
-ASSETS: dict[str, tuple[str, str, tuple[Role, ...]]] = {
-    "prob": (
-        "Change probability",
-        "image/tiff; application=geotiff; profile=cloud-optimized",
-        ("data",),
-    ),
-    "prob_style": ("QGIS style of the change probability", "application/xml", ("metadata",)),
-    "changes": ("Polygons of the changes", "application/geopackage+sqlite3", ("data",)),
-    "changes_style": ("QGIS style of the polygons", "application/xml", ("metadata",)),
-    "quicklook": ("Before, after, probability and changes", "image/png", ("overview",)),
-    "report": ("Report to read in a browser", "text/html", ("overview",)),
-}
 
 
 def stac_item(
     record: RunRecord, files: Mapping[str, Path], *, created: str, folder: Path | None = None
-) -> dict[str, Any]:
+) -> Json:
     """Return the STAC 1.1 item of a run, in strict JSON values.
 
     Parameters
     ----------
     record : RunRecord
     files : mapping of pathlib.Path
-        The outputs that exist, by their key in ``ASSETS``; other keys are left out. ``prob`` is
-        needed: the item has its name.
+        Existing outputs by their key in ``PRODUCTS``; other keys are ignored. ``prob`` is required: the item
+        is named after it.
     created : str
         When the outputs were made, RFC 3339 in UTC.
     folder : pathlib.Path, optional
-        Where the item will stand, which relative links to the inputs start from. Default: the folder
-        of ``prob``.
+        Where the item will be: relative links to the inputs start there. Default: the folder of ``prob``.
 
     Returns
     -------
     dict
         The item. Hrefs of assets are relative to it, so that the folder can be moved.
 
+    Raises
+    ------
+    RasterOpenError
+        The probability raster cannot be read.
+
     Notes
     -----
-    Properties of geocd's own carry the prefix ``geocd:``. When the acquisition of either date is
-    unknown, ``datetime`` is the time of the run, because STAC demands one, and ``geocd:dates`` says so.
+    geocd's own properties have the prefix ``geocd:``. When the acquisition of either date is unknown,
+    ``datetime`` is the time of the run, because STAC requires one, and ``geocd:dates`` is ``unknown``.
     """
     folder = files["prob"].parent if folder is None else folder
-    name = files["prob"].name
     geometry, bbox = footprint(record.grid)
-    title = f"Change between {file_name(record.before)} and {file_name(record.after)}"
-    properties: dict[str, Any] = {
-        "title": title,
-        **_datetimes(record, created),
-        "created": created,
-        **_projection(record.grid),
-        "processing:software": dict(record.versions),
-        "processing:lineage": (
-            f"{title}, found without labels by geocd, method {record.method}"
-            + (f", preset {record.preset}" if record.preset else "")
-            + f", bands {', '.join(record.band_names)}."
-        ),
-        "geocd:threshold": record.threshold,
-        "geocd:method": record.method,
-        "geocd:preset": record.preset,
-        "geocd:seed": record.seed,
-        "geocd:bands": list(record.band_names),
-        "geocd:device": record.device,
-        "geocd:inputs": {  # without times: a copy is the same input
-            name: [{key: value for key, value in file.items() if key != "mtime_ns"} for file in files]
-            for name, files in record.inputs.items()
-        },
-        "geocd:settings": record.settings,
-        "geocd:timings": record.timings,
-        "geocd:summary": record.summary,
-    }
-    if record.alignment is not None:
-        properties["geocd:alignment"] = record.alignment
-    item: dict[str, Any] = {
+    item = {
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": list(STAC_EXTENSIONS),
-        "id": name.removesuffix(SUFFIXES["prob"]),
+        "id": files["prob"].name.removesuffix(product("prob").suffix),
         "geometry": geometry,
+        **({} if bbox is None else {"bbox": bbox}),  # STAC forbids a bbox beside a null geometry
+        "properties": _properties(record, created),
+        "links": _links(record, folder),
+        "assets": {
+            entry.key: _asset(entry, files[entry.key])
+            for entry in PRODUCTS
+            if entry.is_asset and entry.key in files
+        },
     }
-    if bbox is not None:  # STAC forbids a bbox beside a null geometry
-        item["bbox"] = bbox
-    item |= {
-        "properties": properties,
-        "links": [
-            _derived_from(path, which, folder)
-            for which, path in (
-                ("before", record.before),
-                ("after", record.after),
-                ("valid", record.settings.get("valid")),
-            )
-            if path is not None
-        ],
-        "assets": {key: _asset(key, files[key]) for key in ASSETS if key in files},
-    }
-    strict: dict[str, Any] = _strict(item)
+    strict: Json = _strict(item)
     return strict
 
 
 def write_json(path: Path, item: Mapping[str, Any]) -> None:
-    """Write strict JSON: no NaN, which most readers refuse.
+    """Write strict JSON: without NaN, which most readers refuse.
 
     Raises
     ------
@@ -145,51 +98,98 @@ def write_json(path: Path, item: Mapping[str, Any]) -> None:
         path.write_bytes(text.encode())  # bytes: the same file on every system
 
 
-def _datetimes(record: RunRecord, created: str) -> dict[str, Any]:
-    known = {"geocd:date_before": record.date_before, "geocd:date_after": record.date_after}
-    dates = [date for date in known.values() if date is not None]
-    given = {key: date for key, date in known.items() if date is not None}
+def _properties(record: RunRecord, created: str) -> Json:
+    """Return the properties of the item."""
+    title = f"Change between {Location(record.before).name} and {Location(record.after).name}"
+    preset = f", preset {record.preset}" if record.preset else ""
+    properties = {
+        "title": title,
+        **_datetimes(record, created),
+        "created": created,
+        **_projection(record.grid),
+        "processing:software": dict(record.versions),
+        "processing:lineage": f"{title}, found without labels by geocd, method {record.method}{preset}, "
+        f"bands {', '.join(record.band_names)}.",
+        "geocd:threshold": record.threshold,
+        "geocd:method": record.method,
+        "geocd:preset": record.preset,
+        "geocd:seed": record.seed,
+        "geocd:bands": list(record.band_names),
+        "geocd:device": record.device,
+        "geocd:inputs": {  # without times: a copy is the same input
+            name: [file.as_dict(with_mtime=False) for file in files] for name, files in record.inputs.items()
+        },
+        "geocd:settings": record.settings,
+        "geocd:timings": record.timings,
+        "geocd:summary": record.summary.as_dict(),
+    }
+    if record.alignment is not None:
+        properties["geocd:alignment"] = record.alignment.as_dict()
+    return properties
+
+
+def _datetimes(record: RunRecord, created: str) -> dict[str, str | None]:
+    """Return the dates of acquisition: an interval where both are known, else the time of the run."""
+    by_key = {"geocd:date_before": record.date_before, "geocd:date_after": record.date_after}
+    own = {key: date for key, date in by_key.items() if date is not None}
+    dates = list(own.values())
     if len(dates) < 2:
-        return {"datetime": created, "geocd:dates": "unknown", **given}
-    # A pair given the wrong way round is still an interval from the earlier to the later.
-    return {"datetime": None, "start_datetime": min(dates), "end_datetime": max(dates), **given}
+        return {"datetime": created, "geocd:dates": "unknown", **own}
+    # A pair in reverse order is still an interval from the earlier to the later date.
+    return {"datetime": None, "start_datetime": min(dates), "end_datetime": max(dates), **own}
 
 
-def _projection(grid: Grid) -> dict[str, Any]:
-    crs: dict[str, Any] = {"proj:code": crs_name(grid.crs)}
+def _projection(grid: Grid) -> Json:
+    """Return the fields of the projection extension."""
+    crs: Json = {"proj:code": crs_name(grid.crs)}
     if grid.crs.to_authority() is None:
         crs = {"proj:code": None, "proj:wkt2": grid.crs.to_wkt(version="WKT2_2019")}
     return {**crs, "proj:shape": list(grid.shape), "proj:transform": list(grid.transform)[:6]}
 
 
-def _asset(key: str, path: Path) -> dict[str, Any]:
-    title, media_type, roles = ASSETS[key]
-    asset: dict[str, Any] = {
+def _links(record: RunRecord, folder: Path) -> list[Json]:
+    """Return a link to each input."""
+    sources = {"before": record.before, "after": record.after, "valid": record.settings.get("valid")}
+    return [_derived_from(path, name, folder) for name, path in sources.items() if isinstance(path, str)]
+
+
+def _derived_from(path: str, name: str, folder: Path) -> Json:
+    """Return the link to the input ``name``, as seen from ``folder``."""
+    file = Location(path).name
+    link = {"rel": "derived_from", "href": source_href(path, folder), "title": f"{name}: {file}"}
+    if file.lower().endswith((".tif", ".tiff")):
+        link["type"] = "image/tiff; application=geotiff"
+    return link
+
+
+def _asset(entry: Product, path: Path) -> Json:
+    """Return the asset of a file."""
+    asset: Json = {
         "href": iri(f"./{path.name}"),
-        "type": media_type,
-        "title": title,
-        "roles": list(roles),
+        "type": entry.media_type,
+        "title": entry.title,
+        "roles": list(entry.roles),
         "file:size": path.stat().st_size,
         "file:checksum": item_checksum(path),
     }
-    if key == "prob":
+    if entry.key == "prob":
         asset["bands"] = _bands(path)
     return asset
 
 
 def item_checksum(path: Path) -> str:
-    """SHA-256 as multihash: 0x12 for the function, 0x20 for its length, then the digest."""
+    """Return the SHA-256 of a file as multihash: 0x12 for the function, 0x20 for its length, the digest."""
     return "1220" + sha256(path)
 
 
-def _bands(path: Path) -> list[dict[str, Any]]:
-    """The ``bands`` of a raster, with the statistics that the COG driver wrote into it."""
+def _bands(path: Path) -> list[Json]:
+    """Return the ``bands`` of a raster, with the statistics that the COG driver wrote into it."""
     names = {"minimum": "MINIMUM", "maximum": "MAXIMUM", "mean": "MEAN", "stddev": "STDDEV"}
     names["valid_percent"] = "VALID_PERCENT"
     bands = []
     with open_raster(os.fspath(path)) as dataset:
         for index in dataset.indexes:
-            band: dict[str, Any] = {
+            band: Json = {
                 "name": dataset.descriptions[index - 1] or f"band_{index}",
                 "data_type": dataset.dtypes[index - 1],
             }
@@ -208,15 +208,8 @@ def _bands(path: Path) -> list[dict[str, Any]]:
     return bands
 
 
-def _derived_from(path: str, which: str, folder: Path) -> dict[str, str]:
-    link = {"rel": "derived_from", "href": source_href(path, folder), "title": f"{which}: {file_name(path)}"}
-    if path.lower().split("?")[0].endswith((".tif", ".tiff")):
-        link["type"] = "image/tiff; application=geotiff"
-    return link
-
-
 def _strict(value: Any) -> Any:
-    """Plain JSON values: numpy scalars unwrapped, None for what is not finite, paths as text."""
+    """Return strict JSON values: numpy scalars unwrapped, None for what is not finite, paths as text."""
     if isinstance(value, Mapping):
         return {str(key): _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -231,7 +224,6 @@ def _strict(value: Any) -> Any:
 
 
 __all__ = [
-    "ASSETS",
     "STAC_EXTENSIONS",
     "STAC_VERSION",
     "stac_item",

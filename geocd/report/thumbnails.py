@@ -1,6 +1,6 @@
 """The pair and its result at the size of a picture.
 
-Memory does not grow with the rasters: pictures are read decimated, from overviews where there are.
+Memory does not grow with the rasters: pictures are read decimated, from overviews where they exist.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 Picture = npt.NDArray[np.uint8]
 _CHECKER = (206, 206, 206), (228, 228, 228)
-SMALLEST = 240  # a panel is enlarged to this, or a 5 x 5 raster would be a speck
-_THINNEST = 24
-#: Longest side, in pixels, of what the probability is read at to count changes smaller than a thumbnail's
-#: pixel; and pixels of both dates that the stretch is taken from.
+#: Least longest side of a panel, in pixels: a raster of 5 x 5 pixels is enlarged to it; and its least side.
+SMALLEST, _THINNEST = 240, 24
+#: Longest side, in pixels, at which the probability is read to count changes smaller than a pixel of the
+#: picture; and pixels of both dates that the contrast stretch is computed from.
 _FINEST, _STRETCHED = 2560, 2**20
-#: A date that fills less than this share of the joint range, in every band shown, is no picture there: it has
-#: fewer than 40 of 256 levels. The darker of two dates, if no brighter than so, is next to black.
+#: A date that fills less than this share of the joint range, in every band shown, is not visible there: it
+#: has fewer than 40 of 256 levels. The darker of two dates would be almost black.
 _LEAST_SHOWN = 0.15
 
 
@@ -44,8 +44,8 @@ _LEAST_SHOWN = 0.15
 class Thumbnails:
     """A pair and its result at the size of a picture, all of one shape.
 
-    Both dates are stretched with the same limits, so that what looks different is different; unless one of
-    them would not be seen that way.
+    Both dates are stretched with the same limits, so that what looks different is different, unless one of
+    them would not be visible then.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class Thumbnails:
     share : ndarray, (height, width), float32
         Share of changed pixels in [0, 1], NaN where not valid.
     apart : bool
-        Whether each date had to be stretched by itself: brightness and colours do not compare.
+        Whether each date has its own contrast stretch: brightness and colours cannot be compared.
     warped : bool
-        Whether the after image has another grid.
+        Whether the after image has another grid and was warped.
     """
 
     grid_shape: tuple[int, int]
@@ -79,21 +79,27 @@ class Thumbnails:
         """How often a pixel is repeated in a panel, by rows and columns."""
         shape = self.prob.shape
         repeat = max(1, SMALLEST // max(shape))
-        # A line of pixels is drawn thicker than it is, or nobody would see it.
+        # A raster one pixel wide is drawn wider, or it would hardly be visible.
         rows, cols = (max(repeat, math.ceil(_THINNEST / side)) for side in shape)
         return rows, cols
 
     def panel(self, picture: Picture, valid: BoolArray) -> Image.Image:
-        """Return a picture of this shape, large enough to be seen, with a checker where it is not valid."""
+        """Return a picture of this shape, enlarged by :attr:`scale`, with a checkerboard where not valid.
+
+        Parameters
+        ----------
+        picture : ndarray, (height, width, 3), uint8
+        valid : ndarray, (height, width), bool
+        """
         scale = self.scale
-        large, there = (np.repeat(np.repeat(a, scale[0], 0), scale[1], 1) for a in (picture, valid))
-        rows, cols = (np.arange(side) // 8 for side in there.shape)
+        pixels, mask = (np.repeat(np.repeat(a, scale[0], 0), scale[1], 1) for a in (picture, valid))
+        rows, cols = (np.arange(side) // 8 for side in mask.shape)
         dark = ((rows[:, None] + cols) % 2 == 0)[..., None]
         checker = np.where(dark, *np.array(_CHECKER, np.uint8))
-        return Image.fromarray(np.where(there[..., None], large, checker))
+        return Image.fromarray(np.where(mask[..., None], pixels, checker))
 
     def reduced(self, max_size: int) -> Thumbnails:
-        """Return them with a longest side of at most ``max_size``: means of what is valid."""
+        """Return thumbnails with a longest side of at most ``max_size`` pixels: means of valid pixels."""
         shape = _decimated(self.grid_shape, max_size)
         if shape[0] >= self.prob.shape[0] and shape[1] >= self.prob.shape[1]:
             return self
@@ -101,17 +107,17 @@ class Thumbnails:
         def shrink(values: PixelArray) -> PixelArray:
             return np.asarray(Image.fromarray(values).resize(shape[::-1], Image.Resampling.BOX))
 
-        known = np.isfinite(self.prob)
-        weight = shrink(known.astype(np.float32))
+        valid_prob = np.isfinite(self.prob)
+        weight = shrink(valid_prob.astype(np.float32))
 
         def mean(values: Float32Array) -> Float32Array:
-            total = shrink(np.where(known, values, np.float32(0)))
+            total = shrink(np.where(valid_prob, values, np.float32(0)))
             with np.errstate(invalid="ignore", divide="ignore"):
                 return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)
 
         dates = []
         for picture, valid in ((self.before, self.valid_before), (self.after, self.valid_after)):
-            # Pillow weighs colours by alpha, so what is not valid does not darken its neighbours.
+            # Pillow weighs colours by alpha, so invalid pixels do not darken their neighbours.
             alpha = np.where(valid, np.uint8(255), np.uint8(0))[..., None]
             small = shrink(np.concatenate([picture, alpha], axis=2))
             dates.append((small[..., :3], small[..., 3] > 0))
@@ -148,7 +154,7 @@ def read_thumbnails(
         The probability raster of the pair.
     indexes : sequence of int
         The compared bands, from 1. Red, green and blue among them are shown where names or colour
-        interpretation tell, else the first three, else the first in grey.
+        interpretation identify them, else the first three, else the first in grey.
     threshold : float
         Changed where ``prob >= threshold``.
     max_size : int
@@ -156,31 +162,43 @@ def read_thumbnails(
     nodata : float, optional
         Overrides the nodata value of both dates.
     warp : Warp, optional
-        How the after image comes onto the grid of the probability; default: it is on it.
+        How the after image is warped onto the grid of the probability; default: it has that grid.
 
     Raises
     ------
     RasterOpenError, RasterReadError
     """
-    with open_raster(before) as one, open_raster(after) as two, open_raster(os.fspath(prob)) as three:
-        shape = _decimated(three.shape, max_size)
-        bands = _display_bands(one, two, indexes)
-        pair = [
-            _thumbnail(one, before, bands, shape, nodata),
-            _thumbnail(two, after, bands, shape, nodata)
+    with (
+        open_raster(before) as before_file,
+        open_raster(after) as after_file,
+        open_raster(os.fspath(prob)) as prob_file,
+    ):
+        grid_shape = prob_file.shape
+        shape = _decimated(grid_shape, max_size)
+        bands = _display_bands(before_file, after_file, indexes)
+        values_before, valid_before = _thumbnail(before_file, before, bands, shape, nodata)
+        values_after, valid_after = (
+            _thumbnail(after_file, after, bands, shape, nodata)
             if warp is None
-            else _warped_thumbnail(two, after, bands, shape, nodata, warp),
-        ]
-        value, share = _prob_thumbnail(three, os.fspath(prob), shape, threshold)
-        grid_shape = three.shape
-    (first, second), apart = _stretch([values for values, _ in pair], [valid for _, valid in pair])
+            else _warped_thumbnail(after_file, after, bands, shape, nodata, warp)
+        )
+        mean_prob, share = _prob_thumbnail(prob_file, os.fspath(prob), shape, threshold)
+    pictures, apart = _stretch([values_before, values_after], [valid_before, valid_after])
     return Thumbnails(
-        grid_shape, first, second, pair[0][1], pair[1][1], value, share, apart, warp is not None
+        grid_shape,
+        before=pictures[0],
+        after=pictures[1],
+        valid_before=valid_before,
+        valid_after=valid_after,
+        prob=mean_prob,
+        share=share,
+        apart=apart,
+        warped=warp is not None,
     )
 
 
 def _decimated(grid_shape: tuple[int, int], max_size: int) -> tuple[int, int]:
-    """Height and width of a raster at the size of a picture."""
+    """Return height and width of a raster at the size of a picture."""
     height, width = grid_shape
     factor = max(height, width) / max_size
     if factor <= 1:
@@ -188,9 +206,9 @@ def _decimated(grid_shape: tuple[int, int], max_size: int) -> tuple[int, int]:
     return max(1, round(height / factor)), max(1, round(width / factor))
 
 
-def _display_bands(one: DatasetReader, two: DatasetReader, indexes: Sequence[int]) -> tuple[int, ...]:
-    """Three bands to show as red, green and blue, or one to show in grey."""
-    for dataset in (one, two):
+def _display_bands(before: DatasetReader, after: DatasetReader, indexes: Sequence[int]) -> tuple[int, ...]:
+    """Return three bands to show as red, green and blue, or one to show in grey, numbered from 1."""
+    for dataset in (before, after):
         interpretation = {dataset.colorinterp[i - 1]: i for i in indexes}
         rgb = [interpretation.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
         if None not in rgb:
@@ -208,17 +226,17 @@ def _thumbnail(
     shape: tuple[int, int],
     nodata: float | None,
 ) -> tuple[Float32Array, BoolArray]:
-    """Decimated values ``(bands, height, width)`` and where they are valid."""
+    """Return decimated values ``(bands, height, width)`` and where they are valid, ``(height, width)``."""
     whole = Window(0, 0, dataset.width, dataset.height)
-    # An average knows the file's own nodata value; a value the file does not know of would be mixed in.
-    how = Resampling.average if nodata is None else Resampling.nearest
+    # GDAL's average leaves out the nodata value of the file, but would mix in one that is set by an option.
+    resampling = Resampling.average if nodata is None else Resampling.nearest
     values = read(
         dataset,
         path,
         whole,
         indexes=list(bands),
         out_shape=(len(bands), *shape),
-        resampling=how,
+        resampling=resampling,
         masked=nodata is None,
     )
     valid: BoolArray = np.logical_not(np.ma.getmaskarray(values).any(axis=0))
@@ -227,7 +245,7 @@ def _thumbnail(
         valid &= (values != nodata).all(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         values = values.astype(np.float32)
-    # As in the run: what is infinite, or a fill value near it, is not an observation.
+    # As in the run: infinite values, and fill values close to the largest float, are not valid.
     valid &= (np.abs(values) < 1e15).all(axis=0)
     values[:, ~valid] = 0
     return values, valid
@@ -241,7 +259,7 @@ def _warped_thumbnail(
     nodata: float | None,
     warp: Warp,
 ) -> tuple[Float32Array, BoolArray]:
-    """Decimated values ``(bands, height, width)`` on another grid and where they are valid."""
+    """Return the same as :func:`_thumbnail`, warped onto the grid of the probability."""
     small = warp.decimated(*shape)
     values, valid = read_date(dataset, path, small.target.window, list(bands), nodata=nodata, warp=small)
     values[:, ~valid] = 0
@@ -251,47 +269,53 @@ def _warped_thumbnail(
 def _prob_thumbnail(
     dataset: DatasetReader, path: str, shape: tuple[int, int], threshold: float
 ) -> tuple[Float32Array, Float32Array]:
-    """Mean probability (NaN where not valid) and share of changed pixels, both of ``shape``.
+    """Return mean probability and share of changed pixels, both of ``shape``, NaN where not valid.
 
-    The share is counted on up to four times as many pixels per side: a change smaller than a pixel of
-    the picture would be lost if the mean were compared with the threshold.
+    The share is counted on up to four times as many pixels per side: comparing the mean with the threshold
+    would lose changes smaller than a pixel of the picture.
     """
     most = max(1, min(4, _FINEST // max(shape)))
-    finer = math.ceil(min(most, max(dataset.height / shape[0], dataset.width / shape[1])))
-    fine = shape[0] * finer, shape[1] * finer
+    factor = math.ceil(min(most, max(dataset.height / shape[0], dataset.width / shape[1])))
     whole = Window(0, 0, dataset.width, dataset.height)
-    values = read(dataset, path, whole, indexes=1, out_shape=fine, resampling=Resampling.average)
-    cells = values.astype(np.float32).reshape(shape[0], finer, shape[1], finer)
-    known = np.isfinite(cells)
-    count = known.sum(axis=(1, 3))
+    values = read(
+        dataset,
+        path,
+        whole,
+        indexes=1,
+        out_shape=(shape[0] * factor, shape[1] * factor),
+        resampling=Resampling.average,
+    )
+    cells = values.astype(np.float32).reshape(shape[0], factor, shape[1], factor)
+    valid = np.isfinite(cells)
+    count = valid.sum(axis=(1, 3))
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(known, cells, np.float32(0)).sum(axis=(1, 3)) / count
-        share = (known & (cells >= np.float32(threshold))).sum(axis=(1, 3)) / count
+        mean = np.where(valid, cells, np.float32(0)).sum(axis=(1, 3)) / count
+        share = (valid & (cells >= np.float32(threshold))).sum(axis=(1, 3)) / count
     return mean.astype(np.float32), share.astype(np.float32)
 
 
 def _stretch(dates: list[Float32Array], valid: list[BoolArray]) -> tuple[list[Picture], bool]:
-    """Both dates as RGB ``(height, width, 3)``, and whether they had to be stretched apart.
+    """Return both dates as RGB ``(height, width, 3)``, and whether each has its own contrast stretch.
 
     The limits are percentiles of both dates together, per band. Where one date would fill too small a part
-    of them to be seen (digital numbers beside reflectance, 8 beside 16 bit, a large offset), each gets its
-    own.
+    of them to be visible (digital numbers beside reflectance, 8 beside 16 bit, a large offset), each gets
+    its own.
     """
-    known = [d[:, v] for d, v in zip(dates, valid, strict=True)]
-    step = math.ceil(sum(values.shape[1] for values in known) / _STRETCHED) or 1
-    known = [values[:, ::step] for values in known]
-    own = [_limits(values) for values in known]
+    samples = [values[:, mask] for values, mask in zip(dates, valid, strict=True)]
+    step = math.ceil(sum(values.shape[1] for values in samples) / _STRETCHED) or 1
+    samples = [values[:, ::step] for values in samples]
+    own_limits = [_limits(values) for values in samples]
     # As many values of each: a date that covers a corner of the other would be clipped to black or white.
-    limits = [_limits(np.concatenate([_quantiles(values) for values in known], axis=1))] * 2
+    limits = [_limits(np.concatenate([_quantiles(values) for values in samples], axis=1))] * 2
     joint = limits[0][1] - limits[0][0]
-    spans = [high - low for low, high in own]
-    # A date that is flat stays so, whatever its limits.
+    spans = [high - low for low, high in own_limits]
+    # A constant date stays so, whatever its limits.
     apart = any(bool((span > 0).any() and (span <= _LEAST_SHOWN * joint).all()) for span in spans)
     if apart:
-        limits = own
+        limits = own_limits
     pictures = []
     for values, (low, high) in zip(dates, limits, strict=True):
-        levels = []  # band by band, for the sake of memory
+        levels = []  # band by band, to save memory
         for value, least, most in zip(values, low, high, strict=True):
             # A constant image is mid-grey. A gentle gamma: linear reflectance looks too dark on a screen.
             unit = (value - least) / (most - least) if most > least else np.full(value.shape, 0.5)
@@ -301,14 +325,14 @@ def _stretch(dates: list[Float32Array], valid: list[BoolArray]) -> tuple[list[Pi
 
 
 def _quantiles(values: Float32Array) -> Float32Array:
-    """A thousand values per band that are distributed as those given; none of none."""
+    """Return 1001 quantiles per band of ``(bands, n)``; the values themselves where ``n`` is 0."""
     if values.shape[1] == 0:
         return values
     return np.percentile(values, np.linspace(0, 100, 1001), axis=1).T.astype(np.float32)
 
 
 def _limits(values: Float32Array) -> tuple[Float64Array, Float64Array]:
-    """2nd and 98th percentile per band as ``(bands, 1, 1)``; the extremes where these coincide."""
+    """Return the 2nd and 98th percentile per band, ``(bands, 1, 1)``; the extremes where they coincide."""
     if values.shape[1] == 0:
         zero = np.zeros((len(values), 1, 1))
         return zero, zero

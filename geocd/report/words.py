@@ -1,46 +1,41 @@
-"""A run in words: headline, explanation, warnings."""
+"""The texts of the report: headline, explanation, warnings, measurements."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
+from geocd.location import Location
+from geocd.method import methods
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
-from geocd.scene.ignore import WORDS
-from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, WARN_SHIFT
+from geocd.scene.ignore import KINDS
+from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, WARN_SHIFT, Alignment, Shift
 from geocd.scene.sample import zeros_in_words
 
 #: Shares of the valid area outside of which a result deserves a second look (docs: limits of the method).
 MUCH_CHANGED, LITTLE_CHANGED = 0.3, 0.01
-#: Less than this share of the raster valid, or more than this of the valid area ignored.
+#: A valid share below the first, or an ignored share above the second, is worth a warning.
 LITTLE_VALID, MUCH_IGNORED = 0.5, 0.2
-#: From here on the tiles may be seen; on small rasters chance alone reaches 1.1 to 1.2.
+#: From this seam score on, tiles may be visible; on small rasters chance alone reaches 1.1 to 1.2.
 WARN_SEAM = 1.3
-METHODS = {
-    "deep": "geocd's own method, fitted to this pair without labels",
-    "cva": "change vector analysis, a classical method",
-    "irmad": "IR-MAD, a classical method",
-}
-
-
-def last_part(path: str) -> str:
-    return path.split("?")[0].rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+METHODS = {name: method.description for name, method in methods.METHODS.items()}
 
 
 def day(date: str | None) -> str | None:
+    """Return the day of an RFC 3339 date, ``YYYY-MM-DD``."""
     return None if date is None else date[:10]
 
 
 # --------------------------------------------------------------------------------------------------
-# Words
+# Numbers
 
 
 def area_in_words(square_metres: float) -> str:
-    """Return an area in the unit that suits it: m², ha or km²."""
+    """Return an area in the unit that suits it (m², ha or km²), "unknown" where it is not finite."""
     if not math.isfinite(square_metres):
-        return "of unknown area"
+        return "unknown"
     for unit, size in (("km²", 1e6), ("ha", 1e4)):
         if square_metres >= (10 * size if unit == "km²" else size):
             return f"{digits(square_metres / size)} {unit}"
@@ -48,189 +43,277 @@ def area_in_words(square_metres: float) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits, without an exponent."""
+    """Return a number with three significant digits and without an exponent."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def headline(record: RunRecord) -> str:
-    """Return the result in one sentence."""
-    before, after = day(record.date_before), day(record.date_after)
-    when = f"between {before} and {after}" if before and after else "between the two images"
-    count, area = int(record.summary["n_polygons"]), float(record.summary["area_m2"])
-    share = float(record.summary["changed_share"])
-    if share == 0:
-        return f"Nothing was found to have changed {when}."
-    places = "1 place" if count == 1 else f"{count:,} places"
-    of = "in all" if count != 1 else "large"
-    least = float(record.settings.get("min_area") or 0)
-    kept = f" of {least:g} m² or more" if least else ""
-    return f"{percent(share)} of the valid area changed {when}: {places}{kept}, {area_in_words(area)} {of}."
-
-
-def explanation(record: RunRecord) -> list[str]:
-    """Return what the result means, in sentences."""
-    chosen = record.settings.get("threshold") is not None
-    decision = (
-        f"Every pixel has a change probability P from 0 to 1. It counts as changed where P is "
-        f"{record.threshold:g} or more, "
-        + ("as --threshold was given." if chosen else "which is where the method itself decides.")
-    )
-    meaning = (
-        "This says that something differs between the two images, not what, nor whether it matters: a "
-        "harvested field, a flood, a cloud and a new hall are all changes."
-    )
-    order = (
-        "The order is more reliable than the number: 0.9 stands above 0.6, but of the pixels with 0.9 not "
-        "exactly nine in ten have changed."
-    )
-    valid = float(record.summary["valid_share"])
-    judged = (
-        "Every pixel of the raster was judged."
-        if valid == 1
-        else f"{in_percent(valid).capitalize()} of the raster was judged. The rest has no data in one of the "
-        "images (or was left out on request); there, nothing is known, which is not the same as unchanged."
-    )
-    return [decision, meaning, order, judged]
-
-
 def in_percent(share: float) -> str:
-    """A share in percent that is 0 or 100 only where it is."""
+    """Return a share in percent that reads 0 % or 100 % only where it is exactly that."""
     text = f"{100 * share:.1f}"
     if share < 1 and text == "100.0":
         return "more than 99.9 %"
     return "less than 0.1 %" if share > 0 and text == "0.0" else f"{text} %"
 
 
+def _min_area(record: RunRecord) -> float:
+    """Return the smallest area of a polygon in m², 0 where none was set."""
+    value = record.settings.get("min_area")
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+# --------------------------------------------------------------------------------------------------
+# The result and what it means
+
+
+def headline(record: RunRecord) -> str:
+    """Return the result in one sentence."""
+    summary = record.summary
+    before, after = day(record.date_before), day(record.date_after)
+    when = f"between {before} and {after}" if before and after else "between the two images"
+    if summary.changed_share == 0:
+        return f"No change was detected {when}."
+    places = "1 place" if summary.n_polygons == 1 else f"{summary.n_polygons:,} places"
+    if min_area := _min_area(record):
+        places += f" of {min_area:g} m² or more"
+    if not math.isfinite(summary.area_m2):
+        size = "of unknown area"
+    else:
+        size = area_in_words(summary.area_m2) + (" in total" if summary.n_polygons != 1 else "")
+    return f"{percent(summary.changed_share)} of the valid area changed {when}: {places}, {size}."
+
+
+def explanation(record: RunRecord) -> list[str]:
+    """Return what the result means, in sentences."""
+    decision = (
+        "Every pixel has a change probability P from 0 to 1. It counts as changed where P is "
+        f"{record.threshold:g} or more, "
+        + (
+            "the threshold set with --threshold."
+            if record.settings.get("threshold") is not None
+            else "the method's own decision threshold."
+        )
+    )
+    meaning = (
+        "A change means that the two images differ there. It says neither what changed nor whether that "
+        "matters: a harvested field, a flood, a cloud and a new building are all changes."
+    )
+    order = (
+        "The ranking is more reliable than the number: a pixel with P = 0.9 is more likely to have changed "
+        "than one with 0.6, but of all pixels with P = 0.9, not exactly 90 % have changed."
+    )
+    valid = record.summary.valid_share
+    analysed = (
+        "Every pixel of the raster was analysed."
+        if valid == 1
+        else f"{in_percent(valid).capitalize()} of the raster was analysed. The rest has no data in one of "
+        "the images or was excluded on request. Nothing is known about it, which is not the same as no "
+        "change."
+    )
+    return [decision, meaning, order, analysed]
+
+
+# --------------------------------------------------------------------------------------------------
+# Warnings
+
+
 def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
-    """Return what a reader of the result must know, each with what to do about it.
+    """Return what a reader must know before using the result, each with what to do about it.
 
     Parameters
     ----------
     record : RunRecord
     apart : bool
-        Whether the pictures of the two dates are stretched by themselves.
+        Whether the pictures of the two dates have contrast stretches of their own.
     """
-    found = []
     summary = record.summary
+    texts = [
+        _of_dates(record),
+        _of_shift(summary.shift),
+        _of_changed_share(summary.changed_share),
+        _of_valid_share(summary.valid_share),
+        *_of_zeros(record),
+        *_of_ignored(summary.ignored_share),
+        _of_seams(summary.seam_score),
+    ]
+    if _min_area(record) and summary.n_polygons == 0 and summary.changed_share > 0:
+        texts.append("All changed places are smaller than the minimum area (--min-area).")
+    if record.method in ("cva", "irmad"):
+        texts.append(
+            "This is a classical method, meant for comparison: its P is a score whose decision threshold is "
+            "0.5, not a probability."
+        )
+    if apart:
+        texts.append(
+            "The value ranges of the two images are too different for one contrast stretch, so each picture "
+            "has its own: what looks brighter, or has another colour, need not have changed. The "
+            "probability takes illumination and scale into account. Compare images of the same kind (both "
+            "reflectance, for instance) if you can."
+        )
+    return [text for text in texts if text is not None]
+
+
+def _of_dates(record: RunRecord) -> str | None:
     before, after = day(record.date_before), day(record.date_after)
-    if before and before == after:
-        found.append(f"Both images are dated {before}. Check that they are the right files.")
-    elif before and after and before > after:
-        found.append(
-            f"The image given as 'before' ({before}) was taken later than the one given as 'after' ({after})."
-        )
-    shift = summary.get("shift")
-    if shift is not None and shift["measurable"] and shift["length"] >= WARN_SHIFT:
-        found.append(
-            f"The two images are shifted against each other by {shift['length']:.1f} pixels. Up to one pixel "
-            "is allowed for, but edges of roofs, roads and fields may still show up as change. Register "
-            "the images better, if you can."
-        )
-    if shift is not None and not shift["measurable"]:
-        found.append(
+    if before is None or after is None or before < after:
+        return None
+    if before == after:
+        return f"Both images are dated {before}. Check that they are the right files."
+    return (
+        f"The image passed as 'before' ({before}) was taken later than the one passed as 'after' ({after})."
+    )
+
+
+def _of_shift(shift: Shift | None) -> str | None:
+    if shift is None:
+        return None
+    if not shift.measurable:
+        return (
             "No shift between the images could be measured: they share too little structure. Check that both "
             "show the same place."
         )
-    share = float(summary["changed_share"])
-    if share > MUCH_CHANGED:
-        found.append(
-            f"{in_percent(share).capitalize()} of the area changed. Where so much changes the decision is "
-            "too careful and the order of the probabilities less reliable. Check season, clouds and light; "
-            "try a lower threshold."
-        )
-    elif 0 < share < LITTLE_CHANGED:
-        found.append(
-            f"Only {in_percent(share)} of the area changed. Change that sparse is found less reliably: look "
-            "at each place before you use it."
-        )
-    valid = float(summary["valid_share"])
-    if valid < LITTLE_VALID:
-        found.append(f"Only {in_percent(valid)} of the raster could be judged: the rest is not known.")
-    for which, zeros in (summary.get("zero_share") or {}).items():
-        if told := zeros_in_words(last_part(getattr(record, which)), zeros):
-            found.append(
-                f"{told}; else every gap in the image, and what lies beside it, may count as change."
-            )
-    for kind, ignored in (summary.get("ignored_share") or {}).items():
-        if ignored > 0:
-            much = "A large part" if ignored > MUCH_IGNORED else "A part"
-            found.append(
-                f"{much} of the valid area, {in_percent(ignored)}, was left out as {kind} ({WORDS[kind]}). "
-                "These are simple rules: look whether they fit."
-            )
-    seam = summary.get("seam_score")
-    if seam is not None and seam > WARN_SEAM:
-        found.append(
-            f"The borders of the tiles may show in the result (seam score {seam:.2f}). Distrust changes with "
-            "straight edges."
-        )
-    if record.settings.get("min_area") and summary["n_polygons"] == 0 and share > 0:
-        found.append("All changed places are smaller than the smallest area asked for (--min-area).")
-    if record.method in ("cva", "irmad"):
-        found.append(
-            "This is a classical method, meant for comparison: its P is a score with the decision at 0.5, "
-            "not a probability."
-        )
-    if apart:
-        found.append(
-            "The values of the two images are too far apart to be shown on one scale, so each picture is "
-            "stretched by itself: what looks brighter, or of another colour, need not have changed. The "
-            "probability takes light and scale into account. Compare images of one kind (both reflectance, "
-            "for instance), if you can."
-        )
-    return found
-
-
-def shift_in_words(shift: Mapping[str, Any] | None, pixel_size: float | None) -> dict[str, str]:
-    """Return the measured shift and how reliable it is, as ``value`` and ``detail``."""
-    if shift is None:
-        return {"value": "not measurable", "detail": "The images are too small or have no structure."}
-    windows = "1 window" if shift["windows"] == 1 else f"{shift['windows']} windows"
-    reliability = (
-        f"{windows} of the images were compared; the match stands {shift['sharpness']:.0f} standard "
-        f"deviations above chance ({LEAST_SHARPNESS:g} are asked for) and agree to {shift['spread']:.2f} px "
-        f"({MOST_SPREAD:g} is allowed)."
+    if shift.length < WARN_SHIFT:
+        return None
+    return (
+        f"The two images are shifted against each other by {shift.length:.1f} pixels. The method tolerates "
+        "up to one pixel, but edges of roofs, roads and fields may still show up as change. Register the "
+        "images more accurately if you can."
     )
-    if not shift["measurable"]:
-        return {"value": "not measurable", "detail": reliability}
-    metres = "" if pixel_size is None else f" (about {digits(shift['length'] * pixel_size)} m)"
-    across = f"{abs(shift['col']):.2f} px to the {'right' if shift['col'] > 0 else 'left'}"
-    down = f"{abs(shift['row']):.2f} px {'down' if shift['row'] > 0 else 'up'}"
-    return {
-        "value": f"{shift['length']:.2f} px{metres}",
-        "detail": f"What the after image shows lies {across} and {down} of where the before image shows it. "
-        f"{reliability} Edges begin to look like change from {WARN_SHIFT:g} px on.",
-    }
 
 
-def alignment_in_words(alignment: Mapping[str, Any] | None) -> str:
-    """Return how the after image came onto the grid of the before image; empty where it was not aligned."""
+def _of_changed_share(share: float) -> str | None:
+    if share > MUCH_CHANGED:
+        return (
+            f"{in_percent(share).capitalize()} of the area changed. With this much change, too little is "
+            "detected and the ranking of the probabilities is less reliable. Check season, clouds and "
+            "illumination; try a lower threshold."
+        )
+    if 0 < share < LITTLE_CHANGED:
+        return (
+            f"Only a small part of the area changed ({in_percent(share)}). Change this sparse is detected "
+            "less reliably: look at each place before you use it."
+        )
+    return None
+
+
+def _of_valid_share(share: float) -> str | None:
+    if share >= LITTLE_VALID:
+        return None
+    return (
+        f"Only a part of the raster could be analysed ({in_percent(share)}): nothing is known about the rest."
+    )
+
+
+def _of_zeros(record: RunRecord) -> list[str]:
+    """Return a warning for each date that may have nodata pixels which are not declared as such."""
+    paths = {"before": record.before, "after": record.after}
+    shares = record.summary.zero_share
+    texts = [zeros_in_words(Location(paths[date]).name, share) for date, share in shares.items()]
+    return [
+        f"{text}. Otherwise gaps in the image, and pixels beside them, may count as change."
+        for text in texts
+        if text is not None
+    ]
+
+
+def _of_ignored(shares: Mapping[str, float]) -> list[str]:
+    """Return a warning for each kind of surface that was left out of the result."""
+    return [
+        f"{'A large part' if share > MUCH_IGNORED else 'A part'} of the valid area, {in_percent(share)}, was "
+        f"left out as {kind} ({KINDS[kind].description}). These are simple rules: check that they fit the "
+        "scene."
+        for kind, share in shares.items()
+        if share > 0
+    ]
+
+
+def _of_seams(score: float | None) -> str | None:
+    if score is None or not score > WARN_SEAM:
+        return None
+    return (
+        f"The borders of the tiles may be visible in the result (seam score {score:.2f}). Distrust changes "
+        "with straight edges."
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# Measurements
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A measured value and what it means.
+
+    Attributes
+    ----------
+    value : str
+        The value with its unit.
+    detail : str
+        Its meaning and reliability, in sentences.
+    """
+
+    value: str
+    detail: str
+
+
+def shift_in_words(shift: Shift | None, pixel_size: float | None) -> Measurement:
+    """Return the shift between the images and how reliable it is.
+
+    Parameters
+    ----------
+    shift : Shift or None
+        None where there was no structure to measure it on.
+    pixel_size : float or None
+        Side of a pixel in metres; None where not known.
+    """
+    if shift is None:
+        return Measurement("not measurable", "The images are too small or have no structure.")
+    windows = "1 window" if shift.windows == 1 else f"{shift.windows} windows"
+    reliability = (
+        f"{windows} of the images were compared; the match stands {shift.sharpness:.0f} standard deviations "
+        f"above chance (at least {LEAST_SHARPNESS:g} are needed), and windows agree to within "
+        f"{shift.spread:.2f} px (at most {MOST_SPREAD:g} is allowed)."
+    )
+    if not shift.measurable:
+        return Measurement("not measurable", reliability)
+    metres = "" if pixel_size is None else f" (about {digits(shift.length * pixel_size)} m)"
+    across = f"{abs(shift.col):.2f} px to the {'right' if shift.col > 0 else 'left'}"
+    down = f"{abs(shift.row):.2f} px {'down' if shift.row > 0 else 'up'}"
+    return Measurement(
+        f"{shift.length:.2f} px{metres}",
+        f"The content of the after image lies {across} and {down} of that of the before image. "
+        f"{reliability} From {WARN_SHIFT:g} px, edges begin to look like change.",
+    )
+
+
+def alignment_in_words(alignment: Alignment | None) -> str:
+    """Return how the after image was brought onto the grid of the before image, "" where it was not."""
     if alignment is None:
         return ""
-    found = [
+    sentences = [
         "The after image is on the grid of the before image."
-        if alignment["resampling"] is None
-        else f"The after image was warped onto the grid of the before image ({alignment['resampling']} "
-        f"resampling); it covers {in_percent(alignment['overlap'])} of it."
+        if alignment.resampling is None
+        else f"The after image was warped onto the grid of the before image ({alignment.resampling} "
+        f"resampling); it covers {in_percent(alignment.overlap)} of it."
     ]
-    if "shift" in alignment:
-        note = str(alignment["shift"]["note"])
-        found.append(f"{note[:1].upper()}{note[1:]}. The shift above is what is left.")
-    return " ".join(found)
+    if alignment.shift is not None:
+        note = alignment.shift.note
+        sentences.append(f"{note[:1].upper()}{note[1:]}. The shift above is what remains.")
+    return " ".join(sentences)
 
 
-def seam_in_words(score: float | None) -> dict[str, str]:
-    """Return the seam score and what it means, as ``value`` and ``detail``."""
+def seam_in_words(score: float | None) -> Measurement:
+    """Return the seam score and what it means; ``score`` is None for a single tile."""
     if score is None:
-        return {"value": "one tile", "detail": "The raster was computed in one piece, so there is no seam."}
-    return {
-        "value": f"{score:.2f}",
-        "detail": "The raster was computed in tiles. This compares jumps of P across their borders with "
-        "jumps beside them: 1 means that no seam can be seen; on small rasters, chance gives 0.8 to 1.2.",
-    }
+        return Measurement("one tile", "The raster was computed in one piece, so there is no seam.")
+    return Measurement(
+        f"{score:.2f}",
+        "The raster was computed in tiles. The score compares jumps of P across tile borders with jumps "
+        "beside them: 1 means that no seam is visible; on small rasters, 0.8 to 1.2 occur by chance.",
+    )
 
 
 __all__ = [
+    "Measurement",
     "alignment_in_words",
     "area_in_words",
     "explanation",

@@ -1,6 +1,6 @@
 """What ``--ignore`` takes out: water, cloud and vegetation, by simple rules on bands whose names tell.
 
-A pixel that a rule finds is not valid any more: it is left out of the statistics and NaN in the outputs,
+A pixel that a rule takes out is not valid any more: it is left out of the statistics and NaN in the outputs,
 like one that is nodata.
 
 ============== ====================================================================================
@@ -20,18 +20,16 @@ reflectance x 10 000, top-of-atmosphere radiance scaled alike for all bands. An 
 towards 0 and little or nothing is found: rescale Landsat Collection 2 (x 0.0000275 - 0.2) and
 Sentinel-2 of processing baseline 04.00 and later (1000 is added) first. Eight-bit images that were
 stretched for the eye, band by band, have lost the proportion: what is found there is arbitrary. The share
-that each rule found is told. The rules see neither thin or small cloud nor shadow, and take snow and wide
-white roofs for cloud; where it matters, give a raster made by a classifier to ``--valid``.
+that each rule takes out is reported. The rules see neither thin or small cloud nor shadow, and take snow and
+wide white roofs for cloud; where it matters, pass a raster made by a classifier with ``--valid``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from rasterio.windows import Window
 from scipy import ndimage
 
 from geocd.errors import ConfigError, NoValidPixelError
@@ -50,31 +48,45 @@ CLOUD_DEVIATIONS, CLOUD_LEAST = 4.0, 0.5
 #: Cloud is white: its spread of red, green and blue, over their mean, is below this share of the
 #: scene's median spread.
 CLOUD_SPREAD = 0.5
-#: Side, in pixels, of the square that must be all of one kind.
-SIDES = {"water": 3, "cloud": 9, "vegetation": 3}
 
-#: The bands that each rule needs, and the rule in the words of a message.
-NEEDS: dict[str, tuple[str, ...]] = {
-    "water": ("green", "nir"),
-    "cloud": ("red", "green", "blue"),
-    "vegetation": ("red", "nir"),
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What can be ignored.
+
+    Attributes
+    ----------
+    bands : tuple of str
+        Those that the rule needs.
+    side : int
+        Side, in pixels, of the square that must be all of this kind.
+    description : str
+        The rule in the words of a message.
+    """
+
+    bands: tuple[str, ...]
+    side: int
+    description: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "water": Kind(("green", "nir"), 3, f"NDWI above {WATER:g} in both dates"),
+    "cloud": Kind(
+        ("red", "green", "blue"), 9, "far brighter in blue than the scene and nearly white, in either date"
+    ),
+    "vegetation": Kind(("red", "nir"), 3, f"NDVI above {VEGETATION:g} in both dates"),
 }
-WORDS = {
-    "water": f"NDWI above {WATER:g} in both dates",
-    "cloud": "far brighter in blue than the scene and nearly white, in either date",
-    "vegetation": f"NDVI above {VEGETATION:g} in both dates",
-}
 
 
-def normalized_difference(one: PixelArray, two: PixelArray) -> Float64Array:
-    """Return ``(one - two) / (one + two)``, float64 in [-1, 1], NaN where both are 0 or less.
+def normalized_difference(first: PixelArray, second: PixelArray) -> Float64Array:
+    """Return ``(first - second) / (first + second)``, float64 in [-1, 1], NaN where both are 0 or less.
 
     Values below 0, which an atmospheric correction leaves on dark water, count as 0.
     """
-    one, two = (np.maximum(values.astype(np.float64), 0) for values in (one, two))
-    total = one + two
+    first, second = (np.maximum(values.astype(np.float64), 0) for values in (first, second))
+    total = first + second
     index = np.full(total.shape, np.nan)
-    np.divide(one - two, total, out=index, where=total > 0)
+    np.divide(first - second, total, out=index, where=total > 0)
     return index
 
 
@@ -91,16 +103,16 @@ def colour_spread(colours: PixelArray) -> Float64Array:
     return relative
 
 
-def filled(found: BoolArray, valid: BoolArray, side: int) -> BoolArray:
-    """Return the part of ``found`` that fills squares of ``side`` pixels (a morphological opening).
+def filled(mask: BoolArray, valid: BoolArray, side: int) -> BoolArray:
+    """Return the part of ``mask`` that fills squares of ``side`` pixels (a morphological opening).
 
     What is not valid, and what lies outside the array, may be part of a square: a lake that the scene cuts
     off is a lake. A pixel depends on the ``side - 1`` pixels around it.
     """
-    square = (found | ~valid).astype(np.uint8)
+    square = (mask | ~valid).astype(np.uint8)
     inside = ndimage.minimum_filter(square, side, mode="constant", cval=1)
     opened = ndimage.maximum_filter(inside, side, mode="constant", cval=0)
-    return np.asarray(found & valid & (opened > 0))
+    return np.asarray(mask & valid & (opened > 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,192 +144,127 @@ class CloudRule:
         # Of a scene that is mostly 0 or less (decibels, say) nothing is known to be white.
         return cls(median + above, CLOUD_SPREAD * spread if np.isfinite(spread) else 0.0)
 
-    def found(self, colours: PixelArray) -> BoolArray:
+    def mask(self, colours: PixelArray) -> BoolArray:
         """Tell where ``(3, height, width)`` red, green and blue are cloud."""
         return np.asarray((colours[2] > self.blue) & (colour_spread(colours) < self.spread))
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """The rules that were asked for, on the bands of one pair.
+    """The rules that were asked for, on the bands of one pair: a :class:`geocd.raster.pair.ValidityRule`.
 
     Attributes
     ----------
-    places : mapping
-        By kind, the places (from 0) of the bands in ``NEEDS``.
+    positions : mapping
+        By kind, the positions (from 0) of the bands that the rule needs.
     clouds : tuple of CloudRule, optional
         Before and after; needed for ``cloud``.
     """
 
-    places: Mapping[str, tuple[int, ...]]
+    positions: Mapping[str, tuple[int, ...]]
     clouds: tuple[CloudRule, CloudRule] | None = None
 
     @classmethod
     def of(cls, kinds: Sequence[str], names: Sequence[str]) -> Rules:
-        """Find the bands of some kinds by their names.
+        """Choose the bands of some kinds by their names.
 
         Raises
         ------
         ConfigError
             The names do not tell. The message has them, and what to do.
         """
-        known = named_places(names)
-        places = {}
+        named = named_places(names)
+        positions = {}
         for kind in kinds:
-            missing = [colour for colour in NEEDS[kind] if colour not in known]
+            bands = KINDS[kind].bands
+            missing = [band for band in bands if band not in named]
             if missing:
                 raise ConfigError(
-                    f"--ignore {kind}: needs the bands {', '.join(NEEDS[kind])} by their names, and "
+                    f"--ignore {kind}: needs the bands {', '.join(bands)} by their names, and "
                     f"{', '.join(missing)} cannot be told among the chosen bands: {', '.join(names)}. Choose "
                     "more bands with --bidx; or name them red, green, blue and nir, for instance "
-                    f"rio edit-info --bidx 1 --description {missing[0]} before.tif; or give a raster of "
-                    "your own to --valid.",
+                    f"rio edit-info --bidx 1 --description {missing[0]} before.tif; or pass a raster of "
+                    "your own with --valid.",
                     kind=kind,
                     missing=missing,
                     names=tuple(names),
                 )
-            places[kind] = tuple(known[colour] for colour in NEEDS[kind])
-        return cls(places)
+            positions[kind] = tuple(named[band] for band in bands)
+        return cls(positions)
 
     def fit(self, chips: Sequence[Chip]) -> Rules:
         """Return the rules with the scene's levels for cloud, from a sample with a valid pixel at least."""
-        colours = list(self.places["cloud"])
+        colours = list(self.positions["cloud"])
         before, after = (CloudRule.fit(values[colours]) for values in valid_pixels(chips))
         return dataclasses.replace(self, clouds=(before, after))
 
-    def found(self, chip: Chip) -> dict[str, BoolArray]:
+    def fitted_to(self, pair: Pair) -> Rules:
+        """Return the rules with what they take from the scene, of which a sample is read if need be."""
+        return self.fit(sample_chips(pair)) if "cloud" in self.positions else self
+
+    def masks(self, chip: Chip) -> dict[str, BoolArray]:
         """Tell where the chip is what, ``(height, width)`` bool by kind; nowhere that is not valid."""
         dates = chip.before, chip.after
-        found: dict[str, BoolArray] = {}
-        for kind, places in self.places.items():
+        masks: dict[str, BoolArray] = {}
+        for kind, positions in self.positions.items():
+            side = KINDS[kind].side
             if kind == "cloud":
                 assert self.clouds is not None, "cloud levels are the scene's: fit first"
-                parts = [
-                    rule.found(values[list(places)]) for rule, values in zip(self.clouds, dates, strict=True)
+                clouds = [
+                    filled(rule.mask(values[list(positions)]), chip.valid, side)
+                    for rule, values in zip(self.clouds, dates, strict=True)
                 ]
-                filling = [filled(part, chip.valid, SIDES[kind]) for part in parts]
-                found[kind] = filling[0] | filling[1]
+                masks[kind] = clouds[0] | clouds[1]
             elif kind == "water":
-                green, nir = places
-                parts = [normalized_difference(values[green], values[nir]) > WATER for values in dates]
-                found[kind] = filled(parts[0] & parts[1], chip.valid, SIDES[kind])
+                green, nir = positions
+                high = [normalized_difference(values[green], values[nir]) > WATER for values in dates]
+                masks[kind] = filled(high[0] & high[1], chip.valid, side)
             else:
-                red, nir = places
-                parts = [normalized_difference(values[nir], values[red]) > VEGETATION for values in dates]
-                found[kind] = filled(parts[0] & parts[1], chip.valid, SIDES[kind])
-        return found
+                red, nir = positions
+                high = [normalized_difference(values[nir], values[red]) > VEGETATION for values in dates]
+                masks[kind] = filled(high[0] & high[1], chip.valid, side)
+        return masks
 
     @property
     def reach(self) -> int:
         """Pixels around a pixel that its verdict depends on."""
-        return max(SIDES[kind] for kind in self.places) - 1
+        return max(KINDS[kind].side for kind in self.positions) - 1
 
-    def keep(self, chip: Chip) -> KeptChip:
-        """Return the chip with a smaller valid area, and what it lost."""
-        found = self.found(chip)
-        valid = chip.valid & ~np.logical_or.reduce(list(found.values()))
-        return KeptChip(
+    def apply(self, chip: Chip) -> Chip:
+        """Return the chip with a smaller valid area, and what was taken out of it in ``ignored``."""
+        masks = self.masks(chip)
+        valid = chip.valid & ~np.logical_or.reduce(list(masks.values()))
+        return Chip(
             np.where(valid, chip.before, 0).astype(chip.before.dtype),
             np.where(valid, chip.after, 0).astype(chip.after.dtype),
             valid,
             chip.window,
-            found,
+            masks,
         )
 
-
-@dataclasses.dataclass(frozen=True)
-class KeptChip(Chip):
-    """A chip without what is ignored.
-
-    Attributes
-    ----------
-    ignored : mapping of ndarray, (height, width), bool
-        By kind; the pixels were valid before, and may be of several kinds.
-    """
-
-    ignored: Mapping[str, BoolArray]
-
-
-class KeptPair(Pair):
-    """A pair without what is ignored: everything that is read passes through the rules.
-
-    Parameters
-    ----------
-    before, after, indexes, nodata, valid
-        As for :class:`~geocd.raster.pair.Pair`.
-    ignore : sequence of str
-        Kinds of ``NEEDS``.
-
-    Raises
-    ------
-    ConfigError
-        The bands' names do not tell what a rule needs.
-    """
-
-    def __init__(self, *args: Any, ignore: Sequence[str], **options: Any) -> None:
-        self._fitted = False
-        self._any_usable = False
-        super().__init__(*args, **options)
-        try:
-            self.rules = Rules.of(ignore, self.band_names)
-        except ConfigError:
-            self.close()
-            raise
-
-    def fit(self) -> None:
-        """Take the levels of the scene; until then the pair is read as it is."""
-        if "cloud" in self.rules.places:
-            self.rules = self.rules.fit(sample_chips(self))
-        self._fitted = True
-
-    def read(self, window: Window) -> Chip:
-        """Read the pixels inside a window; valid is what is left."""
-        if not self._fitted:
-            return super().read(window)
-        # with surroundings, so that the verdict on a pixel is the same in every window
-        top, left = int(window.row_off), int(window.col_off)
-        bottom, right = top + int(window.height), left + int(window.width)
-        first_row, first_col = max(0, top - self.rules.reach), max(0, left - self.rules.reach)
-        last_row = min(self.grid.height, bottom + self.rules.reach)
-        last_col = min(self.grid.width, right + self.rules.reach)
-        wide = super().read(Window(first_col, first_row, last_col - first_col, last_row - first_row))
-        if wide.valid.any():
-            self._any_usable = True
-        kept = self.rules.keep(wide)
-        part = slice(top - first_row, bottom - first_row), slice(left - first_col, right - first_col)
-        return KeptChip(
-            kept.before[(slice(None), *part)],
-            kept.after[(slice(None), *part)],
-            kept.valid[part],
-            window,
-            {kind: found[part] for kind, found in kept.ignored.items()},
-        )
-
-    def no_valid_pixel(self) -> NoValidPixelError:
-        """Return the error for a pair of which nothing is left."""
-        if not self._any_usable:
-            return super().no_valid_pixel()
-        kinds = ",".join(self.rules.places)
+    def nothing_left(self, before: str, after: str) -> NoValidPixelError:
+        """Return the error for a pair of which no pixel is left."""
+        kinds = ",".join(self.positions)
         return NoValidPixelError(
-            f"--ignore {kinds} left nothing of {self.before_path} and {self.after_path}: every pixel that is "
+            f"--ignore {kinds} left nothing of {before} and {after}: every pixel that is "
             "valid in both is "
-            + ", or ".join(f"{kind} ({WORDS[kind]})" for kind in self.rules.places)
-            + ". Ignore less, or give a raster of what may be used to --valid.",
-            before=self.before_path,
-            after=self.after_path,
-            ignore=tuple(self.rules.places),
+            + ", or ".join(f"{kind} ({KINDS[kind].description})" for kind in self.positions)
+            + ". Ignore less, or pass a raster of what may be used with --valid.",
+            before=before,
+            after=after,
+            ignore=tuple(self.positions),
         )
 
 
 def ignored_counts(chip: Chip, part: tuple[slice, slice]) -> dict[str, int]:
     """Count what was ignored in a part of a chip: pixels by kind, and ``usable``, all that were valid before.
 
-    Empty where nothing was asked for.
+    Empty where nothing was to be ignored.
     """
-    if not isinstance(chip, KeptChip):
+    if not chip.ignored:
         return {}
     usable = np.logical_or.reduce([chip.valid, *chip.ignored.values()])
-    counts = {kind: int(found[part].sum()) for kind, found in chip.ignored.items()}
+    counts = {kind: int(mask[part].sum()) for kind, mask in chip.ignored.items()}
     return {"usable": int(usable[part].sum()), **counts}
 
 
@@ -333,6 +280,6 @@ class Tally:
             self._counts[kind] = self._counts.get(kind, 0) + count
 
     def shares(self) -> dict[str, float]:
-        """Return the share of the otherwise valid pixels by kind; empty where nothing was asked for."""
+        """Return the share of the otherwise valid pixels by kind; empty where nothing was to be ignored."""
         usable = max(self._counts.get("usable", 0), 1)
         return {kind: count / usable for kind, count in self._counts.items() if kind != "usable"}

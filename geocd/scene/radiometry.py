@@ -1,7 +1,7 @@
-"""Radiometric statistics: taken once for the whole scene, applied to every tile.
+"""Radiometric normalisation: statistics of the whole scene, applied to every tile.
 
-Statistics per tile would give every tile another idea of what is bright, and the mosaic seams. They are
-taken from a bounded sample of the jointly valid pixels, so that their cost does not grow with the raster.
+Statistics per tile would normalise each tile differently and give the mosaic seams. They are computed from a
+bounded sample of the jointly valid pixels, so that their cost does not grow with the raster.
 """
 
 from __future__ import annotations
@@ -16,21 +16,26 @@ from geocd.raster.pair import Chip
 from geocd.scene.sample import valid_pixels
 from geocd.types import Float32Array, Float64Array
 
-#: Percentiles between which the values of a date are clipped. Clouds, glint and fill values sit outside;
-#: of all normalisations measured, this clipping was the largest single gain.
+#: Percentiles to which the values of a date are clipped. Clouds, glint and fill values lie outside; of all
+#: normalisations measured, this clipping was the largest single gain.
 CLIP_PERCENTILES = (2.0, 98.0)
-
-
-#: A band that is saturated in more than this share of a date is left out.
+#: A band is left out where at least this share of a date is saturated.
 MOST_SATURATED = 0.75
-#: Largest values of the integer types that images come in.
+#: Largest values of the integer types of images.
 TOPS = (255.0, 32767.0, 65535.0)
 
 
 def saturated_share(values: Float64Array) -> Float64Array:
-    """Return the share of pixels at the top of an integer type, for each band of ``(bands, n)``.
+    """Return the share of saturated pixels: those with the largest value of an integer type.
 
-    0 for a band that has nothing else: it is constant, not saturated.
+    Parameters
+    ----------
+    values : ndarray, (bands, n), float64
+
+    Returns
+    -------
+    ndarray, (bands,), float64
+        In [0, 1). 0 for a band that has no other value: it is constant, not saturated.
     """
     top = values.max(axis=1, keepdims=True)
     share = np.where(np.isin(top[:, 0], TOPS), (values == top).mean(axis=1), 0.0)
@@ -39,12 +44,12 @@ def saturated_share(values: Float64Array) -> Float64Array:
 
 @dataclasses.dataclass(frozen=True)
 class BandScale:
-    """Clip to ``[low, high]``, subtract ``mean`` and multiply by ``gain``: one date, band by band.
+    """The normalisation of one date: per band, clip to ``[low, high]``, subtract ``mean``, times ``gain``.
 
     Attributes
     ----------
     low, high, mean, gain : ndarray, (bands,), float64
-        ``gain`` is one over the standard deviation of the clipped values, and 0 for a constant band.
+        ``gain`` is the reciprocal of the standard deviation of the clipped values, 0 for a constant band.
     """
 
     low: Float64Array
@@ -59,10 +64,15 @@ class BandScale:
         percentiles: tuple[float, float] | None = CLIP_PERCENTILES,
         saturated: Float64Array | None = None,
     ) -> BandScale:
-        """Take the statistics of ``(bands, n)`` valid pixels.
+        """Compute the scale from valid pixels.
 
-        ``percentiles=None`` clips nothing. ``saturated`` is a share of pixels for each band, clipped at
-        the top at least.
+        Parameters
+        ----------
+        values : ndarray, (bands, n), float64
+        percentiles : tuple of float or None
+            Percentiles to clip to; None clips nothing.
+        saturated : ndarray, (bands,), float64, optional
+            Least share of pixels to clip at the top.
         """
         low, high = values.min(axis=1), values.max(axis=1)
         if percentiles is not None:
@@ -70,7 +80,7 @@ class BandScale:
             for band, share in enumerate(() if saturated is None else saturated):
                 if 1 - share < percentiles[1] / 100:
                     tight_high[band] = np.quantile(values[band], 1 - share)
-            # A band that is constant but for a few pixels would lose them to the clipping.
+            # Clipping would make a band constant that is so except for a few pixels.
             spread = tight_high > tight_low
             low, high = np.where(spread, tight_low, low), np.where(spread, tight_high, high)
         clipped = np.clip(values, low[:, None], high[:, None])
@@ -82,39 +92,43 @@ class BandScale:
 
     @classmethod
     def join(cls, parts: Sequence[BandScale]) -> BandScale:
-        """Return the scale of all bands from those of some each."""
+        """Return the scale of all bands from scales of some bands each, in their order."""
         names = [field.name for field in dataclasses.fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     def apply(self, values: npt.NDArray[np.generic]) -> Float32Array:
-        """Return ``(bands, height, width)`` float32: zero mean and unit variance over the scene."""
+        """Return ``(bands, height, width)`` as float32 z-scores: mean 0 and variance 1 over the scene."""
         scaled: Float32Array = np.empty(values.shape, np.float32)
-        for band, place in enumerate(scaled):  # in float64, but never all bands of it
+        for band, target in enumerate(scaled):  # in float64, one band at a time to save memory
             clipped = np.clip(values[band].astype(np.float64), self.low[band], self.high[band])
             clipped -= self.mean[band]
             clipped *= self.gain[band]
-            place[:] = clipped
+            target[:] = clipped
         return scaled
 
 
 def _fit_bands(
     chips: Sequence[Chip], bands: slice, percentiles: tuple[float, float] | None
 ) -> tuple[tuple[BandScale, BandScale], Float64Array]:
-    """Return the scales of some bands in both dates, and the share of pixels saturated in either."""
+    """Return the scales of some bands in both dates, and the larger of their saturated shares."""
     dates = valid_pixels(chips, bands)
-    # Where one date is saturated, the other is clipped at the same share of its pixels: beyond it, the
-    # two cannot be compared, and a gain that drove one into saturation is not change.
+    # Where one date is saturated, the other is clipped at the same share of its pixels: brighter pixels
+    # cannot be compared, and a gain that drives one date into saturation is not change.
     saturated = np.maximum(*(saturated_share(values) for values in dates))
-    one, two = (BandScale.fit(values, percentiles, saturated) for values in dates)
-    return (one, two), saturated
+    before, after = (BandScale.fit(values, percentiles, saturated) for values in dates)
+    return (before, after), saturated
 
 
 @dataclasses.dataclass(frozen=True)
 class Radiometry:
-    """The scales of both dates.
+    """The normalisation of both dates.
 
-    Each date has its own: any gain and offset between the dates is gone after :meth:`apply`, which is
-    what lets images of other light, atmosphere or sensor be compared.
+    Each date has its own scale, so :meth:`apply` removes any gain and offset between them, and images of
+    different illumination, atmosphere or sensors can be compared.
+
+    Attributes
+    ----------
+    before, after : BandScale
     """
 
     before: BandScale
@@ -124,23 +138,30 @@ class Radiometry:
     def fit(
         cls, chips: Sequence[Chip], percentiles: tuple[float, float] | None = CLIP_PERCENTILES
     ) -> Radiometry:
-        """Take the statistics of the jointly valid pixels of a sample.
+        """Compute the scales from the jointly valid pixels of a sample.
 
-        A band that is constant or mostly saturated in one date is left out of both (gain 0): it says
-        nothing about change.
+        A band that is constant or mostly saturated in one date is left out of both (gain 0), because it
+        carries no information about change.
+
+        Parameters
+        ----------
+        chips : sequence of Chip
+        percentiles : tuple of float or None
+            Percentiles to clip to; None clips nothing.
         """
-        # One band at a time: statistics take several copies of what they are taken from.
+        # One band at a time, because the statistics need several copies of the values.
         bands = range(len(chips[0].before))
         parts = [_fit_bands(chips, slice(band, band + 1), percentiles) for band in bands]
-        one, two = (BandScale.join([scales[date] for scales, _ in parts]) for date in (0, 1))
+        before, after = (BandScale.join([scales[date] for scales, _ in parts]) for date in (0, 1))
         saturated = np.concatenate([share for _, share in parts])
-        both = (one.gain > 0) & (two.gain > 0) & (saturated < MOST_SATURATED)
+        usable = (before.gain > 0) & (after.gain > 0) & (saturated < MOST_SATURATED)
         return cls(
-            dataclasses.replace(one, gain=one.gain * both), dataclasses.replace(two, gain=two.gain * both)
+            dataclasses.replace(before, gain=before.gain * usable),
+            dataclasses.replace(after, gain=after.gain * usable),
         )
 
     def select(self, bands: Sequence[int]) -> Radiometry:
-        """Return the scales of some bands, numbered from 0."""
+        """Return the scales of some bands only, numbered from 0."""
         index = list(bands)
 
         def pick(scale: BandScale) -> BandScale:
@@ -149,8 +170,8 @@ class Radiometry:
         return Radiometry(pick(self.before), pick(self.after))
 
     def apply(self, chip: Chip) -> tuple[Float32Array, Float32Array]:
-        """Return both dates, ``(bands, height, width)`` float32, z-scored; 0 where not valid."""
-        x1, x2 = self.before.apply(chip.before), self.after.apply(chip.after)
-        x1[:, ~chip.valid] = 0
-        x2[:, ~chip.valid] = 0
-        return x1, x2
+        """Return z-scores of before and after, each ``(bands, height, width)`` float32; 0 where not valid."""
+        before, after = self.before.apply(chip.before), self.after.apply(chip.after)
+        before[:, ~chip.valid] = 0
+        after[:, ~chip.valid] = 0
+        return before, after

@@ -1,6 +1,6 @@
-"""A bounded sample of a scene: what statistics and methods are fitted to.
+"""A bounded sample of a scene, which statistics and methods are fitted to.
 
-Taken from the jointly valid pixels, evenly spread, so that its cost does not grow with the raster.
+It is taken from the jointly valid pixels, evenly spread, so that its cost does not grow with the raster.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from geocd.raster.pair import Chip, Pair
 from geocd.tiles.tiling import Tiling
 from geocd.types import Float64Array
 
-#: Pixels in the sample of a large raster. A raster up to this size is its own sample.
+#: Pixels in the sample of a large raster; a raster up to this size is read whole.
 SAMPLE_PIXELS = 2_097_152
+#: Side of a chip of the sample, in pixels.
 SAMPLE_CHIP = 256
 
 
 def _scattered(count: int) -> Iterator[int]:
-    """Every number below ``count`` once, any beginning of the sequence evenly spread."""
+    """Yield every integer below ``count`` once; any first part of the sequence is evenly spread."""
     step = int(count * 0.6180339887498949)
     while np.gcd(step, count) != 1:
         step += 1
@@ -34,79 +35,99 @@ def sample_chips(pair: Pair, *, max_pixels: int = SAMPLE_PIXELS, chip_size: int 
     ----------
     pair : Pair
     max_pixels : int
-        A raster with no more pixels is returned whole, as one chip; a larger one as square chips that
-        together have about this many valid pixels.
+        A raster with no more pixels than this is returned whole, as one chip; a larger one as square chips
+        with about this many valid pixels in total.
     chip_size : int
         Side of a chip, in pixels.
 
     Returns
     -------
     list of Chip
-        At least one valid pixel among them.
+        At least one of their pixels is valid.
 
     Raises
     ------
     NoValidPixelError
         No pixel is valid in both dates.
+    RasterReadError
+        A file cannot be read.
     """
     grid = pair.grid
     if grid.height * grid.width <= max_pixels:
         chips = [pair.read(grid.window)]
+        ignored = _ignores(chips[0])
     else:
-        places = Tiling(grid.height, grid.width, chip_size, 0)
-        chips, found = [], 0
-        # Chips of which less than a tenth is valid are passed over, unless nothing better comes.
-        meagre: list[Chip] = []
-        for index in _scattered(len(places)):
-            chip = pair.read(places[index].window)
+        tiling = Tiling(grid.height, grid.width, chip_size, 0)
+        chips, total, ignored = [], 0, False
+        # Chips of which less than a tenth is valid are used only where there are no others.
+        sparse: list[Chip] = []
+        for index in _scattered(len(tiling)):
+            chip = pair.read(tiling[index].window)
             count = int(chip.valid.sum())
+            ignored = ignored or _ignores(chip)
             if count * 10 >= chip.valid.size:
                 chips.append(chip)
-                found += count
-            elif count and len(meagre) * chip.valid.size < max_pixels:
-                meagre.append(chip)
-            if found >= max_pixels:
+                total += count
+            elif count and len(sparse) * chip.valid.size < max_pixels:
+                sparse.append(chip)
+            if total >= max_pixels:
                 break
-        chips = chips or meagre
+        chips = chips or sparse
     if not any(chip.valid.any() for chip in chips):
-        raise pair.no_valid_pixel()
+        raise pair.no_valid_pixel(ignored=ignored)
     return chips
 
 
-def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> list[Chip]:
-    """Cut a smaller sample with context out of a sample: evenly spread squares of ``size`` pixels.
+def _ignores(chip: Chip) -> bool:
+    """Return whether a rule of ``--ignore`` made any pixel invalid."""
+    return any(mask.any() for mask in chip.ignored.values())
 
-    Returns the chips as they are where they hold no more than ``max_pixels``; else enough squares with
-    valid pixels to reach it, in an order that depends on the sizes alone.
+
+def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> list[Chip]:
+    """Cut a smaller sample with spatial context out of a sample: evenly spread squares.
+
+    Parameters
+    ----------
+    chips : sequence of Chip
+    max_pixels : int
+        Chips with no more pixels than this in total are returned as they are.
+    size : int
+        Side of a square, in pixels.
+
+    Returns
+    -------
+    list of Chip
+        Enough squares with valid pixels to reach ``max_pixels``, if there are enough. Which ones depends only
+        on the sizes of the chips and on where they are valid.
     """
     if sum(chip.valid.size for chip in chips) <= max_pixels:
         return list(chips)
-    places = [
+    squares = [
         (chip, tile.window)
         for chip in chips
         for tile in Tiling(chip.valid.shape[0], chip.valid.shape[1], size, 0)
     ]
-    found: list[Chip] = []
-    for index in _scattered(len(places)):
-        chip, window = places[index]
-        piece = chip.part(*window.toslices())
-        if not piece.valid.any():
+    sample: list[Chip] = []
+    for index in _scattered(len(squares)):
+        chip, window = squares[index]
+        square = chip.part(*window.toslices())
+        if not square.valid.any():
             continue
-        found.append(piece)
-        if sum(other.valid.size for other in found) >= max_pixels:
+        sample.append(square)
+        if sum(other.valid.size for other in sample) >= max_pixels:
             break
-    return found
+    return sample
 
 
 def valid_pixels(chips: Sequence[Chip], bands: slice = slice(None)) -> tuple[Float64Array, Float64Array]:
     """Return the valid pixels of a sample, before and after, each ``(bands, n)`` float64."""
     before = np.concatenate([chip.before[bands, chip.valid] for chip in chips], axis=1)
     after = np.concatenate([chip.after[bands, chip.valid] for chip in chips], axis=1)
-    # Indexing leaves the bands of a pixel side by side, and sums over pixels are several times slower then.
+    # Indexing interleaves the bands of a pixel in memory, which makes sums over pixels several times slower.
     return before.astype(np.float64, order="C"), after.astype(np.float64, order="C")
 
 
-#: Undeclared nodata: this share of exact zeros (in all bands) is no accident.
+#: A larger share of pixels that are 0 in all bands suggests undeclared nodata.
 WARN_ZEROS = 0.01
 
 
@@ -119,10 +140,18 @@ def zero_shares(chips: Sequence[Chip]) -> tuple[float, float]:
 
 
 def zeros_in_words(name: str, share: float) -> str | None:
-    """Return a warning where so many pixels of an image are 0 that 0 may mean "no data"; None where not."""
+    """Return a warning where so many pixels of an image are 0 that 0 may mean "no data", else None.
+
+    Parameters
+    ----------
+    name : str
+        The name of the image.
+    share : float
+        Share of its valid pixels that are 0 in all bands, in [0, 1].
+    """
     if not share > WARN_ZEROS:
         return None
     return (
         f"{name}: {share:.0%} of the pixels that count as valid are 0 in all bands. If 0 means 'no data', "
-        "say --nodata 0"
+        "pass --nodata 0"
     )

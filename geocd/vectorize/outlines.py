@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import shapely
-from rasterio.transform import Affine
 
+from geocd.raster.grid import Grid
 from geocd.types import Float64Array, IntArray, PixelArray
 from geocd.vectorize.pixelsize import PixelSize
 
@@ -102,7 +102,7 @@ class Corners:
 
 
 def link_outlines(
-    region: IntArray, turns: Turns, transform: Affine, size: PixelSize
+    region: IntArray, turns: Turns, grid: Grid, size: PixelSize
 ) -> tuple[PixelArray, Float64Array]:
     """Link all corners of some regions to rings and polygons, and measure their sides.
 
@@ -112,7 +112,7 @@ def link_outlines(
         Region of each corner; regions are numbered from 0 without gaps.
     turns : Turns
         The n corners, in any order.
-    transform : affine.Affine
+    grid : Grid
         From corners of pixels to the coordinates of the polygons.
     size : PixelSize
 
@@ -141,9 +141,7 @@ def link_outlines(
     perimeter = np.bincount(region, weights=size.length(row[previous], col[previous], row, col))
 
     order, ring = _cycles(previous)  # backwards: outer rings counter-clockwise on a north-up map
-    t = transform
-    x, y = col[order].astype(np.float64), row[order].astype(np.float64)
-    points = np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
+    points = np.stack(grid.to_xy(col[order].astype(np.float64), row[order].astype(np.float64)), axis=1)
     rings = shapely.linearrings(points, indices=ring)
     # The upper left corner of a region lies on its outer ring, so that ring is the first of the region.
     starts = np.flatnonzero(np.diff(ring, prepend=-1))

@@ -43,7 +43,7 @@ class PixelSize:
     def __init__(self, grid: Grid) -> None:
         self.width: int = grid.width
         self._height = grid.height
-        self._transform = grid.transform
+        self._grid = grid
         crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
         ellipsoid = crs.ellipsoid
         if ellipsoid is None:
@@ -82,8 +82,7 @@ class PixelSize:
 
     def _position(self, row: Float64Array, col: Float64Array) -> Float64Array:
         """Return geocentric coordinates in metres, which have no pole and no date line."""
-        t = self._transform
-        x, y = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
+        x, y = self._grid.to_xy(col, row)
         if self._to_lonlat is None:
             return np.stack([x, y, np.zeros_like(x)], axis=-1) * self._unit
         lon, lat = np.radians(self._to_lonlat.transform(x, y))
@@ -156,9 +155,8 @@ class PixelSize:
         """
         if self._to_lonlat is None:
             return shapely.area(polygons) * self._unit**2, shapely.length(polygons) * self._unit
-        t = self._transform
         pixel = math.sqrt(math.prod(self.sides))
-        piece = math.sqrt(1000 * pixel) * math.sqrt(abs(t.determinant)) / pixel
+        piece = math.sqrt(1000 * pixel) * math.sqrt(abs(self._grid.transform.determinant)) / pixel
         areas, perimeters = np.zeros(len(polygons)), np.zeros(len(polygons))
         for start in range(0, len(polygons), 1000):  # the pieces of a thousand at a time
             rings, owner = shapely.get_rings(

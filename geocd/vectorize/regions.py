@@ -270,8 +270,7 @@ class Regions:
     def _measure(self, tally: _Tally) -> pd.DataFrame:
         """Return the measures of regions, one row for each."""
         n, row, col, prob, area, no_area = tally.sums.T
-        t = self.grid.transform
-        x, y = col / n + 0.5, row / n + 0.5
+        x, y = self.grid.to_xy(col / n + 0.5, row / n + 0.5)
         return pd.DataFrame(
             {
                 "label": tally.label,
@@ -285,8 +284,8 @@ class Regions:
                 "p_q25": tally.quantile(0.25),
                 "p_q50": tally.quantile(0.5),
                 "p_q75": tally.quantile(0.75),
-                "centroid_x": t.a * x + t.b * y + t.c,
-                "centroid_y": t.d * x + t.e * y + t.f,
+                "centroid_x": x,
+                "centroid_y": y,
             }
         )
 
@@ -325,7 +324,8 @@ class Regions:
         if self._means is not None:
             table = pd.concat([table, self._means.table(index, len(table))], axis=1)
         generalize = bool(settings.fill_holes or settings.simplify or settings.smooth) and len(table) > 0
-        geometry, perimeter = self._trace(index, Affine.identity() if generalize else self.grid.transform)
+        pixels = dataclasses.replace(self.grid, transform=Affine.identity())
+        geometry, perimeter = self._trace(index, pixels if generalize else self.grid)
         table.insert(2, "perimeter_m", perimeter)
         table["geometry"] = self._generalize(table, geometry, settings) if generalize else geometry
         return table.drop(columns=["label", "first"])
@@ -348,11 +348,9 @@ class Regions:
         if settings.smooth:
             general = smooth(general, settings.smooth)
         altered = ~shapely.equals_exact(general, outlines, normalize=True)
-        t = self.grid.transform
 
         def to_xy(points: Float64Array) -> Float64Array:
-            col, row = points.T
-            return np.stack([t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f], axis=1)
+            return np.stack(self.grid.to_xy(*points.T), axis=1)
 
         polygons: PixelArray = shapely.orient_polygons(shapely.transform(general, to_xy))
         area, perimeter = self.size.measure(polygons[altered])
@@ -373,14 +371,14 @@ class Regions:
             roots[old] = roots[new]
         return roots
 
-    def _trace(self, index: IntArray, transform: Affine) -> tuple[PixelArray, Float64Array]:
+    def _trace(self, index: IntArray, grid: Grid) -> tuple[PixelArray, Float64Array]:
         """Link the corners to rings and the rings to polygons.
 
         Parameters
         ----------
         index : ndarray, (labels,), int64
             Row of the result for each label used so far, -1 where its region is left out.
-        transform : affine.Affine
+        grid : Grid
             From corners of pixels to the coordinates of the polygons.
 
         Returns
@@ -409,7 +407,7 @@ class Regions:
         while first < count:  # in chunks: linking takes ten times the memory of the corners
             last = max(first + 1, int(np.searchsorted(ends, ends[first] + CORNERS, side="right")) - 1)
             chunk = order[ends[first] : ends[last]]
-            outlines = link_outlines(region[chunk] - first, turns.take(chunk), transform, self.size)
+            outlines = link_outlines(region[chunk] - first, turns.take(chunk), grid, self.size)
             polygons.append(outlines[0])
             perimeters.append(outlines[1])
             first = last

@@ -26,7 +26,7 @@ from geocd.batch.work import Task, configuration, work
 from geocd.cli import main
 from geocd.config import Settings
 from geocd.errors import ConfigError, UploadError
-from geocd.products import SUFFIXES
+from geocd.report.products import PRODUCTS
 
 #: In a process of its own: GDAL keeps the other threads of a process that reads from answering.
 SERVER = """
@@ -125,7 +125,7 @@ def test_a_bucket_is_source_and_target(
     begin = "archive/2024/"
     keys = {key for key in versions(s3) if key.startswith(begin)}
     local = {str(path.relative_to(out)) for path in out.glob("*/[!.]*")}
-    assert len(local) == 2 * len(SUFFIXES)
+    assert len(local) == 2 * len(PRODUCTS)
     assert keys == {begin + name for name in (*local, "catalog.json", "changes.gpkg")}
     for key in keys:
         path = tmp_path / "down" / key.removeprefix(begin)
@@ -176,7 +176,7 @@ def test_a_failed_upload_is_mended_without_computing(
     assert invoke(*command).exit_code == 3, "as other failures, left alone until asked for"
     assert invoke(*command, "--retry-failed").exit_code == 0
     assert made(out) == before
-    assert len(versions(s3)) == 2 * len(SUFFIXES) + 1
+    assert len(versions(s3)) == 2 * len(PRODUCTS) + 1
     links = json.loads(s3.get_object(Bucket=s3.bucket, Key="catalog.json")["Body"].read())["links"]
     assert [link["href"] for link in links if link["rel"] == "item"] == ["./p0/p0.json", "./p1/p1.json"]
 

@@ -10,7 +10,7 @@ import torch
 from rasterio.windows import Window
 from scipy import ndimage
 
-from geocd.method.distance import LinearFeatures, object_sigma
+from geocd.method.distance import SceneDistance, object_sigma
 from geocd.method.terms import beyond_shift, chi, surroundings
 from geocd.raster.pair import Chip
 
@@ -36,11 +36,11 @@ def noisy(values: np.ndarray, seed: int, amount: float = 25) -> np.ndarray:
     return values + np.random.default_rng(seed).normal(0, amount, values.shape)
 
 
-def fit(pair: Chip, pixel_size: float | None = 10.0) -> LinearFeatures:
-    return LinearFeatures.fit([pair], colour=(0, 1, 2, 3), pixel_size=pixel_size)[0]
+def fit(pair: Chip, pixel_size: float | None = 10.0) -> SceneDistance:
+    return SceneDistance.fit([pair], colour=(0, 1, 2, 3), pixel_size=pixel_size)[0]
 
 
-def distance_of(features: LinearFeatures, pair: Chip) -> np.ndarray:
+def distance_of(features: SceneDistance, pair: Chip) -> np.ndarray:
     return features.distance(features.scaled(pair)).numpy()
 
 
@@ -106,9 +106,9 @@ def test_a_shift_by_one_pixel_stays_below_the_decision(ground: np.ndarray) -> No
     features = fit(pair, 1.5)
     inner = distance_of(features, pair)[20:-20, 20:-20]
     assert (inner < 2).all()
-    one, two = torch.from_numpy(ground), torch.from_numpy(moved)
-    assert beyond_shift(one, two)[2:-2, 2:-2].max() == 0
-    assert beyond_shift(one, two + 50).min() >= 0
+    before, after = torch.from_numpy(ground), torch.from_numpy(moved)
+    assert beyond_shift(before, after)[2:-2, 2:-2].max() == 0
+    assert beyond_shift(before, after + 50).min() >= 0
 
 
 def test_windows_agree_with_the_whole_beyond_the_margin(ground: np.ndarray) -> None:
@@ -133,8 +133,7 @@ def test_what_is_not_valid_does_not_matter(ground: np.ndarray) -> None:
     valid[:30, :50] = valid[100:103] = False
     results = []
     for junk in (0.0, 1e9):
-        one, two = noisy(ground, 1), noisy(after, 2)
-        pair = chip(one, two, valid)
+        pair = chip(noisy(ground, 1), noisy(after, 2), valid)
         pair.before[:, ~valid] = junk
         results.append(distance_of(fit(pair), pair))
     assert np.isfinite(results[0]).all()
@@ -146,7 +145,7 @@ def test_what_is_not_valid_does_not_matter(ground: np.ndarray) -> None:
 def test_any_bands_and_any_shape(bands: int, shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     pair = chip(*rng.gamma(3, 100, (2, bands, *shape)))
-    features, sample = LinearFeatures.fit([pair], colour=tuple(range(min(4, bands))), pixel_size=None)
+    features, sample = SceneDistance.fit([pair], colour=tuple(range(min(4, bands))), pixel_size=None)
     assert np.isfinite(distance_of(features, pair)).all()
     assert np.array_equal(sample[0][1].numpy(), distance_of(features, pair))
 
@@ -157,7 +156,7 @@ def test_the_seed_matters_little_and_repeats_exactly(ground: np.ndarray) -> None
     pair = chip(noisy(ground, 1), noisy(after, 2))
 
     def distance(seed: int) -> np.ndarray:
-        features, _ = LinearFeatures.fit([pair], colour=(0, 1, 2, 3), pixel_size=10, seed=seed)
+        features, _ = SceneDistance.fit([pair], colour=(0, 1, 2, 3), pixel_size=10, seed=seed)
         return distance_of(features, pair)
 
     assert np.array_equal(distance(0), distance(0))
@@ -177,23 +176,23 @@ def test_classes_and_residuals_are_those_of_the_definition(ground: np.ndarray) -
     pair = chip(noisy(ground, 1), noisy(ground, 2))
     features = fit(pair)
     scaled = features.scaled(pair)
+    residuals = features.distances["cc"].forward
     context, source, target = surroundings(scaled.z1), scaled.z1, scaled.z2
-    found = features.forward.distance(context, source, target).numpy()
+    lengths = residuals.distance(context, source, target).numpy()
     for row, col in [(0, 0), (3, 170), (80, 90), (159, 179), (60, 33)]:
         c, x, y = (t[:, row, col].double().numpy() for t in (context, source, target))
-        k = ((features.forward.centres - c) ** 2).sum(axis=1).argmin()
-        residual = y - np.append(x, 1) @ features.forward.slopes[k]
-        assert found[row, col] == pytest.approx(
-            np.linalg.norm(residual @ features.forward.whitening[k]), rel=1e-4
-        )
+        k = ((residuals.centres - c) ** 2).sum(axis=1).argmin()
+        residual = y - np.append(x, 1) @ residuals.slopes[k]
+        assert lengths[row, col] == pytest.approx(np.linalg.norm(residual @ residuals.whitening[k]), rel=1e-4)
 
 
 def test_chi_is_that_of_irmad(ground: np.ndarray) -> None:
     pair = chip(noisy(ground, 1), noisy(ground, 2))
     features = fit(pair)
     scaled = features.scaled(pair)
-    expected = features.spectral.chi(scaled.u1.numpy(), scaled.u2.numpy())
-    assert np.allclose(chi(features.spectral, scaled.u1, scaled.u2), expected, atol=1e-4)
+    irmad = features.distances["ir"].irmad
+    expected = irmad.chi(scaled.u1.numpy(), scaled.u2.numpy())
+    assert np.allclose(chi(irmad, scaled.u1, scaled.u2), expected, atol=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -206,10 +205,10 @@ def test_cuda_gives_what_the_cpu_gives(ground: np.ndarray) -> None:
     cuda = torch.device("cuda")
     features = fit(pair, 3.0)
     on_cuda = features.distance(features.scaled(pair, cuda)).cpu().numpy()
-    # A place midway between two classes may be given to another one.
+    # A pixel midway between two classes may be assigned to the other one.
     apart = np.abs(on_cuda - distance_of(features, pair))
     assert np.quantile(apart, 0.999) < 1e-4
-    fitted, _ = LinearFeatures.fit([pair], colour=(0, 1, 2, 3), pixel_size=3.0, device=cuda)
+    fitted, _ = SceneDistance.fit([pair], colour=(0, 1, 2, 3), pixel_size=3.0, device=cuda)
     assert fitted.centre == pytest.approx(features.centre, abs=1e-3)
     assert fitted.scale == pytest.approx(features.scale, abs=1e-3)
 

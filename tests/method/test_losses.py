@@ -280,3 +280,11 @@ def test_gain_keeps_zero_and_is_proportional() -> None:
     assert zero == 0
     assert two == pytest.approx(-2 * one)
     assert one > 0
+
+
+def test_jitter_uses_only_its_generator() -> None:
+    x = torch.randn(2, 4, 8, 8)
+    torch.manual_seed(1)
+    one = losses.radiometric_jitter(x, torch.Generator().manual_seed(3))
+    torch.manual_seed(2)
+    assert torch.equal(one, losses.radiometric_jitter(x, torch.Generator().manual_seed(3)))

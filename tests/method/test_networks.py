@@ -1,17 +1,12 @@
-"""Networks: any bands, any size; weights load strictly or not at all."""
+"""Networks: any bands, any size, the margins they claim."""
 
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import save_file
+from torch import nn
 
-from geocd.errors import WeightsError
-from geocd.method.networks import ResidualGenerator, Vgg16Features, initialise
-from geocd.method.weights import fit_bands, load_weights, read_weights
+from geocd.method.networks import CompactFeatures, CompactPair, ResidualGenerator, Vgg16Features, initialise
 
 SIZES = [(1, 1), (5, 5), (7, 64), (33, 18)]
 BANDS = [1, 3, 4, 13]
@@ -49,106 +44,6 @@ def test_vgg_features_take_any_image(bands: int, size: tuple[int, int]) -> None:
     assert [tuple(f.shape[2:]) for f in features] == [size, half, quarter]
 
 
-def torchvision_vgg16() -> dict[str, torch.Tensor]:
-    """Names and (for the parts that matter) shapes of torchvision's vgg16 checkpoint, random values."""
-    generator = torch.Generator().manual_seed(1)
-    plan = [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0]
-    state, index, into = {}, 0, 3
-    for out in plan:
-        if out == 0:
-            index += 1
-            continue
-        small = 1 if index > 14 else out  # the later blocks are only names here
-        shape = (out, into, 3, 3) if index <= 14 else (small, 1, 3, 3)
-        state[f"features.{index}.weight"] = torch.randn(shape, generator=generator)
-        state[f"features.{index}.bias"] = torch.randn(small, generator=generator)
-        index, into = index + 2, out
-    for number in (0, 3, 6):
-        state[f"classifier.{number}.weight"] = torch.zeros(1, 1)
-        state[f"classifier.{number}.bias"] = torch.zeros(1)
-    return state
-
-
-@pytest.mark.parametrize("bands", BANDS)
-def test_a_torchvision_checkpoint_loads_for_any_band_count(bands: int) -> None:
-    state = torchvision_vgg16()
-    network = Vgg16Features(bands)
-    load_weights(network, state, "vgg16")
-    own = network.state_dict()
-    assert torch.equal(own["features.14.weight"], state["features.14.weight"])
-    grey = torch.rand(1, 1, 6, 6)
-    reference = Vgg16Features(3)
-    load_weights(reference, state, "vgg16")
-    ours = network(grey.repeat(1, bands, 1, 1))[0]
-    theirs = reference(grey.repeat(1, 3, 1, 1))[0]
-    assert torch.allclose(ours, theirs, atol=1e-4)
-
-
-def test_fit_bands_leaves_its_own_count_alone() -> None:
-    weight = torch.randn(8, 3, 3, 3)
-    assert fit_bands(weight, 3) is weight
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda s: s.pop("features.5.bias"), r"missing: features\.5\.bias"),
-        (lambda s: s.update({"extra.weight": torch.zeros(1)}), r"unexpected: extra\.weight"),
-        (
-            lambda s: s.update({"features.2.bias": torch.zeros(7)}),
-            r"features\.2\.bias is \(7,\), not \(64,\)",
-        ),
-        (lambda s: s["features.0.weight"].fill_(float("nan")), "not finite"),
-        (lambda s: s.clear(), "missing: features"),
-    ],
-)
-def test_weights_that_do_not_fit_are_named(spoil: object, message: str) -> None:
-    state = torchvision_vgg16()
-    spoil(state)  # type: ignore[operator]
-    with pytest.raises(WeightsError, match=message):
-        load_weights(Vgg16Features(3), state, "vgg16")
-
-
-def test_weights_files_of_both_kinds(tmp_path: Path) -> None:
-    state = {"features.0.weight": torch.randn(2, 2)}
-    save_file(state, str(tmp_path / "w.safetensors"))
-    torch.save(state, tmp_path / "w.pth")
-    torch.save({"state_dict": state}, tmp_path / "wrapped.pth")
-    for name in ("w.safetensors", "w.pth", "wrapped.pth"):
-        read = read_weights(str(tmp_path / name))
-        assert torch.equal(read["features.0.weight"], state["features.0.weight"])
-
-
-class Payload:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (Path("owned"),)  # type: ignore[return-value]
-
-
-def test_a_weights_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("evil.pth").write_bytes(pickle.dumps({"features.0.weight": Payload()}))
-    with pytest.raises(WeightsError, match="read safely"):
-        read_weights("evil.pth")
-    assert not Path("owned").exists()
-
-
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
-@pytest.mark.parametrize("content", [b"", b"not weights", b"\x00" * 64])
-def test_damaged_weights_files(tmp_path: Path, name: str, content: bytes) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(WeightsError, match=name):
-        read_weights(str(path))
-
-
-def test_a_missing_or_modelless_weights_file(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no such weights file"):
-        read_weights(str(tmp_path / "none.pth"))
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match="no state dict"):
-        read_weights(str(tmp_path / "list.pth"))
-
-
 def test_initialisation_depends_on_its_seed_alone() -> None:
     networks = []
     for disturb in (3, 4):
@@ -157,3 +52,60 @@ def test_initialisation_depends_on_its_seed_alone() -> None:
         initialise(network, torch.Generator().manual_seed(5))
         networks.append(network.state_dict())
     assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
+
+
+def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> float:
+    """Multiply-adds per pixel of the input, counted at every convolution while it runs."""
+    total = 0
+
+    def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        total += output.shape[-2] * output.shape[-1] * module.weight.numel() * output.shape[0]
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    network(*inputs)
+    return total / (inputs[0].shape[-2] * inputs[0].shape[-1])
+
+
+def test_the_light_networks_cost_a_fiftieth_of_the_published_generator() -> None:
+    x = torch.zeros(1, 4, 64, 64)
+    light = multiply_adds(CompactPair(), x, x)
+    heavy = multiply_adds(ResidualGenerator(4), x, x)
+    assert heavy / light >= 50
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4, 13])
+@pytest.mark.parametrize("size", [(1, 1), (5, 5), (1, 70), (33, 18)])
+def test_compact_features_take_any_image(bands: int, size: tuple[int, int]) -> None:
+    features = CompactFeatures(bands)(torch.randn(1, bands, *size))
+    assert [f.shape[1] for f in features] == [24, 32, 48]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 5), (1, 70), (33, 18)])
+def test_the_light_pair_takes_any_size(size: tuple[int, int]) -> None:
+    x = torch.randn(1, 4, *size)
+    assert CompactPair()(x, x).shape == (1, 1, *size)
+
+
+def test_the_margin_covers_what_a_pixel_depends_on() -> None:
+    network = CompactPair()
+    initialise(network, torch.Generator().manual_seed(0))
+    x = torch.randn(1, 4, 160, 160, requires_grad=True)
+    reach = 0
+    for row, col in ((80, 80), (83, 86), (87, 81)):
+        (grad,) = torch.autograd.grad(network(x, -x)[0, 0, row, col], x)
+        touched = grad.abs().amax(dim=(0, 1)).nonzero()
+        reach = max(reach, int((touched - torch.tensor([row, col])).abs().max()))
+    assert 20 < reach <= CompactPair.MARGIN
+
+
+def test_the_margin_of_the_published_generator_covers_what_a_pixel_depends_on() -> None:
+    network = ResidualGenerator(1, width=2)
+    initialise(network, torch.Generator().manual_seed(0))
+    x = torch.randn(1, 1, 151, 151, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(network.double()(x, -x)[0, 0, 75, 75], x)
+    touched = grad[0, 0].nonzero()
+    assert int((touched - 75).abs().max()) == ResidualGenerator.MARGIN

@@ -41,7 +41,7 @@ def pair(make_pair: MakePair) -> Pair:
 
 
 def test_a_smaller_limit_means_fewer_tiles_then_smaller_ones(pair: Pair) -> None:
-    settings = Settings()
+    settings = Settings().resolved()
     plans = [planning.plan_run(pair, settings, 8, limit) for limit in range(4000, 900, -10)]
     assert plans[0].jobs == 8
     assert plans[0].tile_size == 512
@@ -57,7 +57,7 @@ def test_a_smaller_limit_means_fewer_tiles_then_smaller_ones(pair: Pair) -> None
 def test_a_limit_that_is_too_small_names_the_least_that_works(
     method: str, tile_size: int | None, pair: Pair
 ) -> None:
-    settings = Settings.from_flat({"method": method, "tile_size": tile_size})
+    settings = Settings.from_flat({"method": method, "tile_size": tile_size}).resolved()
     with pytest.raises(
         ConfigError, match=r"--mem-limit 100: too small .* MB is the least that works"
     ) as caught:
@@ -72,7 +72,7 @@ def test_a_limit_that_is_too_small_names_the_least_that_works(
 
 def test_a_torch_for_gpus_needs_more(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     def peaks() -> list[int]:
-        each = [Settings.from_flat({"method": method}) for method in ("deep", "cva")]
+        each = [Settings.from_flat({"method": method}).resolved() for method in ("deep", "cva")]
         return [planning.predict(pair, settings, 512, 1, 2000) for settings in each]
 
     before = peaks()
@@ -91,11 +91,11 @@ def test_what_torch_was_built_for_is_seen_without_importing_it() -> None:
 
 
 def test_without_a_limit_only_a_number_of_jobs_that_nobody_asked_for_is_lowered(pair: Pair) -> None:
-    settings = Settings.from_flat({"tile_size": 2048})
+    settings = Settings.from_flat({"tile_size": 2048}).resolved()
     assert planning.plan_run(pair, settings, 8, None, jobs_given=True).jobs == 8
     plan = planning.plan_run(pair, settings, 8, None, jobs_given=False)
     assert (plan.jobs, plan.tile_size, plan.limit) == (1, 2048, planning.DEFAULT_LIMIT)
-    small = planning.plan_run(pair, Settings(), 64, None, jobs_given=False)
+    small = planning.plan_run(pair, Settings().resolved(), 64, None, jobs_given=False)
     assert small.peak <= planning.DEFAULT_LIMIT
     assert small.jobs > 2
 
@@ -112,7 +112,7 @@ def test_a_much_finer_image_needs_memory_while_it_is_warped(make_pair: MakePair)
 def test_no_more_jobs_than_tiles(make_pair: MakePair) -> None:
     flat = np.zeros((1, 60, 60), np.uint8)
     with Pair(*make_pair(flat, flat)) as opened:
-        assert planning.plan_run(opened, Settings(), 8, None).jobs == 1
+        assert planning.plan_run(opened, Settings().resolved(), 8, None).jobs == 1
 
 
 def test_the_block_cache_is_in_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:

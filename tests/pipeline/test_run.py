@@ -249,7 +249,7 @@ def test_two_grids_are_brought_onto_the_first(how: str, shifted: tuple[Path, Pat
     assert np.nanmax(np.where(prob_of(prob, 20), np.nan, prob)) < 0.5 or how == "grid"
 
     told = json.loads(files["item"].read_text())["properties"]["geocd:alignment"]
-    assert told == json.loads(json.dumps(record.alignment))
+    assert told == json.loads(json.dumps(record.alignment.as_dict()))
     assert told == json.loads(tags["GEOCD_PROVENANCE"])["alignment"]
     assert told["after_grid"]["crs"] == "EPSG:32634"
     assert told["after_grid"]["transform"] == [10, 0, -27_400, 0, -10, 4_217_016]
@@ -352,11 +352,12 @@ def test_the_jackknife() -> None:
     np.testing.assert_allclose(jackknife(values), [[0, 0.5, 1]], atol=1e-7)
 
 
-def test_the_uncertainty_is_the_jackknife_over_the_six_distances(pair: tuple[Path, Path]) -> None:
+def test_the_uncertainty_is_the_jackknife_over_the_distances(pair: tuple[Path, Path]) -> None:
     """Computed here from the parts: a distance whose left-out maps move the probability most."""
     from geocd.method import default, learning
     from geocd.method.decision import logistic_prob
-    from geocd.method.distance import BEYOND, CAP, GATE, NARROW, WEIGHTS
+    from geocd.method.distance import BEYOND, CAP, GATE
+    from geocd.method.terms import TERMS
 
     settings = Settings.from_flat({"iterations": 2, "uncertainty": True}).resolved()
     with Pair(*pair) as opened:
@@ -365,19 +366,21 @@ def test_the_uncertainty_is_the_jackknife_over_the_six_distances(pair: tuple[Pat
     assert isinstance(detector, default.DefaultDetector)
     features = detector.features
     assert features.object_sigma == 0  # pixels of 10 m: no window after the sum
-    seen = features.scaled(chip)
-    terms = {name: values.numpy() for name, values in features.terms(seen).items()}
-    scaled = {n: np.minimum((terms[n] - features.centre[n]) / features.scale[n], CAP) for n in WEIGHTS}
-    lesson = learning.lesson(seen, features.colour, features.distance(seen))
-    logit = detector.logit(lesson, chip, detector.networks).numpy()
+    pair_scaled = features.scaled(chip)
+    maps = {name: values.numpy() for name, values in features.terms(pair_scaled).items()}
+    weights = {term.name: term.weight for term in TERMS}
+    narrow = {term.name for term in TERMS if term.narrow}
+    scaled = {n: np.minimum((maps[n] - features.centre[n]) / features.scale[n], CAP) for n in weights}
+    inputs = learning.network_input(pair_scaled, features.colour, features.distance(pair_scaled))
+    logit = detector.logit(inputs, chip, detector.networks).numpy()
     left_out = []
-    for name in WEIGHTS:
+    for name in weights:
         means = []
-        for names in (set(WEIGHTS) - {name}, set(NARROW) - {name}):
-            weights = {n: WEIGHTS[n] for n in sorted(names)}
-            means.append(sum(w * scaled[n] for n, w in weights.items()) / sum(weights.values()))
+        for names in (sorted(set(weights) - {name}), sorted(narrow - {name})):
+            total = sum(weights[n] * scaled[n] for n in names)
+            means.append(total / sum(weights[n] for n in names))
         distance = np.minimum(means[0], GATE + means[1])
-        distance = np.minimum(distance, BEYOND[0] + BEYOND[1] * terms["beyond"])
+        distance = np.minimum(distance, BEYOND[0] + BEYOND[1] * maps["beyond"])
         distance += default.LEARNED_WEIGHT * logit
         left_out.append(
             logistic_prob(distance, learning.DECISION, learning.SLOPE_BELOW, learning.SLOPE_ABOVE)

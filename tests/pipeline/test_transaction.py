@@ -14,7 +14,7 @@ import pytest
 
 from geocd.errors import Interrupted, OutputError, OutputExistsError, ResumeError
 from geocd.pipeline.transaction import Transaction
-from geocd.products import SUFFIXES, Outputs, default_stem
+from geocd.report.products import PRODUCTS, Outputs, default_stem
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -24,6 +24,9 @@ def contents(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "lock"
     }
+
+
+SUFFIXES = {product.key: product.suffix for product in PRODUCTS}
 
 
 def write_all(transaction: Transaction, text: str, keys: Any = tuple(SUFFIXES)) -> None:

@@ -92,8 +92,8 @@ def test_every_pixel_lies_where_its_own_coordinates_say(name: str, pair_from) ->
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.37, -1.62)])
 def test_a_pixel_does_not_depend_on_the_window(name: str, shift: tuple[float, float], pair_from) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(0)
-    with pair_from(name) as pair:
-        pair.set_shift(*shift)
+    with pair_from(name) as opened:
+        pair = opened.shifted(*shift)
         whole = read(pair)
         for _ in range(12):
             height, width = rng.integers(1, [TARGET.height, TARGET.width])
@@ -105,8 +105,8 @@ def test_a_pixel_does_not_depend_on_the_window(name: str, shift: tuple[float, fl
 
 
 def test_a_shift_is_removed_in_the_direction_it_was_measured(pair_from) -> None:  # type: ignore[no-untyped-def]
-    with pair_from("half a pixel away") as pair:
-        pair.set_shift(2.0, -3.25)  # the content lies 2 px too low and 3.25 px too far to the left
+    with pair_from("half a pixel away") as opened:
+        pair = opened.shifted(2.0, -3.25)  # the content lies 2 px too low and 3.25 px too far to the left
         chip = read(pair)
     inner = ndimage.binary_erosion(chip.valid, iterations=3)
     apart = (chip.after - chip.before)[:, inner]

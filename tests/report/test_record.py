@@ -28,8 +28,9 @@ from geocd.raster.grid import Grid
 from geocd.report.acquired import acquisition_date
 from geocd.report.footprint import footprint
 from geocd.report.links import source_href
-from geocd.report.record import RunRecord, versions
+from geocd.report.record import RunRecord, Summary, versions
 from geocd.report.stac import STAC_EXTENSIONS, stac_item, write_json
+from geocd.scene.registration import Shift
 
 TRANSFORM = Affine(10, 0, 500000, 0, -10, 5000000)
 CREATED = "2024-01-02T03:04:05Z"
@@ -276,7 +277,16 @@ def record(**changes):
         "threshold": 0.5,
         "seed": 3,
         "timings": {"read": 0.25},
-        "summary": {"valid_share": np.float32(0.5), "area_m2": math.nan, "n_polygons": np.int64(2)},
+        "summary": Summary(
+            valid_share=np.float32(0.5),
+            changed_share=0.25,
+            zero_share={"before": 0.0, "after": 0.125},
+            ignored_share={"water": 0.5},
+            n_polygons=np.int64(2),
+            area_m2=math.nan,
+            seam_score=None,
+            shift=Shift(0.25, -0.5, 20.0, 0.125, 9),
+        ),
         "date_before": "2020-01-01T00:00:00Z",
         "date_after": "2021-01-01T00:00:00Z",
         "versions": {"geocd": "1"},
@@ -340,7 +350,16 @@ def test_item_content(files):
     assert properties["geocd:preset"] == "default"
     assert properties["geocd:seed"] == 3
     assert properties["geocd:settings"] == {"tile_size": 256, "indexes": [1, 2], "nodata": None}
-    assert properties["geocd:summary"] == {"valid_share": 0.5, "area_m2": None, "n_polygons": 2}
+    assert list(properties["geocd:summary"].items()) == [
+        ("valid_share", 0.5),
+        ("changed_share", 0.25),
+        ("zero_share", {"before": 0, "after": 0.125}),
+        ("ignored_share", {"water": 0.5}),
+        ("n_polygons", 2),
+        ("area_m2", None),
+        ("seam_score", None),
+        ("shift", Shift(0.25, -0.5, 20.0, 0.125, 9).as_dict()),
+    ]
     assert properties["processing:software"] == {"geocd": "1"}
     assert "before.tif" in properties["processing:lineage"]
     assert list(item["assets"]) == list(files)
@@ -436,6 +455,14 @@ def test_json_is_strict(tmp_path):
     assert not (tmp_path / "a.json").exists()
     with pytest.raises(OutputError, match="cannot be written"):
         write_json(tmp_path / "no" / "a.json", {})
+
+
+def test_a_summary_answers_by_key_as_in_version_0_1():
+    summary = record().summary
+    assert summary["n_polygons"] == 2
+    assert summary["shift"]["measurable"] is True
+    with pytest.raises(KeyError):
+        summary["area"]
 
 
 def test_versions_without_importing_torch(tmp_path):

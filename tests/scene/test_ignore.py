@@ -16,10 +16,9 @@ from geocd.config import Settings
 from geocd.errors import ConfigError, NoValidPixelError
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import first_seen
-from geocd.raster.pair import Chip
+from geocd.raster.pair import Chip, Pair
 from geocd.scene.ignore import (
     CloudRule,
-    KeptPair,
     Rules,
     Tally,
     colour_spread,
@@ -80,7 +79,7 @@ def test_water_and_vegetation_must_be_there_in_both_dates(scale: float) -> None:
     rows = slice(0, 20)
     before = paint((20, 40), (rows, slice(0, 10), LAKE), (rows, slice(20, 30), WOOD))
     after = paint((20, 40), (rows, slice(0, 5), LAKE), (rows, slice(25, 40), WOOD))
-    found = Rules.of(("water", "vegetation"), NAMES).found(chip(before * scale, after * scale))
+    found = Rules.of(("water", "vegetation"), NAMES).masks(chip(before * scale, after * scale))
     columns = np.arange(40)
     assert (found["water"] == (columns < 5)).all()
     assert (found["vegetation"] == ((columns >= 25) & (columns < 30))).all()
@@ -93,7 +92,7 @@ def test_cloud_in_either_date_is_bright_and_white(scale: float) -> None:
     after = paint((60, 60), (wide, wide, CLOUD), (wide, cloud, (0.9, 0.5, 0.3, 0.9)))
     rules = Rules.of(("cloud",), NAMES)
     one = chip(before * scale, after * scale)
-    found = rules.fit([one]).found(one)["cloud"]
+    found = rules.fit([one]).masks(one)["cloud"]
     expected = np.zeros((60, 60), bool)
     expected[cloud, cloud] = expected[wide, wide] = True  # not the small one, a roof; not red desert
     assert (found == expected).all()
@@ -105,7 +104,7 @@ def test_scenes_without_a_measure_of_cloud_have_none() -> None:
     decibels = -np.random.default_rng(0).uniform(1, 20, (3, 30, 30))
     zero = np.zeros((3, 30, 30))
     for scene in (grey, flat, decibels, zero):
-        assert not CloudRule.fit(scene.reshape(3, -1)).found(scene).any()
+        assert not CloudRule.fit(scene.reshape(3, -1)).mask(scene).any()
 
 
 def test_what_is_small_does_not_count_but_edges_do() -> None:
@@ -123,7 +122,7 @@ def test_what_is_small_does_not_count_but_edges_do() -> None:
 def test_what_is_not_valid_is_not_ignored_either() -> None:
     lake = paint((9, 9), (slice(0, 9), slice(0, 9), LAKE))
     valid = np.arange(81).reshape(9, 9) % 7 > 0
-    kept = Rules.of(("water",), NAMES).keep(chip(lake, lake, valid))
+    kept = Rules.of(("water",), NAMES).apply(chip(lake, lake, valid))
     assert (kept.ignored["water"] == valid).all()
     assert not kept.valid.any()
     assert not kept.before.any()
@@ -157,7 +156,7 @@ def test_names_that_do_not_tell_are_refused(names: tuple[str, ...], kind: str, m
     ],
 )
 def test_names_that_tell(names: tuple[str, ...], places: tuple[int, ...]) -> None:
-    assert Rules.of(("water",), names).places["water"] == places
+    assert Rules.of(("water",), names).positions["water"] == places
 
 
 # --- pairs ----------------------------------------------------------------------------------------
@@ -175,8 +174,8 @@ def lakes(make_pair: MakePair) -> tuple[Path, Path]:
 
 
 def test_every_window_gets_the_same_verdict(lakes: tuple[Path, Path]) -> None:
-    with KeptPair(*lakes, ignore=("water", "cloud")) as pair:
-        pair.fit()
+    with Pair(*lakes) as opened:
+        pair = opened.ignoring(Rules.of(("water", "cloud"), opened.band_names).fitted_to(opened))
         whole = pair.read(pair.grid.window)
         for tile in Tiling(150, 170, 37, 4):
             rows, cols = tile.window.toslices()
@@ -224,10 +223,10 @@ def test_an_ignored_object_gives_no_polygon(method: str, lakes: tuple[Path, Path
 
     share = {"water": pytest.approx(lake.mean())}
     properties = json.loads(files["item"].read_text())["properties"]
-    assert record.summary["ignored_share"] == share
+    assert record.summary.ignored_share == share
     assert properties["geocd:summary"]["ignored_share"] == share
     assert properties["geocd:settings"]["ignore"] == provenance["ignore"] == ["water"]
-    assert record.summary["valid_share"] == pytest.approx(1 - lake.mean())
+    assert record.summary.valid_share == pytest.approx(1 - lake.mean())
 
 
 def test_what_is_ignored_has_no_say_in_the_statistics(

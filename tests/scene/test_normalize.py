@@ -372,6 +372,6 @@ def test_many_zeros_are_worth_a_word() -> None:
     assert zeros_in_words("before", 0.01) is None
     assert zeros_in_words("before.tif", 0.254) == (
         "before.tif: 25% of the pixels that count as valid are 0 in all bands. If 0 means 'no data', "
-        "say --nodata 0"
+        "pass --nodata 0"
     )
     assert zeros_in_words("after", float("nan")) is None

@@ -1,0 +1,171 @@
+"""Where the pairs of a batch come from: one table, an entry for each kind of source.
+
+A new source is a new entry of :data:`SOURCES`: the command line, its error messages and the batch need no
+change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from geocd.batch.pairs import Item, is_csv, read_csv, read_vector
+from geocd.batch.search import Search, find, read_geometry
+from geocd.batch.stac import Rule, is_stac, stac_pairs
+from geocd.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """What to take from a source of pairs; each source understands some of these.
+
+    Parameters
+    ----------
+    assets : sequence of str
+        STAC: keys of the assets to compare.
+    dates : tuple of datetime.date, optional
+        STAC: the days before and after.
+    max_cloud : float, optional
+        STAC: per cent of cloud above which items are left out.
+    collection : str, optional
+        STAC API: the collection to search.
+    bbox : tuple of float, optional
+        STAC API: west, south, east, north in degrees.
+    intersects : str, optional
+        STAC API: path of a GeoJSON file with the area.
+    interval : str, optional
+        STAC API: RFC 3339 interval of the items.
+    """
+
+    assets: tuple[str, ...] = ()
+    dates: tuple[datetime.date, datetime.date] | None = None
+    max_cloud: float | None = None
+    collection: str | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    intersects: str | None = None
+    interval: str | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """How STAC items are paired."""
+        return Rule(assets=self.assets, dates=self.dates, max_cloud=self.max_cloud)
+
+    def given(self) -> list[str]:
+        """Return the names of the options that differ from their defaults."""
+        fields = dataclasses.fields(self)
+        return [field.name for field in fields if getattr(self, field.name) != field.default]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairSource:
+    """A kind of source of pairs.
+
+    Parameters
+    ----------
+    name : str
+        What it is, for messages: "a list in CSV".
+    accepts : callable
+        Whether what the user named (a path or URL) is of this kind; may look at the file.
+    read : callable
+        Returns the pairs, from what the user named, the folder of the batch and the options.
+    options : collection of str
+        Names of the :class:`SourceOptions` that it understands.
+    """
+
+    name: str
+    accepts: Callable[[str], bool]
+    read: Callable[[str, Path, SourceOptions], list[Item]]
+    options: Collection[str] = ()
+
+
+def read_pairs(pairs: str, folder: Path, options: SourceOptions) -> list[Item]:
+    """Return the pairs of a source; the first entry of :data:`SOURCES` that accepts it reads it.
+
+    Parameters
+    ----------
+    pairs : str
+        Path or URL.
+    folder : pathlib.Path
+        Folder of the batch, in which a source may keep files.
+    options : SourceOptions
+
+    Raises
+    ------
+    ConfigError
+        An option is given that this kind of source does not understand, or one is missing.
+    PairsError
+        The source cannot be read or holds no pair.
+    SearchError
+        A STAC API cannot be reached, fails, or cannot search.
+    OutputError
+        The folder cannot be written to.
+    """
+    source = next(source for source in SOURCES if source.accepts(pairs))
+    unknown = [name for name in options.given() if name not in source.options]
+    if unknown:
+        others = [other.name for other in SOURCES if set(unknown) <= set(other.options)]
+        raise ConfigError(
+            f"{' and '.join(map(_option, unknown))}: only for {' or '.join(others)}; {pairs} is read as "
+            f"{source.name}. Leave the option out, or name another source.",
+            pairs=pairs,
+            options=unknown,
+        )
+    return source.read(pairs, folder, options)
+
+
+def _option(name: str) -> str:
+    return "--datetime" if name == "interval" else "--" + name.replace("_", "-")
+
+
+def _is_url(pairs: str) -> bool:
+    return pairs.startswith(("http://", "https://"))
+
+
+def _search(url: str, folder: Path, options: SourceOptions) -> list[Item]:
+    """Search a STAC API, and pair the items that it finds."""
+    area = (options.bbox is None) != (options.intersects is None)
+    time = options.dates is not None or options.interval is not None
+    if options.collection is None or not area or not time:
+        raise ConfigError(
+            f"{url} is searched as a STAC API. That needs --collection, an area (--bbox or --intersects) "
+            "and a time (--dates or --datetime).",
+            pairs=url,
+        )
+    search = Search(
+        url=url,
+        collection=options.collection,
+        bbox=options.bbox,
+        intersects=None if options.intersects is None else read_geometry(options.intersects),
+        interval=options.interval,
+        dates=options.dates,
+    )
+    return stac_pairs(find(search, folder), folder, options.rule)
+
+
+_STAC_OPTIONS = ("assets", "dates", "max_cloud")
+
+#: Every kind of source. The first that accepts what the user named reads it; the last one accepts anything.
+SOURCES: tuple[PairSource, ...] = (
+    PairSource(
+        "a STAC API (https://...)",
+        accepts=_is_url,
+        read=_search,
+        options=(*_STAC_OPTIONS, "collection", "bbox", "intersects", "interval"),
+    ),
+    PairSource(
+        "a file of STAC items",
+        accepts=is_stac,
+        read=lambda pairs, folder, options: stac_pairs(pairs, folder, options.rule),
+        options=_STAC_OPTIONS,
+    ),
+    PairSource("a list in CSV", accepts=is_csv, read=lambda pairs, folder, options: read_csv(pairs)),
+    PairSource(
+        "a vector file",
+        accepts=lambda pairs: True,
+        read=lambda pairs, folder, options: read_vector(pairs),
+    ),
+)
+
+__all__ = ["SOURCES", "PairSource", "SourceOptions", "read_pairs"]

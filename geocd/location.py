@@ -1,0 +1,129 @@
+"""Where rasters are: paths and URLs in every spelling of GDAL and rasterio, their names and links to them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+#: A URL, or one behind a prefix of GDAL: ``/vsicurl/https://...``, ``NETCDF:"https://..."``.
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://|\b(?:https?|ftp)://", re.IGNORECASE)
+#: A URL of rasterio that names a member of an archive behind ``!``.
+_ARCHIVE = re.compile(r"^(?:zip|tar|gzip)(?:\+\w+)?://", re.IGNORECASE)
+#: In front of a file name, one of several rasters in that file: ``NETCDF:scene.nc:B04``.
+_CONTAINER = re.compile(
+    r'^(?:GPKG|GTIFF_DIR:[^:]*|HDF4\w*(?::\w+)?|HDF5|NETCDF|NITF_IM:\d+|PDF:\d+|SENTINEL[12]_\w+|ZARR):"?',
+    re.IGNORECASE,
+)
+#: Any such prefix, also of formats not listed above; one letter is a drive of Windows.
+_PREFIX = re.compile(r"\w{2,}:")
+#: Scheme, user and password, host and path, query, fragment.
+_PARTS = re.compile(r"([^:]*://)(?:[^/?#]*@)?([^?#]*)(?:\?([^#]*))?(.*)", re.DOTALL)
+#: Parameters of a query that give access.
+_SECRET = re.compile(r"(^|&)([^=]*(sig|token|key|credential|secret|expires)[^=]*)=", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Location:
+    """Where a raster is: a path, a URL, a ``/vsi`` path, or a raster inside a container.
+
+    Parameters
+    ----------
+    text : str
+        As the user wrote it: ``scene.tif``, ``s3://bucket/scene.tif``, ``/vsizip/pack.zip/scene.tif``,
+        ``zip://pack.zip!scene.tif``, ``NETCDF:"scene.nc":B04``.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is a URL, or holds one behind a prefix (``/vsicurl/https://...``)."""
+        return _URL.search(self.text) is not None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is the path of a file: no URL, ``/vsi`` path, raster in a container or text of a VRT."""
+        text = self.text.lstrip()
+        return not (self.is_url or text.startswith(("/vsi", "<")) or _PREFIX.match(text))
+
+    @property
+    def name(self) -> str:
+        """The last part, with its extension and without the query of a URL.
+
+        Of an archive the member (``scene.tif``), of a container the file and the raster in it
+        (``scene.nc:B04``).
+        """
+        text = self.text
+        if self.is_url or text.startswith("/vsi"):
+            text = text.partition("?")[0]
+        if _ARCHIVE.match(text):
+            text = text.replace("!", "/")
+        if prefix := _CONTAINER.match(text):
+            text = text[prefix.end() :].replace('"', "")
+        return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+
+    @property
+    def stem(self) -> str:
+        """The last part without its extension, to name other files after; of a container the raster in it."""
+        name = self.name
+        return Path(name.rpartition(":")[2] if _CONTAINER.match(self.text) else name).stem
+
+    @property
+    def public(self) -> str:
+        """The same location without user, password and signed query, which must not be written down."""
+        url = _URL.search(self.text)
+        if url is None:
+            return self.text
+        parts = _PARTS.match(self.text, url.start())
+        assert parts is not None  # there is a "://"
+        scheme, path, query, fragment = parts.groups()
+        query = f"?{query}" if query and not _SECRET.search(query) else ""
+        return self.text[: url.start()] + scheme.lower() + path + query + fragment
+
+    def href(self, folder: Path) -> str:
+        """Return the link to this location in a file that lies in ``folder``.
+
+        A file that exists is linked relative to the folder, anything else as it is, but for secrets.
+        """
+        if self.is_url:
+            return self.public
+        if self.text.startswith("/vsi") or not _exists(self.text):
+            return self.text
+        try:
+            relative = Path(os.path.relpath(self.text, folder)).as_posix()
+        except ValueError:  # another drive of Windows
+            return Path(self.text).absolute().as_uri()
+        return iri(relative if relative.startswith("../") else f"./{relative}")
+
+    @classmethod
+    def from_href(cls, href: str, folder: Path) -> Location:
+        """Return the location that :meth:`href` gave as a link for a file in ``folder``."""
+        if href.startswith(("./", "../")):
+            return cls(os.path.normpath(folder / urllib.parse.unquote(href)))
+        file = re.match(r"file:(?://[^/?#]*)?([^?#]*)", href, re.IGNORECASE)
+        return cls(href if file is None else urllib.request.url2pathname(file[1]))
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # too long for a path: the text of a VRT
+        return False
+
+
+def iri(path: str) -> str:
+    """Return a path as an IRI reference; only what must be escaped is, so that it stays readable."""
+    return re.sub(r"[\x00-\x20\"<>\\^`{|}%?#]", lambda match: urllib.parse.quote(match[0]), path)
+
+
+__all__ = [
+    "Location",
+    "iri",
+]

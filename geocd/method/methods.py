@@ -1,0 +1,107 @@
+"""The methods: what each is called, how it is fitted, and what memory it takes.
+
+To add a method, add its name to :data:`geocd.config.Method` and an entry to :data:`METHODS`. What a method
+needs is imported when it is fitted: torch takes seconds to import, and the classical methods do without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from geocd.config import MethodSettings
+from geocd.method.detector import Detector
+from geocd.raster.pair import Chip, Pair
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a method takes, as measured by ``benchmarks/scale.py``.
+
+    Attributes
+    ----------
+    start : int
+        Megabytes (2**20 bytes) of a process that has imported what the method needs.
+    fitted : int
+        Megabytes of a process that has fitted the method to a scene, memory that the C library keeps
+        included.
+    tile : tuple of int
+        Bytes that a tile takes while it is computed: for each pixel, and for each pixel and band.
+    fit : tuple of int
+        Bytes that the fit takes beside the sample, for each of its pixels: whatever the bands (the statistics
+        are taken of two or three at a time), and for each band.
+    """
+
+    start: int
+    fitted: int
+    tile: tuple[int, int]
+    fit: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """One method.
+
+    Attributes
+    ----------
+    name : str
+        As in the settings.
+    description : str
+        For people, as the report shows it.
+    fit : callable
+        ``fit(chips, pair, settings, jobs)`` fits it to a sample of the scene, computing ``jobs`` chips at a
+        time, and returns a :class:`~geocd.method.detector.Detector`.
+    uses_torch : bool
+    memory : Memory
+    """
+
+    name: str
+    description: str
+    fit: Callable[[Sequence[Chip], Pair, MethodSettings, int], Detector]
+    uses_torch: bool
+    memory: Memory
+
+
+def _fit_deep(chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int) -> Detector:
+    if settings.preset == "reference":
+        from geocd.method.reference import ReferenceDetector
+
+        return ReferenceDetector.fit(chips, settings)
+    from geocd.method.default import DefaultDetector
+
+    return DefaultDetector.fit(chips, pair, settings, jobs)
+
+
+def _fit_classical(chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int) -> Detector:
+    from geocd.method.classical import ClassicalDetector
+
+    return ClassicalDetector.fit(settings.method, chips)
+
+
+#: Every method by its name.
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            name="deep",
+            description="geocd's own method, fitted to this pair without labels",
+            fit=_fit_deep,
+            uses_torch=True,
+            memory=Memory(start=400, fitted=570, tile=(450, 100), fit=(85, 13)),
+        ),
+        Method(
+            name="cva",
+            description="change vector analysis, a classical method",
+            fit=_fit_classical,
+            uses_torch=False,
+            memory=Memory(start=215, fitted=225, tile=(150, 25), fit=(60, 20)),
+        ),
+        Method(
+            name="irmad",
+            description="IR-MAD, a classical method",
+            fit=_fit_classical,
+            uses_torch=False,
+            memory=Memory(start=215, fitted=225, tile=(150, 25), fit=(0, 40)),
+        ),
+    )
+}

@@ -1,0 +1,182 @@
+"""Chips in the units of the scene, and the sample of them that the distances are fitted to."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from geocd.method.devices import CPU, sent
+from geocd.method.filters import gaussian, radius
+from geocd.raster.pair import Chip
+from geocd.scene.radiometry import Radiometry
+from geocd.types import Float32Array
+
+#: IR-MAD gets visible bands whose clipping is wider: its weights need the tails.
+IRMAD_PERCENTILES = (0.2, 99.8)
+#: Standard deviation, in pixels, of the window that fills holes from their surroundings.
+FILL = 4.0
+#: At most so many valid pixels of the sample are drawn for the statistics of the distances.
+FIT_PIXELS = 60_000
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaledPair:
+    """A chip in the units of the scene, on the device that computes.
+
+    Attributes
+    ----------
+    z1, z2 : Tensor, (bands, height, width), float32
+        Z-scores of all bands of before and after, clipped narrowly; holes are filled from around them.
+    u1, u2 : Tensor, (up to 3, height, width), float32
+        The same of the visible bands, clipped widely.
+    valid : Tensor, (height, width), bool
+    whole : bool
+        Whether all of it is valid.
+    colour_indexes : tuple of int
+        Positions of the colour bands in ``z1`` and ``z2``, from 0.
+    """
+
+    z1: Tensor
+    z2: Tensor
+    u1: Tensor
+    u2: Tensor
+    valid: Tensor
+    whole: bool
+    colour_indexes: tuple[int, ...]
+
+    @cached_property
+    def colour(self) -> tuple[Tensor, Tensor]:
+        """Colour bands of ``z1`` and ``z2``: two tensors, (up to 4, height, width), float32."""
+        indexes = list(self.colour_indexes)
+        return self.z1[indexes], self.z2[indexes]
+
+    @property
+    def weight(self) -> Tensor | None:
+        """``valid`` as :func:`geocd.method.filters.gaussian` takes it: None where all is valid."""
+        return None if self.whole else self.valid
+
+    def uncached(self) -> ScaledPair:
+        """Return a copy of the same tensors; what it caches is freed with it."""
+        return dataclasses.replace(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """Brings chips into the units of the scene.
+
+    Attributes
+    ----------
+    narrow, wide : Radiometry
+        Clipped z-scores: of all bands, and, clipped more widely, of the visible bands.
+    colour : tuple of int
+        Colour bands, from 0: red, green, blue and, where there is one, near infrared.
+    """
+
+    narrow: Radiometry
+    wide: Radiometry
+    colour: tuple[int, ...]
+
+    #: Pixels around a hole that fill it.
+    REACH = radius(FILL)
+
+    @classmethod
+    def fit(cls, chips: Sequence[Chip], colour: Sequence[int]) -> Scaling:
+        """Fit to a sample of the scene with at least one valid pixel."""
+        narrow = Radiometry.fit(chips)
+        wide = Radiometry.fit(chips, IRMAD_PERCENTILES).select(colour[:3])
+        return cls(narrow, wide, tuple(colour))
+
+    def apply(self, chip: Chip, device: torch.device = CPU) -> ScaledPair:
+        """Return a chip in the units of the scene, on a device."""
+        visible, whole = list(self.colour[:3]), bool(chip.valid.all())
+        part = dataclasses.replace(chip, before=chip.before[visible], after=chip.after[visible])
+        valid = sent(chip.valid, device)
+
+        def filled(values: Float32Array) -> Tensor:
+            # the zeros of holes would be an edge, and texture
+            tensor = sent(values, device)
+            return tensor if whole else torch.where(valid, tensor, gaussian(tensor, FILL, valid))
+
+        z1, z2 = map(filled, self.narrow.apply(chip))
+        u1, u2 = map(filled, self.wide.apply(part))
+        return ScaledPair(z1, z2, u1, u2, valid, whole, self.colour)
+
+
+#: Describes both dates of a chip: two tensors, (channels, height, width).
+Features = Callable[[ScaledPair], tuple[Tensor, Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSample:
+    """What the distances are fitted to: scaled chips of the scene, and pixels drawn from them.
+
+    Attributes
+    ----------
+    pairs : list of ScaledPair
+    picks : list of Tensor, (n,), int64
+        Flat indexes of the pixels drawn from each chip; all are valid.
+    seed : int
+        Seed of what a fit draws.
+    jobs : int
+        Chips computed at a time.
+    """
+
+    pairs: list[ScaledPair]
+    picks: list[Tensor]
+    seed: int
+    jobs: int
+
+    @classmethod
+    def draw(
+        cls, chips: Sequence[Chip], scaling: Scaling, *, seed: int, jobs: int, device: torch.device
+    ) -> FitSample:
+        """Scale chips on a device and draw about ``FIT_PIXELS`` of their valid pixels."""
+        picks = [torch.from_numpy(pick).to(device) for pick in _pick(chips, np.random.default_rng(seed))]
+        pairs = parallel(lambda chip: scaling.apply(chip, device), chips, jobs)
+        return cls(pairs, picks, seed, jobs)
+
+    def rows(self, features: Features) -> tuple[Float32Array, Float32Array]:
+        """Return features of the drawn pixels of both dates, two arrays ``(n, channels)`` float32."""
+
+        def picked(item: tuple[ScaledPair, Tensor]) -> list[Tensor]:
+            pair, pick = item
+            return [values.flatten(1).index_select(1, pick) for values in features(pair.uncached())]
+
+        chips = parallel(picked, list(zip(self.pairs, self.picks, strict=True)), self.jobs)
+        before, after = (torch.cat(date, 1).T.cpu().numpy() for date in zip(*chips, strict=True))
+        return before, after
+
+    def valid_values(self, maps: Sequence[Tensor]) -> Float32Array:
+        """Return the valid pixels of one map ``(height, width)`` for each chip, one chip after the other."""
+        return torch.cat([m[pair.valid] for m, pair in zip(maps, self.pairs, strict=True)]).cpu().numpy()
+
+
+def parallel(function: Callable[[T], R], items: Sequence[T], jobs: int) -> list[R]:
+    """Return the function of every item, in order; torch's operators release the interpreter lock."""
+    if jobs == 1 or len(items) == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(jobs, thread_name_prefix="geocd-fit") as pool:
+        return list(pool.map(function, items))
+
+
+def _pick(chips: Sequence[Chip], random: np.random.Generator) -> list[npt.NDArray[np.intp]]:
+    """Return flat indexes of up to ``FIT_PIXELS`` valid pixels, from each chip in proportion to its own."""
+    total = sum(int(chip.valid.sum()) for chip in chips)
+    picks = []
+    for chip in chips:
+        indexes = np.flatnonzero(chip.valid)
+        count = min(len(indexes), math.ceil(FIT_PIXELS * len(indexes) / total))
+        picks.append(random.choice(indexes, count, replace=False))
+    return picks

@@ -1,0 +1,135 @@
+"""The probability raster of a run: its tiles computed, blended, counted and written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+import geocd
+from geocd.method.detector import BANDS
+from geocd.pipeline.checkpoint import Checkpoint
+from geocd.pipeline.prepared import PreparedRun
+from geocd.pipeline.tiles import probabilities
+from geocd.raster.writer import BLOCK_SIZE, ProbWriter
+from geocd.report.links import source_href
+from geocd.scene.ignore import Tally
+from geocd.tiles.mosaic import Mosaic
+from geocd.tiles.seams import SeamScore
+from geocd.types import Float32Array, Progress
+
+#: Bins of the probability's histogram.
+BINS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class MapFacts:
+    """What was counted while the probability was written.
+
+    Attributes
+    ----------
+    valid, changed : int
+        Pixels.
+    histogram : list of int
+        Valid pixels by probability, in bins of equal width from 0 to 1.
+    seam_score : float or None
+        See :class:`geocd.tiles.seams.SeamScore`.
+    ignored_share : mapping of float
+        By kind, the share of the otherwise valid pixels, in [0, 1].
+    """
+
+    valid: int
+    changed: int
+    histogram: list[int]
+    seam_score: float | None
+    ignored_share: Mapping[str, float]
+
+    @property
+    def changed_share(self) -> float:
+        """Changed pixels as a share of the valid ones, in [0, 1]."""
+        return self.changed / max(self.valid, 1)
+
+
+def write_probability(
+    run: PreparedRun, path: Path, tags: Mapping[str, str], checkpoint: Checkpoint | None, progress: Progress
+) -> MapFacts:
+    """Compute, blend and write the probability of a run.
+
+    Parameters
+    ----------
+    run : PreparedRun
+    path : pathlib.Path
+        The raster to write.
+    tags : mapping of str
+    checkpoint : Checkpoint, optional
+        Tiles that it holds are taken from there, others saved.
+    progress : callable
+        Called with the stage ``tiles``.
+
+    Raises
+    ------
+    RasterReadError, OutputError
+    """
+    settings, tiling = run.settings.method, run.tiling
+    valid = changed = 0
+    histogram = np.zeros(BINS, np.int64)
+    tally, seams = Tally(), SeamScore(tiling)
+    bands = BANDS if settings.uncertainty else BANDS[:1]
+    writer = ProbWriter(path, run.pair.grid, tags=tags, descriptions=bands)
+
+    def flush(row: int, values: Float32Array) -> None:
+        nonlocal valid, changed
+        valid += int(np.isfinite(values[0]).sum())
+        changed += int((values[0] >= settings.decision).sum())
+        histogram[:] += np.histogram(values[0], BINS, (0, 1))[0]
+        seams.add(row, values[0])
+        writer.write(row, values)
+
+    mosaic = Mosaic(tiling, flush, bands=len(bands), block=BLOCK_SIZE)
+    progress("tiles", 0, len(tiling))
+    tiles = probabilities(run.detector, run.pair, tiling, run.plan.jobs, tally, checkpoint)
+    try:
+        # closed: when it is interrupted, no tile may still be in work while the folder is put in order
+        with closing(tiles):
+            for done, (tile, prob) in enumerate(tiles, 1):
+                mosaic.add(tile, prob)
+                progress("tiles", done, len(tiling))
+        mosaic.finish()
+        writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+    return MapFacts(valid, changed, histogram.tolist(), seams.result(), tally.shares())
+
+
+def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path) -> dict[str, str]:
+    """Return the tags of the probability raster.
+
+    No time of day and no job count: the same command gives the same bytes.
+
+    Parameters
+    ----------
+    run : PreparedRun
+    dates : tuple of str or None
+        Acquisition of before and after.
+    folder : pathlib.Path
+        Where the raster will be, which relative paths start from.
+    """
+    pair, settings = run.pair, run.settings
+    provenance = {
+        "before": source_href(pair.before_path, folder),
+        "after": source_href(pair.after_path, folder),
+        "dates": dates,
+        "indexes": pair.indexes,
+        "threshold": settings.method.decision,
+        **({} if run.alignment is None else {"alignment": run.alignment.as_dict()}),
+        **{name: value for name, value in settings.as_dict().items() if name != "threshold"},
+    }
+    return {
+        "GEOCD_VERSION": geocd.__version__,
+        "GEOCD_PROVENANCE": json.dumps(provenance, sort_keys=True, allow_nan=False),
+    }

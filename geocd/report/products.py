@@ -1,0 +1,182 @@
+"""The files of one run, in one table: names, what they are for STAC, and what writes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from geocd.errors import OutputError
+from geocd.location import Location
+from geocd.raster.files import output_errors
+from geocd.report.page import write_page
+from geocd.report.quicklook import quicklook
+from geocd.report.record import FinishedRun
+from geocd.report.styles import style
+
+#: Longest side, in pixels, of the pictures in the quick-look.
+QUICKLOOK = 640
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A file that every run writes.
+
+    Attributes
+    ----------
+    key : str
+        What programs call it; the key of its asset in the STAC item.
+    suffix : str
+        What follows the stem in its name.
+    title : str
+        For people.
+    media_type : str
+    roles : tuple of str
+        STAC's roles of the asset; empty for what is no asset of the item: the item.
+    timed : bool
+        Whether it says when it was made; all others are the same bytes each time.
+    stage : str or None
+        The stage of the run that the time of writing it counts for; None where it takes next to none.
+    write : callable or None
+        ``write(run, path)`` writes it; None for what the pipeline itself writes: the probability, the
+        polygons and, last of all, the item.
+    """
+
+    key: str
+    suffix: str
+    title: str
+    media_type: str
+    roles: tuple[Literal["data", "metadata", "thumbnail", "overview"], ...] = ()
+    timed: bool = False
+    stage: str | None = None
+    write: Callable[[FinishedRun, Path], None] | None = None
+
+    @property
+    def is_asset(self) -> bool:
+        """Whether the item of the run has it as an asset."""
+        return bool(self.roles)
+
+
+def _write_style(name: Literal["prob", "changes"]) -> Callable[[FinishedRun, Path], None]:
+    return lambda run, path: _write_bytes(path, style(name))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with output_errors(path):
+        path.write_bytes(content)
+
+
+def _write_quicklook(run: FinishedRun, path: Path) -> None:
+    record = run.record
+    quicklook(
+        run.thumbnails.reduced(QUICKLOOK),
+        path,
+        names=(record.before, record.after),
+        threshold=record.threshold,
+        dates=(record.date_before, record.date_after),
+        changed_share=record.summary.changed_share,
+    )
+
+
+#: Every file of a run, in the order in which they are put in place. Another product takes one entry here.
+PRODUCTS: tuple[Product, ...] = (
+    Product(
+        "prob",
+        "_prob.tif",
+        "Change probability",
+        "image/tiff; application=geotiff; profile=cloud-optimized",
+        ("data",),
+    ),
+    Product(
+        "prob_style",
+        "_prob.qml",
+        "QGIS style of the change probability",
+        "application/xml",
+        ("metadata",),
+        write=_write_style("prob"),
+    ),
+    Product(
+        "changes", "_changes.gpkg", "Polygons of the changes", "application/geopackage+sqlite3", ("data",)
+    ),
+    Product(
+        "changes_style",
+        "_changes.qml",
+        "QGIS style of the polygons",
+        "application/xml",
+        ("metadata",),
+        write=_write_style("changes"),
+    ),
+    Product(
+        "quicklook",
+        "_quicklook.png",
+        "Before, after, probability and changes",
+        "image/png",
+        ("overview",),
+        stage="quicklook",
+        write=_write_quicklook,
+    ),
+    Product(
+        "report",
+        "_report.html",
+        "Report to read in a browser",
+        "text/html",
+        ("overview",),
+        timed=True,
+        stage="report",
+        write=write_page,
+    ),
+    Product("item", ".json", "STAC item of the run", "application/geo+json", timed=True),
+)
+
+
+def product(key: str) -> Product:
+    """Return the product of a key."""
+    return next(entry for entry in PRODUCTS if entry.key == key)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """Names of the files that one run writes beside each other.
+
+    Parameters
+    ----------
+    stem : pathlib.Path
+        Folder and the beginning of every file name.
+
+    Raises
+    ------
+    OutputError
+        The stem names a folder and no file in it.
+    """
+
+    stem: Path
+
+    def __post_init__(self) -> None:
+        if self.stem.name in ("", ".."):
+            raise OutputError(
+                f"{self.stem}: there is no name for the outputs, only a folder. Give --output the beginning "
+                f"of their names too, for instance {self.stem / 'result'}",
+                path=str(self.stem),
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The hidden folder of a run; its name is fixed, so that the next run finds it."""
+        return self.stem.with_name(f".{self.stem.name}.geocd")
+
+    def path(self, key: str) -> Path:
+        """Return the final path of one product."""
+        return self.stem.with_name(self.stem.name + product(key).suffix)
+
+    def paths(self) -> dict[str, Path]:
+        """Return all final paths by key."""
+        return {entry.key: self.path(entry.key) for entry in PRODUCTS}
+
+
+def default_stem(before: str, after: str) -> Path:
+    """Return ``<before>_<after>`` in the current folder, from the file names without extension."""
+    return Path(f"{Location(before).stem}_{Location(after).stem}")
+
+
+__all__ = ["PRODUCTS", "Outputs", "Product", "default_stem", "product"]

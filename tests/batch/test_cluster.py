@@ -1,0 +1,76 @@
+"""Where a batch computes."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_folder import invoke
+
+from geocd.batch.pairs import read_items
+from geocd.batch.run import Cluster
+from geocd.batch.run import run as run_batch
+from geocd.errors import ClusterError, ConfigError
+
+
+def test_a_scheduler_that_is_not_there(write_pairs: Callable[..., Path], tmp_path: Path) -> None:
+    import dask.config
+
+    pairs = write_pairs(1)
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        result = invoke("batch", pairs, tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9")
+        assert result.exit_code == 1
+        assert "tcp://127.0.0.1:9: cannot be reached" in result.stderr
+    with pytest.raises(ClusterError, match="no such file"):
+        run_batch(read_items(pairs), tmp_path / "out", cluster=Cluster(scheduler_file=str(tmp_path / "none")))
+
+
+def test_options_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--workers and --scheduler: choose one"):
+        Cluster(workers=1, scheduler="tcp://127.0.0.1:9")
+    assert invoke("batch", "pairs.csv").exit_code == 2
+    assert "write NAME=AMOUNT" in invoke("batch", "a", "b", "--resource", "GPU").stderr
+
+
+def test_the_example_for_slurm(cluster: str, write_pairs: Callable[..., Path], tmp_path: Path) -> None:
+    path = Path(__file__).resolve().parents[2] / "examples" / "batch_slurm.py"
+    spec = importlib.util.spec_from_file_location("batch_slurm", path)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    scaled = []
+
+    class Queue:
+        """In the place of dask-jobqueue's cluster."""
+
+        scheduler_address = cluster
+
+        def __init__(self, **job: Any) -> None:
+            assert job["cores"] == job["processes"] == 1
+
+        def __enter__(self) -> Queue:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def scale(self, jobs: int) -> None:
+            scaled.append(jobs)
+
+    pairs = write_pairs(2)
+    given = [str(pairs), str(tmp_path / "out"), "--jobs", "3", "--method", "cva"]
+    assert len(example.batch(example.arguments(given), Queue).done) == 2
+    assert scaled == [3]
+    gpu = example.job(example.arguments([*given, "--gpu"]))
+    assert gpu["worker_extra_args"][-2:] == ["--resources", "GPU=1"]
+    if importlib.util.find_spec("dask_jobqueue") is not None:
+        from dask_jobqueue import SLURMCluster
+
+        with SLURMCluster(**gpu, scheduler_options={"host": "127.0.0.1", "dashboard_address": ":0"}) as queue:
+            script = queue.job_script()
+        assert "#SBATCH --gres=gpu:1" in script
+        assert "--resources GPU=1" in script

@@ -1,0 +1,86 @@
+"""The list of pairs: a CSV or a vector file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas
+import pytest
+from batch_folder import invoke
+from shapely import Point
+
+from geocd.batch.pairs import Item, read_items
+from geocd.errors import PairsError
+
+
+def test_a_csv_s_relative_paths_start_from_its_folder(tmp_path: Path) -> None:
+    text = (
+        "\ufeffid, before,after,valid,remark\n"
+        "one,a.tif,sub/b.tif,,first\n\n"
+        "two,/data/a.tif,https://host/b.tif?x=1,s3://bucket/v.tif,\n"
+        "three,/vsizip/x.zip/a.tif,NETCDF:scene.nc:B04,v.tif,\n"
+    )
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    assert read_items(tmp_path / "pairs.csv") == [
+        Item("one", f"{tmp_path}/a.tif", f"{tmp_path}/sub/b.tif"),
+        Item("two", "/data/a.tif", "https://host/b.tif?x=1", "s3://bucket/v.tif"),
+        Item("three", "/vsizip/x.zip/a.tif", "NETCDF:scene.nc:B04", f"{tmp_path}/v.tif"),
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson"])
+def test_a_vector_file_lists_pairs_too(suffix: str, tmp_path: Path) -> None:
+    table = geopandas.GeoDataFrame(
+        {
+            "id": ["one", "two"],
+            "before": ["a.tif", "c.tif"],
+            "after": ["b.tif", "d.tif"],
+            "valid": [None, "v.tif"],
+        },
+        geometry=[Point(0, 0), Point(1, 1)],
+        crs="EPSG:4326",
+    )  # fmt: skip
+    path = tmp_path / f"pairs.{suffix}"
+    table.to_file(path)
+    assert read_items(path) == [
+        Item("one", f"{tmp_path}/a.tif", f"{tmp_path}/b.tif"),
+        Item("two", f"{tmp_path}/c.tif", f"{tmp_path}/d.tif", f"{tmp_path}/v.tif"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "a/b", "a\\b", "/abs", ".hidden", "a\nb", "a:b", "-rf", "end.", "end ", "x" * 101,
+     "manifest.jsonl", "Catalog.JSON", "sources", "b\u00e9"],
+)  # fmt: skip
+def test_an_id_cannot_leave_the_folder(name: str) -> None:
+    with pytest.raises(PairsError, match=r"cannot be the name of a folder|is reserved for the batch itself"):
+        Item(name, "a.tif", "b.tif")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column id, before, after.*this file has: none"),
+        ("id,before\nx,y\n", "no column after.*this file has: id, before"),
+        ("id,before,after\n", "lists no pair"),
+        ("id,before,after\nx,a,b\n,a,b\n", "line 3: id ''"),
+        ("id,before,after\nx,a,\n", "line 2: id 'x': has no after"),
+        ("id,before,after\nx,a,b\nX,a,b\n", "ids 'x' and 'X' are the same"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused_as_a_whole(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text(text)
+    with pytest.raises(PairsError, match=message):
+        read_items(tmp_path / "pairs.csv")
+    result = invoke("batch", tmp_path / "pairs.csv", tmp_path / "out")
+    assert result.exit_code == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_that_is_not_there_or_no_list(tmp_path: Path) -> None:
+    with pytest.raises(PairsError, match="no such file"):
+        read_items(tmp_path / "none.csv")
+    (tmp_path / "pairs.gpkg").write_bytes(b"nothing")
+    with pytest.raises(PairsError, match="neither a CSV nor a vector file"):
+        read_items(tmp_path / "pairs.gpkg")

@@ -1,0 +1,135 @@
+"""Items of a STAC catalogue as pairs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from affine import Affine
+from batch_folder import invoke
+
+from geocd.batch.stac import Rule, is_stac, stac_pairs
+from geocd.errors import PairsError
+
+
+@pytest.fixture
+def stac(write_raster: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Write an ItemCollection of two bands a scene, the second at half the resolution."""
+
+    def write(*scenes: tuple[str, str, float | None], tile: str = "grid:code") -> Path:
+        items = []
+        for number, (place, day, cloud) in enumerate(scenes):
+            name = f"{place}_{day}_{number}"
+            random = np.random.default_rng(number)
+            fine = random.normal(1000, 100, (64, 64)).astype(np.float32)
+            fine[10:30, 10:30] += 1500 * (number % 2)
+            write_raster(f"{name}_red", fine)
+            write_raster(
+                f"{name}_nir", fine[::2, ::2] / 2, transform=Affine(20, 0, 500_000, 0, -20, 4_200_000)
+            )
+            item = pystac.Item(name, None, None, datetime.datetime.fromisoformat(f"{day}T10:00:00+00:00"), {})
+            item.properties |= {tile: place} | ({} if cloud is None else {"eo:cloud_cover": cloud})
+            for band in ("red", "nir"):
+                item.add_asset(band, pystac.Asset(f"./{name}_{band}.tif", roles=["data"]))
+            items.append(item.to_dict())
+        path = tmp_path / "items.json"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+        return path
+
+    return write
+
+
+SCENES = [
+    ("MGRS-33UUP", "2024-06-01", 10.0),
+    ("MGRS-33UUP", "2023-06-03", 1.0),
+    ("MGRS-33UUP", "2023-06-03", 0.5),  # of one day the clearest
+    ("MGRS-33UUP", "2023-09-03", 80.0),
+    ("MGRS-33UUQ", "2024-06-01", None),
+    ("MGRS-33UUQ", "2023-06-03", None),
+    ("MGRS-33UUR", "2023-06-03", 3.0),  # alone
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (
+            {},
+            ["MGRS-33UUP_20230603_20230903", "MGRS-33UUP_20230903_20240601", "MGRS-33UUQ_20230603_20240601"],
+        ),
+        ({"max_cloud": 20.0}, ["MGRS-33UUP_20230603_20240601", "MGRS-33UUQ_20230603_20240601"]),
+        (
+            {"dates": (datetime.date(2023, 8, 30), datetime.date(2024, 5, 1))},
+            ["MGRS-33UUP_20230903_20240601", "MGRS-33UUQ_20230603_20240601"],
+        ),
+    ],
+)
+def test_items_of_one_tile_are_paired(
+    rule: dict[str, Any], expected: list[str], stac: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = stac(*SCENES)
+    assert is_stac(path)
+    pairs = stac_pairs(path, tmp_path / "out", Rule(assets=["red", "nir"], **rule))
+    assert [pair.id for pair in pairs] == expected
+    last = pairs[0].stacks[0] if "dates" not in rule else pairs[-1].stacks[0]
+    day = "2023-06-03_2" if "dates" not in rule else "2023-06-03_5"
+    assert Path(last.path).parent == tmp_path / "out" / "sources"
+    assert [Path(source).name.split("_", 1)[1] for _, source in last.sources] == [
+        f"{day}_red.tif",
+        f"{day}_nir.tif",
+    ]
+    assert last.date == "2023-06-03T10:00:00Z"
+
+
+def test_a_catalogue_and_what_cannot_be_paired(stac: Callable[..., Path], tmp_path: Path) -> None:
+    path = stac(*SCENES[:2], tile="s2:mgrs_tile")
+    catalog = pystac.Catalog("c", "c")
+    catalog.add_items(pystac.ItemCollection.from_file(str(path)))
+    for item in catalog.get_items():
+        for asset in item.assets.values():
+            asset.href = str(tmp_path / asset.href)
+    catalog.normalize_and_save(str(tmp_path / "catalog"), pystac.CatalogType.SELF_CONTAINED)
+    for source in (path, tmp_path / "catalog" / "catalog.json"):
+        (pair,) = stac_pairs(source, tmp_path, Rule(assets=["nir"]))
+        assert Path(pair.stacks[0].sources[0][1]).exists()
+        with pytest.raises(PairsError, match=r"has the assets red, nir\. Pass --assets"):
+            stac_pairs(source, tmp_path, Rule())
+    with pytest.raises(PairsError, match="has the assets red, nir, not blue"):
+        stac_pairs(path, tmp_path, Rule(assets=["blue"]))
+    with pytest.raises(PairsError, match="no two items of the same tile"):
+        stac_pairs(path, tmp_path, Rule(assets=["red"], max_cloud=5))
+    with pytest.raises(PairsError, match="no property that names its tile"):
+        stac_pairs(stac(*SCENES, tile="name"), tmp_path, Rule(assets=["red"]))
+    (tmp_path / "bad.json").write_text(
+        '{"stac_version": "1.0.0", "type": "FeatureCollection", "features": 1}'
+    )
+    with pytest.raises(PairsError, match="cannot be read as STAC"):
+        stac_pairs(tmp_path / "bad.json", tmp_path, Rule())
+
+
+def test_assets_are_stacked_as_bands(stac: Callable[..., Path], tmp_path: Path, cluster: str) -> None:
+    path = stac(*SCENES[:2])
+    out = tmp_path / "out"
+    command = ["batch", path, out, "--scheduler", cluster, "--method", "cva"]
+    result = invoke(*command, "--assets", "red,nir")
+    assert result.exit_code == 0, result.output
+    name = "MGRS-33UUP_20230603_20240601"
+    item = json.loads((out / name / f"{name}.json").read_text())
+    assert item["properties"]["geocd:bands"] == ["red", "nir"]
+    assert item["properties"]["start_datetime"] == "2023-06-03T10:00:00Z"
+    with rasterio.open(out / "sources" / "MGRS-33UUP_2023-06-03_1.vrt") as dataset:
+        red, nir = dataset.read()
+        np.testing.assert_array_equal(nir[::2, ::2], red[::2, ::2] / 2)
+        np.testing.assert_array_equal(nir[::2], nir[1::2])
+    assert geopandas.read_file(out / name / f"{name}_changes.gpkg").n_pixels.max() > 300
+    again = invoke(*command, "--assets", "red,nir")
+    assert "1 pairs done (0 in this run)" in again.stderr
+    assert invoke("batch", tmp_path / "x.csv", out, "--max-cloud", "3").exit_code == 2

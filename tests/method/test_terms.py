@@ -1,0 +1,168 @@
+"""The table of distances: everything about a distance follows from its entry."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import pickle
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from simulated import chip_at, simulated_input
+
+from geocd.config import Settings
+from geocd.method import terms
+from geocd.method.decision import logistic_prob
+from geocd.method.default import DefaultDetector, jackknife
+from geocd.method.distance import BEYOND, CAP, GATE, SceneDistance
+from geocd.method.learning import DECISION, SLOPE_ABOVE, SLOPE_BELOW
+from geocd.method.scaled import FitSample, ScaledPair
+from geocd.raster.pair import Chip
+
+CONF = Path(__file__).parents[2] / "docs" / "conf.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Brightening:
+    """A distance with something to fit: the sample's median difference of the first band."""
+
+    usual: float
+
+    @classmethod
+    def fit(cls, sample: FitSample) -> Brightening:
+        before, after = sample.rows(terms.visible)
+        return cls(float(np.median(after[:, 0] - before[:, 0])))
+
+    def __call__(self, pair: ScaledPair) -> torch.Tensor:
+        return (pair.u2[0] - pair.u1[0] - self.usual).abs()
+
+
+SEVENTH = terms.Term(
+    name="br",
+    weight=2.0,
+    typical_std=0.5,
+    narrow=True,
+    reach=99,
+    description="a seventh distance, of this test",
+    fit=Brightening.fit,
+)
+
+
+@pytest.fixture
+def seventh(monkeypatch: pytest.MonkeyPatch) -> terms.Term:
+    """Add a distance to the table."""
+    monkeypatch.setattr(terms, "TERMS", (*terms.TERMS, SEVENTH))
+    return SEVENTH
+
+
+@pytest.fixture
+def chip() -> Chip:
+    return chip_at(simulated_input(0))
+
+
+def fitted(chip: Chip) -> SceneDistance:
+    return SceneDistance.fit([chip], colour=(0, 1, 2, 3), pixel_size=None)[0]
+
+
+def documentation() -> ModuleType:
+    """Return the configuration of the site, which makes pages from the code."""
+    spec = importlib.util.spec_from_file_location("site_configuration", CONF)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def combined(scene: SceneDistance, maps: dict[str, np.ndarray], names: list[str]) -> np.ndarray:
+    """Sum distances by hand, without a window after the sum."""
+    table = {term.name: term for term in terms.TERMS}
+    scaled = {name: np.minimum((maps[name] - scene.centre[name]) / scene.scale[name], CAP) for name in names}
+
+    def mean(members: list[str]) -> np.ndarray:
+        return sum(table[n].weight * scaled[n] for n in members) / sum(table[n].weight for n in members)
+
+    gate = GATE + mean([name for name in names if table[name].narrow])
+    return np.minimum(np.minimum(mean(names), gate), BEYOND[0] + BEYOND[1] * maps["beyond"])
+
+
+def test_a_distance_is_added_by_one_entry(seventh: terms.Term, chip: Chip) -> None:
+    """It is fitted, scaled, weighted, and looked at by the gate."""
+    scene = fitted(chip)
+    distance = scene.distances[seventh.name]
+    assert isinstance(distance, Brightening)
+    scaled = scene.scaled(chip)
+    maps = {name: values.numpy() for name, values in scene.terms(scaled).items()}
+    assert np.array_equal(maps[seventh.name], distance(scaled).numpy())
+    own = float(np.clip(maps[seventh.name].std(), 0.7 * 0.5, 1.6 * 0.5))
+    assert scene.scale[seventh.name] == pytest.approx(np.sqrt(0.5 * own))
+    names = [term.name for term in terms.TERMS]
+    assert names[-1] == seventh.name
+    np.testing.assert_allclose(scene.distance(scaled), combined(scene, maps, names), atol=1e-5)
+
+
+def test_the_margin_covers_the_widest_distance(seventh: terms.Term, chip: Chip) -> None:
+    with_seventh = fitted(chip).margin
+    reach = max(term.reach for term in terms.TERMS if term is not seventh)
+    assert with_seventh == fitted(chip).margin
+    assert with_seventh - seventh.reach == 36 - reach, "what fills holes"
+
+
+def test_the_uncertainty_is_over_every_distance(seventh: terms.Term, chip: Chip) -> None:
+    settings = Settings.from_flat({"iterations": 0, "uncertainty": True}).resolved().method
+    pair = SimpleNamespace(band_names=["red", "green", "blue", "nir"], grid=SimpleNamespace(pixel_size=None))
+    detector = DefaultDetector.fit([chip], pair, settings, 1)  # type: ignore[arg-type]
+    assert detector.margin >= seventh.reach
+    scene = detector.features
+    maps = scene.terms(scene.scaled(chip))
+    arrays = {name: values.numpy() for name, values in maps.items()}
+    names = [term.name for term in terms.TERMS]
+    left_out = [value.numpy() for value in scene.leaving_one_out(maps)]
+    assert len(left_out) == 7
+    for name, distance in zip(names, left_out, strict=True):
+        others = [other for other in names if other != name]
+        np.testing.assert_allclose(distance, combined(scene, arrays, others), atol=1e-5)
+    # the networks move every one of them alike, and by little
+    probs = [logistic_prob(distance, DECISION, SLOPE_BELOW, SLOPE_ABOVE) for distance in left_out]
+    apart = np.abs(detector.prob(chip)[1] - jackknife(np.stack(probs)))
+    assert np.quantile(apart, 0.9) < 0.1
+
+
+def test_the_documentation_lists_every_distance(seventh: terms.Term) -> None:
+    page = documentation().distances_reference()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == [term.name for term in terms.TERMS]
+    assert seventh.description in rows[-1]
+    assert [cell.strip() for cell in rows[-1].split("|")[3:-1]] == ["2.0", "0.5", "yes", "99"]
+
+
+def test_a_fitted_distance_can_travel(chip: Chip) -> None:
+    """To workers, as bytes; and it still gives the same."""
+    scene = fitted(chip)
+    copy = pickle.loads(pickle.dumps(scene))
+    assert torch.equal(copy.distance(copy.scaled(chip)), scene.distance(scene.scaled(chip)))
+
+
+@pytest.mark.parametrize("term", terms.TERMS, ids=lambda term: term.name)
+def test_a_distance_reaches_no_further_than_its_entry_says(term: terms.Term) -> None:
+    rng = np.random.default_rng(0)
+    dates = [torch.from_numpy(rng.normal(size=(4, 120, 120)).astype(np.float32)) for _ in range(4)]
+    valid = torch.ones((120, 120), dtype=torch.bool)
+    pair = ScaledPair(*dates, valid, True, (0, 1, 2, 3))
+    sample = FitSample([pair], [torch.arange(0, 14_400, 3)], seed=0, jobs=1)
+    distance = term.fit(sample)
+    moved = [date.clone() for date in dates]
+    for date in moved:
+        date[:, 60, 60] += 5
+    difference = distance(ScaledPair(*moved, valid, True, (0, 1, 2, 3))) - distance(pair)
+    rows, cols = difference.nonzero(as_tuple=True)
+    assert 0 < max((rows - 60).abs().max(), (cols - 60).abs().max()) <= term.reach
+
+
+def test_names_are_those_of_no_other_map() -> None:
+    names = [term.name for term in terms.TERMS]
+    assert len(set(names)) == len(names)
+    assert "beyond" not in names, "the limit of the sum has this name"
