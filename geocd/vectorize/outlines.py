@@ -113,7 +113,7 @@ def link_outlines(
     turns : Turns
         The n corners, in any order.
     grid : Grid
-        From corners of pixels to the coordinates of the polygons.
+        Its transform gives the coordinates of the polygons; with the identity they are in pixels.
     size : PixelSize
 
     Returns
