@@ -13,19 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from geocd.errors import ConfigError, UploadError
+from geocd.report import products
 from geocd.report.fingerprint import sha256
+from geocd.report.products import Outputs
+from geocd.vectorize.formats import FORMATS
 
 #: Where an object keeps the SHA-256 of its content: every store of this kind keeps metadata.
 _SHA = "sha256"
-#: Browsers and STAC readers go by these.
-_TYPES = {
-    ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
-    ".gpkg": "application/geopackage+sqlite3",
-    ".parquet": "application/vnd.apache.parquet",
-    ".json": "application/json",
-    ".png": "image/png",
-    ".qml": "application/xml",
-}
 _NO = ("NO", "FALSE", "OFF", "0")
 
 
@@ -111,7 +105,7 @@ class Bucket:
             return False
         extra = {
             "Metadata": {_SHA: told["sha256"]},
-            "ContentType": _TYPES.get(path.suffix, "application/octet-stream"),
+            "ContentType": media_type(path.name),
         }
         with _errors(f"s3://{self.name}/{self.key(name)}"):
             _client().upload_file(str(path), self.name, self.key(name), ExtraArgs=extra)
@@ -131,12 +125,22 @@ class Bucket:
         ------
         UploadError
         """
-        for name in sorted(outputs, key=lambda name: (name.endswith(".json"), name)):
+        item = Outputs(folder / folder.name).path("item").name
+        for name in sorted(outputs, key=lambda name: (name == item, name)):
             self.send(folder / name, f"{folder.name}/{name}", outputs[name])
 
     def lacks(self, name: str, outputs: Mapping[str, Mapping[str, Any]]) -> str | None:
         """Return which output of a pair is not in the bucket as it should be; None when all are."""
         return next((one for one in outputs if not self.holds(f"{name}/{one}", outputs[one])), None)
+
+
+def media_type(name: str) -> str:
+    """Return the media type of a file of a batch, which browsers and STAC readers go by."""
+    types = {fmt.suffix: fmt.media_type for fmt in FORMATS.values()}
+    types |= {entry.suffix: entry.media_type for entry in products.PRODUCTS}
+    types[".json"] = "application/json"  # not only items: the catalogue is no GeoJSON
+    suffixes = [suffix for suffix in types if name.endswith(suffix)]
+    return types[max(suffixes, key=len)] if suffixes else "application/octet-stream"
 
 
 def _client() -> Any:
@@ -188,4 +192,4 @@ def _errors(url: str) -> Iterator[None]:
         ) from error
 
 
-__all__ = ["Bucket"]
+__all__ = ["Bucket", "media_type"]
