@@ -13,22 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geocd.errors import ConfigError, UploadError
+from geocd.report import products
 from geocd.report.fingerprint import sha256
+from geocd.report.products import Outputs
+from geocd.vectorize.formats import FORMATS
 
 if TYPE_CHECKING:
     from geocd.batch.manifest import OutputFile
 
 #: Metadata of an object that holds the SHA-256 of its content; all S3 stores support metadata.
 _SHA = "sha256"
-#: Media types, which browsers and STAC readers rely on.
-_TYPES = {
-    ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
-    ".gpkg": "application/geopackage+sqlite3",
-    ".parquet": "application/vnd.apache.parquet",
-    ".json": "application/json",
-    ".png": "image/png",
-    ".qml": "application/xml",
-}
 _FALSE = ("NO", "FALSE", "OFF", "0")
 
 
@@ -114,7 +108,7 @@ class Bucket:
             return False
         extra = {
             "Metadata": {_SHA: file["sha256"]},
-            "ContentType": _TYPES.get(path.suffix, "application/octet-stream"),
+            "ContentType": media_type(path.name),
         }
         with _errors(f"s3://{self.name}/{self.key(name)}"):
             _client().upload_file(str(path), self.name, self.key(name), ExtraArgs=extra)
@@ -134,13 +128,23 @@ class Bucket:
         ------
         UploadError
         """
-        for name in sorted(outputs, key=lambda name: (name.endswith(".json"), name)):
+        item = Outputs(folder / folder.name).path("item").name
+        for name in sorted(outputs, key=lambda name: (name == item, name)):
             self.send(folder / name, f"{folder.name}/{name}", outputs[name])
 
     def lacks(self, name: str, outputs: Mapping[str, OutputFile]) -> str | None:
         """Return the first output of a pair that the bucket lacks or has differently; None without one."""
         missing = (file for file in outputs if not self.holds(f"{name}/{file}", outputs[file]))
         return next(missing, None)
+
+
+def media_type(name: str) -> str:
+    """Return the media type of a file of a batch, which browsers and STAC readers go by."""
+    types = {fmt.suffix: fmt.media_type for fmt in FORMATS.values()}
+    types |= {entry.suffix: entry.media_type for entry in products.PRODUCTS}
+    types[".json"] = "application/json"  # not only items: the catalogue is no GeoJSON
+    suffixes = [suffix for suffix in types if name.endswith(suffix)]
+    return types[max(suffixes, key=len)] if suffixes else "application/octet-stream"
 
 
 def _client() -> Any:
@@ -192,4 +196,4 @@ def _errors(url: str) -> Iterator[None]:
         ) from error
 
 
-__all__ = ["Bucket"]
+__all__ = ["Bucket", "media_type"]
