@@ -134,7 +134,7 @@ def test_options_in_the_readme_s_table_exist() -> None:
 
 
 def test_the_readme_lists_every_product_in_its_table() -> None:
-    """docs/outputs.md includes the table that is made from ``PRODUCTS``; the README is read without a build."""
+    """docs/outputs.md includes the table made from ``PRODUCTS``; the README is read without a build."""
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What comes out")[2]
     rows = re.findall(r"^\| (`valley.*?) \| .+ \|$", section.partition("\n## ")[0], re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`(.+?)`", row)]
