@@ -167,12 +167,12 @@ def _read_map(dataset: DatasetReader, path: str) -> tuple[BoolArray, BoolArray]:
     for window in _windows(dataset):
         rows = slice(window.row_off, window.row_off + window.height)
         part: Any = read(dataset, path, window, indexes=1, masked=True)
-        values, known = np.ma.getdata(part), ~np.ma.getmaskarray(part)
+        values, labelled = np.ma.getdata(part), ~np.ma.getmaskarray(part)
         if np.dtype(values.dtype).kind == "f":
-            known &= ~np.isnan(values)
-        has_unknown |= bool((values[known] == UNKNOWN).any())
-        known &= values != UNKNOWN
-        wrong = values[known & (values != 0) & (values != 1)]
+            labelled &= ~np.isnan(values)
+        has_unknown |= bool((values[labelled] == UNKNOWN).any())
+        labelled &= values != UNKNOWN
+        wrong = values[labelled & (values != 0) & (values != 1)]
         if wrong.size:
             value = wrong.flat[0].item()
             raise BandError(
@@ -182,8 +182,8 @@ def _read_map(dataset: DatasetReader, path: str) -> tuple[BoolArray, BoolArray]:
                 path=path,
                 value=value,
             )
-        changed[rows] = known & (values == 1)
-        valid[rows] = known
+        changed[rows] = labelled & (values == 1)
+        valid[rows] = labelled
     if has_unknown and not changed.any() and MaskFlags.all_valid in dataset.mask_flag_enums[0]:
         # Maps of 0 and 255 are common, and would be read as "nothing changed, the rest unknown".
         raise BandError(
