@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from rasterio.windows import Window
 
-from geocd.raster.bands import band_key, named_places
+from geocd.raster.bands import band_key, band_positions
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.ignore import normalized_difference
@@ -42,7 +42,7 @@ def band_columns(names: Sequence[str]) -> list[str]:
     ``red``, ``green``, ``blue``, ``nir``, ``swir`` where the names tell; ``b5`` for ``B05``, and for the
     fifth band where it has no name; otherwise the name in small letters, digits and underscores.
     """
-    words = {place: word for word, place in named_places(names).items()}
+    words = {place: word for word, place in band_positions(names).items()}
     columns: list[str] = []
     for place, name in enumerate(names):
         key = re.sub(r"[^a-z0-9]+", "_", band_key(name)).strip("_")[:24]
@@ -66,7 +66,7 @@ class BandMeans:
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
-        places = named_places(pair.band_names)
+        places = band_positions(pair.band_names)
         needed = [places[word] for pair_ in INDICES.values() for word in pair_ if word in places]
         order = dict.fromkeys([*needed, *range(len(pair.band_names))])
         self._places = sorted(list(order)[:MOST_BANDS])
