@@ -213,9 +213,9 @@ def _display_bands(before: DatasetReader, after: DatasetReader, indexes: Sequenc
         rgb = [interpretation.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
         if None not in rgb:
             return tuple(i for i in rgb if i is not None)
-        places = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
-        if places is not None:
-            return tuple(indexes[place] for place in places[:3])
+        positions = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
+        if positions is not None:
+            return tuple(indexes[position] for position in positions[:3])
     return tuple(indexes[:3]) if len(indexes) >= 3 else tuple(indexes[:1])
 
 

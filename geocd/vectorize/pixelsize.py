@@ -1,4 +1,4 @@
-"""How large pixels, and polygons, are on the ellipsoid."""
+"""Area and length of pixels and polygons on the ellipsoid."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ from geocd.types import Float64Array, PixelArray
 
 
 class PixelSize:
-    """How large the pixels of a grid are on the ellipsoid.
+    """Area and sides of the pixels of a grid on the ellipsoid.
 
-    Area and sides change so slowly from pixel to pixel that they are computed at the nodes of a coarse
-    lattice and interpolated (error below 1e-5 for pixels up to a few kilometres).
+    They change so slowly from pixel to pixel that they are computed at the nodes of a coarse lattice and
+    interpolated (relative error below 1e-5 for pixels up to a few kilometres).
 
-    Measuring each polygon as a geodesic one would be worse, and not only slower: its corners would be
-    joined by geodesics where the pixels' sides are parallels or straight lines of the projection. A region
-    one pixel high and 10 km long at 60 degrees north loses a fifth of its area that way. Sums over
-    pixels also add up: two halves have the area of the whole.
+    Measuring each polygon as a geodesic polygon would be slower and less accurate: geodesics would join its
+    corners, where the sides of pixels are parallels or straight lines of the projection. A region one pixel
+    high and 10 km long at 60 degrees north loses a fifth of its area that way. Sums over pixels also add up:
+    two halves have the area of the whole.
 
     Parameters
     ----------
     grid : Grid
+
+    Attributes
+    ----------
+    width : int
+        Number of columns of the grid.
+    sides : tuple of float
+        Width and height of the middle pixel, in metres.
+    unit : float
+        Areas are summed in multiples of this, in square metres: about 2**-26 of a pixel.
     """
 
     def __init__(self, grid: Grid) -> None:
-        #: Number of columns.
         self.width: int = grid.width
         self._height = grid.height
         self._grid = grid
@@ -52,7 +60,6 @@ class PixelSize:
             self._geod = pyproj.Geod(a=self._a, b=ellipsoid.semi_minor_metre)
         middle = self._measure(np.array([self._height / 2]), np.array([self.width / 2]))
         size = float(np.nanmax(middle[1:])) if np.isfinite(middle[1:]).any() else 1.0
-        #: Width and height of the middle pixel, in metres.
         self.sides = cast(
             tuple[float, float], tuple(np.nan_to_num(middle[1:, 0], nan=1.0, posinf=1.0).tolist())
         )
@@ -64,18 +71,17 @@ class PixelSize:
         row, col = np.meshgrid(rows + 0.5, cols + 0.5, indexing="ij")
         self._lattice = self._measure(row, col)  # (3, rows, cols)
         largest = np.fmax.reduce(self._lattice[0], axis=None, where=np.isfinite(self._lattice[0]), initial=0)
-        #: Areas are whole multiples of this, in square metres: some 2**-26 of a pixel.
         self.unit = 2.0 ** (math.ceil(math.log2(largest)) - 26) if largest else 1.0
 
     def _measure(self, row: Float64Array, col: Float64Array) -> Float64Array:
-        """Area, length of the side along the row, length of the side along the column; any shape."""
+        """Return area, side along the row and side along the column, stacked, of pixels at these centres."""
         right = self._position(row, col + 0.5) - self._position(row, col - 0.5)
         down = self._position(row + 0.5, col) - self._position(row - 0.5, col)
         area = np.linalg.norm(np.cross(right, down), axis=-1)
         return np.stack([area, np.linalg.norm(right, axis=-1), np.linalg.norm(down, axis=-1)])
 
     def _position(self, row: Float64Array, col: Float64Array) -> Float64Array:
-        """Points in space, in metres from the centre of the earth: no pole and no date line there."""
+        """Return geocentric coordinates in metres, which have no pole and no date line."""
         x, y = self._grid.to_xy(col, row)
         if self._to_lonlat is None:
             return np.stack([x, y, np.zeros_like(x)], axis=-1) * self._unit
@@ -85,13 +91,26 @@ class PixelSize:
             x, y = normal * np.cos(lat) * np.cos(lon), normal * np.cos(lat) * np.sin(lon)
             return np.stack([x, y, normal * (1 - self._e2) * np.sin(lat)], axis=-1)
 
-    def _at(self, which: int, row: PixelArray, col: PixelArray) -> Float64Array:
-        at = np.stack([row * self._per_row, col * self._per_col])
-        return cast(Float64Array, ndimage.map_coordinates(self._lattice[which], at, order=1, mode="nearest"))
+    def _interpolate(self, measure: int, row: PixelArray, col: PixelArray) -> Float64Array:
+        """Return one of the three measures of the lattice at pixels."""
+        nodes = np.stack([row * self._per_row, col * self._per_col])
+        return cast(
+            Float64Array, ndimage.map_coordinates(self._lattice[measure], nodes, order=1, mode="nearest")
+        )
 
     def area(self, row: PixelArray, col: PixelArray) -> Float64Array:
-        """Return the area of pixels, in square metres."""
-        return self._at(0, row, col)
+        """Return the area of pixels.
+
+        Parameters
+        ----------
+        row, col : ndarray, (n,)
+
+        Returns
+        -------
+        ndarray, (n,), float64
+            In square metres; NaN outside the domain of the projection.
+        """
+        return self._interpolate(0, row, col)
 
     def length(
         self,
@@ -100,23 +119,39 @@ class PixelSize:
         next_row: PixelArray,
         next_col: PixelArray,
     ) -> Float64Array:
-        """Return the length of lines along pixels' sides, between two pixel corners each, in metres."""
-        middle = (row + next_row) / 2 - 0.5, (col + next_col) / 2 - 0.5
-        across, down = np.abs(next_col - col), np.abs(next_row - row)
-        # One of the two is zero; both are computed because that is cheaper than choosing.
-        lengths: Float64Array = across * self._at(1, *middle) + down * self._at(2, *middle)
-        return lengths
+        """Return the length of lines along the sides of pixels.
 
-    def measure(self, polygons: PixelArray) -> tuple[Float64Array, Float64Array]:
-        """Return areas and perimeters (with those of holes) of any polygons in the CRS of the grid.
-
-        They are measured as geodesic polygons whose sides are first cut into pieces so short that a geodesic
-        leaves the straight line by no more than a ten-thousandth of a pixel.
+        Parameters
+        ----------
+        row, col, next_row, next_col : ndarray, (n,)
+            The two ends of each line, both corners of pixels in the same row or column.
 
         Returns
         -------
-        area, perimeter : ndarray, (n,)
-            In square metres and metres; NaN outside the domain of the projection.
+        ndarray, (n,), float64
+            In metres.
+        """
+        middle = (row + next_row) / 2 - 0.5, (col + next_col) / 2 - 0.5
+        across, down = np.abs(next_col - col), np.abs(next_row - row)
+        # One of the two is zero; both are computed because that is cheaper than choosing.
+        lengths: Float64Array = across * self._interpolate(1, *middle) + down * self._interpolate(2, *middle)
+        return lengths
+
+    def measure(self, polygons: PixelArray) -> tuple[Float64Array, Float64Array]:
+        """Return areas and perimeters of any polygons in the CRS of the grid.
+
+        They are measured as geodesic polygons, after their sides were cut into pieces so short that a
+        geodesic deviates from the straight line by no more than a ten-thousandth of a pixel.
+
+        Parameters
+        ----------
+        polygons : ndarray of shapely.Polygon, (n,)
+
+        Returns
+        -------
+        area, perimeter : ndarray, (n,), float64
+            In square metres and metres, the perimeter with that of holes; NaN outside the domain of the
+            projection.
         """
         if self._to_lonlat is None:
             return shapely.area(polygons) * self._unit**2, shapely.length(polygons) * self._unit
@@ -141,6 +176,4 @@ class PixelSize:
         return areas, perimeters
 
 
-__all__ = [
-    "PixelSize",
-]
+__all__ = ["PixelSize"]

@@ -1,4 +1,4 @@
-"""Probability raster to polygons: threshold, join, measure, write.
+"""Probability raster to polygons: threshold, connect, measure, write.
 
 The raster is read in strips of whole rows, so memory depends on the polygons and not on the raster.
 """
@@ -31,10 +31,10 @@ from geocd.vectorize.files import timestamp, write
 from geocd.vectorize.formats import format_of
 from geocd.vectorize.regions import Regions
 
-#: Pixels that are made polygons at a time, unless one row of blocks is more.
+#: Pixels that are read at a time, unless one row of blocks has more.
 STRIP_PIXELS = 2**22
-#: Columns of every layer, in their order. Those of :mod:`geocd.vectorize.bandmeans` follow where the images
-#: are known; the geometry comes last.
+#: Columns of every layer, in order. Those of :mod:`geocd.vectorize.bandmeans` follow where the images were
+#: read; the geometry comes last.
 COLUMNS = (
     "id",
     "area_m2",
@@ -55,16 +55,16 @@ COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class PolygonSummary:
-    """What :func:`polygonize` wrote.
+    """Totals of the polygons that :func:`polygonize` wrote.
 
     Attributes
     ----------
     count : int
-        Polygons in the layer.
+        Number of polygons in the layer.
     area_m2 : float
-        Their area on the ellipsoid.
+        Their area on the ellipsoid, in square metres.
     n_pixels : int
-        Pixels inside them.
+        Number of changed pixels inside them.
     changed_share : float
         ``n_pixels`` as a share of the valid pixels, in [0, 1]; 0 where no pixel is valid.
     """
@@ -86,12 +86,12 @@ def polygonize(
     date_after: str | None = None,
     style: bytes | None = None,
 ) -> PolygonSummary:
-    """Write the polygons of everything at or above a threshold.
+    """Write the polygons of all pixels at or above a threshold.
 
-    Two changed pixels belong to one polygon when they are joined by shared sides (not by corners alone).
-    The polygons are valid, do not overlap, follow the pixels' sides exactly unless the settings say
-    otherwise, and come in the order of their first pixel, by row and then by column. The same input gives the
-    same bytes.
+    Two changed pixels belong to one polygon when they are connected by shared sides (4-connectivity). The
+    polygons are valid, do not overlap, follow the sides of the pixels exactly unless the settings generalize
+    them, and are ordered by their first pixel, by row and then by column. The same input gives the same
+    bytes.
 
     Parameters
     ----------
@@ -103,12 +103,12 @@ def polygonize(
     threshold : float
         A pixel is changed when ``prob >= threshold``, in (0, 1].
     settings : PolygonSettings, optional
-        Smallest area, and how outlines are made quieter.
+        Smallest area, and how outlines are generalized.
     pair : Pair, optional
         The images on the grid of ``prob``; with them the layer has the columns of
         :mod:`geocd.vectorize.bandmeans`.
     date_before, date_after : str, optional
-        ISO 8601; written with every polygon, null where unknown.
+        ISO 8601; written with every polygon, null where None.
     style : bytes, optional
         QML for QGIS, written beside the destination.
 
@@ -121,8 +121,9 @@ def polygonize(
     ConfigError
         Threshold out of range, or a format that cannot be written.
     RasterOpenError, RasterReadError
+        The raster, or an image of the pair, cannot be opened or read.
     GridError
-        The raster has no CRS, or the pair lies on another grid.
+        The raster has no CRS, or the pair is on another grid.
     BandError
         Band 1 has valid values outside [0, 1].
     OutputError
@@ -130,13 +131,13 @@ def polygonize(
 
     Notes
     -----
-    Areas and lengths are measured on the ellipsoid of the raster's CRS, in every CRS, along the sides of
-    the pixels; the perimeter includes that of holes. Where a CRS has no ellipsoid (a local engineering
-    grid), they are those of the plane.
+    Areas and lengths are measured on the ellipsoid of the raster's CRS, along the sides of the pixels; the
+    perimeter includes that of holes. Where a CRS has no ellipsoid (a local engineering grid), they are those
+    of the plane.
 
-    Where an outline was altered, area, perimeter and centroid are of the polygon as it is written. The number
-    of pixels, the probabilities and the bands are always of the changed pixels, and so is the area that
-    the smallest area is compared with.
+    Where an outline was generalized, area, perimeter and centroid are those of the polygon as it is written.
+    The number of pixels, the probabilities and the bands are always those of the changed pixels, and so is
+    the area that the smallest area is compared with.
     """
     settings = settings or PolygonSettings()
     destination = Path(destination)
@@ -147,34 +148,10 @@ def polygonize(
             "for instance 0.5.",
             threshold=threshold,
         )
-    path = os.fspath(prob)
-    with open_raster(path) as dataset:
-        grid = grid_of(dataset, path)
-        if pair is not None:
-            check_same_grid(grid, pair.grid, (path, pair.before_path))
-        means = None if pair is None else BandMeans(pair)
-        regions = Regions(grid, means)
-        valid = 0
-        for window in strips(grid):
-            # masked: nodata, alpha and NaN alike come back as "not valid"
-            masked = read(dataset, path, window, indexes=1, masked=True).astype(np.float32)
-            values = np.ma.filled(masked, np.nan)
-            valid += int(np.count_nonzero(~np.isnan(values)))
-            _check_probability(values, path)
-            with np.errstate(invalid="ignore"):
-                regions.add(values, values >= np.float32(threshold))
-            release()  # or the heap, full of holes, grows with every strip
-    table = regions.finish(settings)
-    table["date_before"] = pd.Series(date_before, index=table.index, dtype="object")
-    table["date_after"] = pd.Series(date_after, index=table.index, dtype="object")
-    bands = [column for column in table.columns if column not in (*COLUMNS, "geometry")]
-    frame = geopandas.GeoDataFrame(
-        table[[*COLUMNS, *bands, "geometry"]],
-        geometry="geometry",
-        crs=pyproj.CRS.from_wkt(grid.crs.to_wkt()),
-    )
+    regions, n_valid = _read_regions(os.fspath(prob), threshold, pair)
+    frame = _layer(regions.finish(settings), regions.grid, date_before, date_after)
     pixel = math.sqrt(math.prod(regions.size.sides))
-    del regions, table
+    del regions
     release()  # of the corners: the frame is copied as it is written
     write(frame, destination, timestamp(date_after or date_before), style=style, pixel=pixel)
     n_pixels = int(frame["n_pixels"].sum())
@@ -182,24 +159,58 @@ def polygonize(
         count=len(frame),
         area_m2=float(frame["area_m2"].sum()),
         n_pixels=n_pixels,
-        changed_share=n_pixels / valid if valid else 0.0,
+        changed_share=n_pixels / n_valid if n_valid else 0.0,
     )
 
 
-def _check_probability(values: Float32Array, path: str) -> None:
-    """Refuse another raster early: thousands of polygons of raw reflectance help nobody."""
-    low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+def _read_regions(path: str, threshold: float, pair: Pair | None) -> tuple[Regions, int]:
+    """Read the raster strip by strip; return its regions and the number of its valid pixels."""
+    with open_raster(path) as dataset:
+        grid = grid_of(dataset, path)
+        if pair is not None:
+            check_same_grid(grid, pair.grid, (path, pair.before_path))
+        regions = Regions(grid, None if pair is None else BandMeans(pair))
+        n_valid = 0
+        for window in strips(grid):
+            # masked: nodata, alpha and NaN alike come back as "not valid"
+            masked = read(dataset, path, window, indexes=1, masked=True).astype(np.float32)
+            prob = np.ma.filled(masked, np.nan)
+            n_valid += int(np.count_nonzero(~np.isnan(prob)))
+            _check_probability(prob, path)
+            with np.errstate(invalid="ignore"):
+                regions.add(prob, prob >= np.float32(threshold))
+            release()  # or the heap, full of holes, grows with every strip
+    return regions, n_valid
+
+
+def _check_probability(prob: Float32Array, path: str) -> None:
+    """Raise BandError for a raster of something else, whose thousands of polygons would be of no use."""
+    low, high = np.fmin.reduce(prob, axis=None), np.fmax.reduce(prob, axis=None)
     if low < -1e-3 or high > 1 + 1e-3:  # a blend of float32 may pass 1 in its last digit
         raise BandError(
-            f"{path}: band 1 is no change probability, its values reach from {low:g} to {high:g} and "
-            "should lie in 0 to 1. Name the file ending in _prob.tif.",
+            f"{path}: band 1 is no change probability: its values range from {low:g} to {high:g} and "
+            "should be within 0 to 1. Pass the file ending in _prob.tif.",
             path=path,
             range=(float(low), float(high)),
         )
 
 
+def _layer(
+    table: pd.DataFrame, grid: Grid, date_before: str | None, date_after: str | None
+) -> geopandas.GeoDataFrame:
+    """Return the regions with the columns of the layer, in their order, and the CRS."""
+    table["date_before"] = pd.Series(date_before, index=table.index, dtype="object")
+    table["date_after"] = pd.Series(date_after, index=table.index, dtype="object")
+    bands = [column for column in table.columns if column not in (*COLUMNS, "geometry")]
+    return geopandas.GeoDataFrame(
+        table[[*COLUMNS, *bands, "geometry"]],
+        geometry="geometry",
+        crs=pyproj.CRS.from_wkt(grid.crs.to_wkt()),
+    )
+
+
 def strips(grid: Grid) -> Iterator[Window]:
-    """Cut a grid into strips of whole block rows, from the top."""
+    """Yield windows that cut a grid into strips of whole rows of blocks, from the top."""
     rows = max(1, STRIP_PIXELS // grid.width // BLOCK_SIZE) * BLOCK_SIZE
     for row in range(0, grid.height, rows):
         yield Window(0, row, grid.width, min(rows, grid.height - row))

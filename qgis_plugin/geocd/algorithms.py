@@ -30,7 +30,7 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from . import options
-from .command import arguments, extra, gdal_name, place_outputs, refuse_names, refuse_vector, work_stem
+from .command import arguments, extra, gdal_name, move_outputs, refuse_names, refuse_vector, work_stem
 from .options import Option
 from .process import CancelledError, Finished, PluginError, check_version, find_executable, run
 
@@ -316,7 +316,7 @@ class Detect(GeocdAlgorithm):
                 remedy = "to resume a cancelled run, choose a file for the output, not a temporary one."
             raise PluginError(f"{problem} Finished tiles are kept: {remedy}") from problem
         _require_success(finished, feedback, hidden=str(stem))  # names that are about to change
-        place_outputs(stem, raster, vector)
+        move_outputs(stem, raster, vector)
         results = {"OUTPUT": str(raster)}
         if vector is not None:
             results["CHANGES"] = str(vector)

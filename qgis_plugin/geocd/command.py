@@ -137,7 +137,7 @@ def refuse_vector(vector: Path) -> None:
             )
 
 
-def place(source: Path, target: Path) -> None:
+def move(source: Path, target: Path) -> None:
     """Move a file to its name and replace an older one; completely or not at all, on any file system.
 
     Raises
@@ -162,7 +162,7 @@ def place(source: Path, target: Path) -> None:
         ) from error
 
 
-def place_outputs(stem: Path, raster: Path, vector: Path | None) -> None:
+def move_outputs(stem: Path, raster: Path, vector: Path | None) -> None:
     """Move the layers of a run and their styles to the outputs of the dialog, and remove its other files.
 
     Raises
@@ -173,8 +173,8 @@ def place_outputs(stem: Path, raster: Path, vector: Path | None) -> None:
     try:
         for name, suffix, target in (("_changes", RUN_VECTOR, vector), ("_prob", ".tif", raster)):
             if target is not None:
-                place(stem.with_name(stem.name + name + suffix), target)
-                place(stem.with_name(stem.name + name + ".qml"), target.with_suffix(".qml"))
+                move(stem.with_name(stem.name + name + suffix), target)
+                move(stem.with_name(stem.name + name + ".qml"), target.with_suffix(".qml"))
     except PluginError as problem:
         raise PluginError(f"{problem} The results are kept as {stem}_*.") from problem
     with contextlib.suppress(OSError):  # statistics of a raster that was replaced

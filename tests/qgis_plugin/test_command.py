@@ -128,7 +128,7 @@ def test_outputs_get_the_names_that_were_asked_for(tmp_path: Path) -> None:
         (tmp_path / name).write_text("older")
     stem = command.work_stem(raster)
     results(stem)
-    command.place_outputs(stem, raster, vector)
+    command.move_outputs(stem, raster, vector)
     found = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.*")}
     assert found == {
         "my.tif": "_prob.tif",
@@ -151,7 +151,7 @@ def test_outputs_on_another_file_system(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "replace", replace)
     stem = tmp_path / "my.tif.qgis"
     results(stem)
-    command.place_outputs(stem, tmp_path / "my.tif", None)
+    command.move_outputs(stem, tmp_path / "my.tif", None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my.qml", "my.tif"]
 
 
@@ -160,7 +160,7 @@ def test_results_that_cannot_be_placed_are_kept(tmp_path: Path) -> None:
     results(stem)
     (tmp_path / "my.tif").mkdir()
     with pytest.raises(process.PluginError, match=r"my\.tif: cannot be written.*kept as .*my\.tif\.qgis_"):
-        command.place_outputs(stem, tmp_path / "my.tif", None)
+        command.move_outputs(stem, tmp_path / "my.tif", None)
     assert len(list(tmp_path.iterdir())) == len(SET) + 1
 
 
