@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from geocd.raster.bands import named_colours
 from geocd.raster.files import open_raster
-from geocd.raster.reading import read, read_date
+from geocd.raster.reading import DateSource, read, read_date
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, Float32Array, Float64Array, PixelArray
 
@@ -261,7 +261,8 @@ def _warped_thumbnail(
 ) -> tuple[Float32Array, BoolArray]:
     """Return the same as :func:`_thumbnail`, warped onto the grid of the probability."""
     small = warp.decimated(*shape)
-    values, valid = read_date(dataset, path, small.target.window, list(bands), nodata=nodata, warp=small)
+    date = DateSource(dataset, path, bands, nodata=nodata, warp=small)
+    values, valid = read_date(date, small.target.window)
     values[:, ~valid] = 0
     return values, valid
 

@@ -56,8 +56,8 @@ def prob(write_raster: WriteRaster) -> Path:
 def test_a_vector_file_reaches_no_network(name: str, text: str, ear: Ear, prob: Path, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(text.replace("ADDRESS", ear.url))
-    assert "names another source or an address" in refused("evaluate", prob, path)
-    assert "names another source or an address" in refused("batch", path, tmp_path / "out")
+    assert "refers to another source or an address" in refused("evaluate", prob, path)
+    assert "refers to another source or an address" in refused("batch", path, tmp_path / "out")
     assert ear.heard == 0
 
 
