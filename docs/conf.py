@@ -17,6 +17,7 @@ from geocd.config import PRESETS, STAGES, Settings  # noqa: E402
 from geocd.configfile import write_config  # noqa: E402
 from geocd.method import terms  # noqa: E402
 from geocd.raster import bands  # noqa: E402
+from geocd.report import products  # noqa: E402
 from geocd.vectorize.formats import FORMATS  # noqa: E402
 
 project = "geocd"
@@ -118,6 +119,12 @@ def formats_reference() -> str:
     return "\n".join(lines)
 
 
+def products_reference(stem: str = "valley") -> str:
+    """Return the table of the files of a run whose names begin with a stem."""
+    rows = [f"| `{stem}{entry.suffix}` | {entry.description} |" for entry in products.PRODUCTS]
+    return "\n".join(["| file | what |", "|---|---|", *rows, ""])
+
+
 def sensor_reference() -> str:
     """Return one table of the sensors whose bands are known by number."""
     lines = [
@@ -143,6 +150,7 @@ def generate(app: Sphinx) -> None:
     (folder / "settings.md").write_text(settings_reference(), encoding="utf-8")
     (folder / "distances.md").write_text(distances_reference(), encoding="utf-8")
     (folder / "formats.md").write_text(formats_reference(), encoding="utf-8")
+    (folder / "products.md").write_text(products_reference(), encoding="utf-8")
     (folder / "sensors.md").write_text(sensor_reference(), encoding="utf-8")
 
 

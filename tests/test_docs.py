@@ -23,7 +23,6 @@ from geocd.cli import main
 from geocd.config import STAGES, Settings
 from geocd.configfile import read_config
 from geocd.pipeline.run import detect
-from geocd.report.products import PRODUCTS
 from geocd.vectorize.polygons import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -150,10 +149,9 @@ def test_every_exit_code_is_told() -> None:
 
 
 def test_everything_that_comes_out_is_told(make_pair: MakePair, tmp_path: Path) -> None:
-    """Files, columns of the polygons, and geocd's own properties of the item, of a run with everything."""
+    """Columns of the polygons, and geocd's own properties of the item, of a run with everything."""
     text = (DOCS / "outputs.md").read_text(encoding="utf-8")
     told = set(re.findall(r"`([\w:.]+)`", text))
-    assert {f"valley{product.suffix}" for product in PRODUCTS} <= told
     assert set(COLUMNS) <= told
     rng = np.random.default_rng(0)
     ground = rng.uniform(0, 100, (3, 64, 64))

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import geocd
+from geocd.report.products import PRODUCTS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -130,6 +131,14 @@ def test_options_in_the_readme_s_table_exist() -> None:
     used = set(re.findall(r"`(--[a-z][a-z-]*)", text))
     assert used, "the README shows some options"
     assert used <= known
+
+
+def test_the_readme_lists_every_product_in_its_table() -> None:
+    """docs/outputs.md includes the table made from ``PRODUCTS``; the README is read without a build."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What comes out")[2]
+    rows = re.findall(r"^\| (`valley.*?) \| .+ \|$", section.partition("\n## ")[0], re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`(.+?)`", row)]
+    assert sorted(names) == sorted(f"valley{entry.suffix}" for entry in PRODUCTS)
 
 
 def test_python_of_the_readme_compiles() -> None:

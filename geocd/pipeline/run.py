@@ -17,9 +17,10 @@ from geocd.pipeline.timing import Stopwatch
 from geocd.pipeline.transaction import Transaction
 from geocd.raster.files import output_errors
 from geocd.raster.pair import Pair
+from geocd.report import products
 from geocd.report.acquired import acquisition_date
 from geocd.report.fingerprint import Fingerprint, fingerprint, sha256
-from geocd.report.products import PRODUCTS, Outputs, default_stem
+from geocd.report.products import Outputs, default_stem
 from geocd.report.record import FinishedRun, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
 from geocd.report.thumbnails import Thumbnails, read_thumbnails
@@ -131,7 +132,7 @@ def _write_products(
 ) -> RunRecord:
     """Write all products into the transaction."""
     pair, folder = run.pair, transaction.outputs.stem.parent
-    paths = {entry.key: transaction.path(entry.key) for entry in PRODUCTS}
+    paths = {entry.key: transaction.path(entry.key) for entry in products.PRODUCTS}
     dates = acquisition_date(pair.tags[0], pair.before_path), acquisition_date(pair.tags[1], pair.after_path)
     with stopwatch.stage("tiles"):
         tags = tags_of(run, dates, folder)
@@ -147,7 +148,7 @@ def _write_products(
     record = _record(run, facts, polygons, dates, inputs)
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     finished = FinishedRun(record, thumbnails, paths, created, folder)
-    for entry in PRODUCTS:
+    for entry in products.PRODUCTS:
         if entry.write is not None:
             finished = finished.timed(stopwatch.seconds())
             with stopwatch.stage(entry.stage):

@@ -1,4 +1,4 @@
-"""The files of one run, in one table: names, what they are for STAC, and what writes them."""
+"""The files of a run in one table: names, entries in the STAC item, and functions that write them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from geocd.report.page import write_page
 from geocd.report.quicklook import quicklook
 from geocd.report.record import FinishedRun
 from geocd.report.styles import style
+from geocd.vectorize.formats import FORMATS, LAYER
 
 #: Longest side, in pixels, of the pictures in the quick-look.
 QUICKLOOK = 640
@@ -26,27 +27,31 @@ class Product:
     Attributes
     ----------
     key : str
-        What programs call it; the key of its asset in the STAC item.
+        Its name in Python, and the key of its asset in the STAC item.
     suffix : str
-        What follows the stem in its name.
+        Its file name after the stem.
     title : str
-        For people.
+        Title of the asset.
     media_type : str
     roles : tuple of str
-        STAC's roles of the asset; empty for what is no asset of the item: the item.
+        STAC roles of the asset; empty for the item itself, which is not an asset.
+    description : str
+        One line for the documentation.
     timed : bool
-        Whether it says when it was made; all others are the same bytes each time.
+        Whether it contains times, so that its bytes differ from run to run.
     stage : str or None
-        The stage of the run that the time of writing it counts for; None where it takes next to none.
+        The stage of the run that the time for writing it is added to; None where that time is negligible.
     write : callable or None
-        ``write(run, path)`` writes it; None for what the pipeline itself writes: the probability, the
-        polygons and, last of all, the item.
+        ``write(run, path)`` writes it; None for files that the pipeline writes itself: the probability, the
+        polygons and, at the end, the item.
     """
 
     key: str
     suffix: str
     title: str
     media_type: str
+    _: dataclasses.KW_ONLY
+    description: str
     roles: tuple[Literal["data", "metadata", "thumbnail", "overview"], ...] = ()
     timed: bool = False
     stage: str | None = None
@@ -54,11 +59,12 @@ class Product:
 
     @property
     def is_asset(self) -> bool:
-        """Whether the item of the run has it as an asset."""
+        """Whether it is an asset of the STAC item."""
         return bool(self.roles)
 
 
 def _write_style(name: Literal["prob", "changes"]) -> Callable[[FinishedRun, Path], None]:
+    """Return a function that writes the QGIS style of a product."""
     return lambda run, path: _write_bytes(path, style(name))
 
 
@@ -79,32 +85,41 @@ def _write_quicklook(run: FinishedRun, path: Path) -> None:
     )
 
 
-#: Every file of a run, in the order in which they are put in place. Another product takes one entry here.
+#: Every file of a run, in the order in which they are moved into place: the item last. A new product needs
+#: one entry here. Looked up when it is used.
 PRODUCTS: tuple[Product, ...] = (
     Product(
         "prob",
         "_prob.tif",
         "Change probability",
         "image/tiff; application=geotiff; profile=cloud-optimized",
-        ("data",),
+        description="change probability",
+        roles=("data",),
     ),
     Product(
         "prob_style",
         "_prob.qml",
         "QGIS style of the change probability",
         "application/xml",
-        ("metadata",),
+        description="style of the raster; QGIS finds it by itself",
+        roles=("metadata",),
         write=_write_style("prob"),
     ),
     Product(
-        "changes", "_changes.gpkg", "Polygons of the changes", "application/geopackage+sqlite3", ("data",)
+        "changes",
+        "_changes.gpkg",
+        "Polygons of the changes",
+        FORMATS[".gpkg"].media_type,
+        description=f"polygons, layer `{LAYER}`",
+        roles=("data",),
     ),
     Product(
         "changes_style",
         "_changes.qml",
         "QGIS style of the polygons",
         "application/xml",
-        ("metadata",),
+        description="style of the polygons; QGIS finds it by itself",
+        roles=("metadata",),
         write=_write_style("changes"),
     ),
     Product(
@@ -112,7 +127,9 @@ PRODUCTS: tuple[Product, ...] = (
         "_quicklook.png",
         "Before, after, probability and changes",
         "image/png",
-        ("overview",),
+        description="both images, the probability and the changes on one page; both images on one scale, "
+        'unless one of them would be nearly black or white on it: then each is marked "stretched by itself"',
+        roles=("overview",),
         stage="quicklook",
         write=_write_quicklook,
     ),
@@ -121,12 +138,22 @@ PRODUCTS: tuple[Product, ...] = (
         "_report.html",
         "Report to read in a browser",
         "text/html",
-        ("overview",),
+        description="one page to read and to send on, in any browser and without a network: the result in "
+        "plain words, what to beware of, before and after with a swipe, the largest changes, the histogram "
+        "of the probability, the measured shift, how it was made",
+        roles=("overview",),
         timed=True,
         stage="report",
         write=write_page,
     ),
-    Product("item", ".json", "STAC item of the run", "application/geo+json", timed=True),
+    Product(
+        "item",
+        ".json",
+        "STAC item of the run",
+        "application/geo+json",
+        description="STAC item: how it was made",
+        timed=True,
+    ),
 )
 
 

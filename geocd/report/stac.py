@@ -14,10 +14,11 @@ import numpy as np
 from geocd.location import Location, iri
 from geocd.raster.files import open_raster, output_errors
 from geocd.raster.grid import Grid, crs_name
+from geocd.report import products
 from geocd.report.fingerprint import sha256
 from geocd.report.footprint import footprint
 from geocd.report.links import source_href
-from geocd.report.products import PRODUCTS, Product, product
+from geocd.report.products import Product, product
 from geocd.report.record import RunRecord
 
 #: A JSON object.
@@ -75,7 +76,7 @@ def stac_item(
         "links": _links(record, folder),
         "assets": {
             entry.key: _asset(entry, files[entry.key])
-            for entry in PRODUCTS
+            for entry in products.PRODUCTS
             if entry.is_asset and entry.key in files
         },
     }

@@ -158,6 +158,7 @@ class VectorFormat:
         As GDAL calls the format.
     note : str
         What a user should know of it, for the documents.
+    media_type : str
     dataset_options, layer_options : mapping of str
         Creation options of the driver.
     geometry_type : str, optional
@@ -185,6 +186,7 @@ class VectorFormat:
     driver: str
     note: str
     _: dataclasses.KW_ONLY
+    media_type: str = "application/octet-stream"
     dataset_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     layer_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     geometry_type: str | None = "Polygon"
@@ -212,6 +214,7 @@ FORMATS: dict[str, VectorFormat] = {
             "GeoPackage",
             "GPKG",
             f"Version 1.2, layer `{LAYER}`.",
+            media_type="application/geopackage+sqlite3",
             dataset_options={"VERSION": "1.2"},  # what GIS programs of the last years read
             append=append_with_gdal,
         ),
@@ -220,6 +223,7 @@ FORMATS: dict[str, VectorFormat] = {
             "GeoJSON",
             "GeoJSON",
             "RFC 7946: longitude and latitude on WGS 84, centroids too.",
+            media_type="application/geo+json",
             # Nine digits are a tenth of a millimetre. Across the date line GDAL cuts polygons in two, as the
             # RFC wants, so that not all are of one type.
             layer_options={"RFC7946": "YES", "COORDINATE_PRECISION": "9"},
@@ -227,13 +231,18 @@ FORMATS: dict[str, VectorFormat] = {
             lonlat=True,
         ),
         VectorFormat(
-            ".fgb", "FlatGeobuf", "FlatGeobuf", "With a spatial index, which puts polygons in another order."
+            ".fgb",
+            "FlatGeobuf",
+            "FlatGeobuf",
+            "With a spatial index, which puts polygons in another order.",
+            media_type="application/vnd.flatgeobuf",
         ),
         VectorFormat(
             ".parquet",
             "GeoParquet",
             "Parquet",
             "Version 1.1, with a bounding box for each row.",
+            media_type="application/vnd.apache.parquet",
             requires="pyarrow",
             extra="parquet",
             in_qgis=False,
@@ -246,6 +255,7 @@ FORMATS: dict[str, VectorFormat] = {
             "Shapefile",
             "ESRI Shapefile",
             "Column names of ten characters at most, text in UTF-8; with .shx, .dbf, .prj and .cpg.",
+            media_type="application/vnd.shp",
             layer_options={"ENCODING": "UTF-8"},
             stale=(".qix", ".sbn", ".sbx", ".idm", ".ind", ".shp.xml"),
             write=write_shapefile,
