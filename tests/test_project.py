@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import layers
 import pytest
 import yaml
 
@@ -134,7 +135,7 @@ def test_options_in_the_readme_s_table_exist() -> None:
 
 
 def test_the_readme_lists_every_product_in_its_table() -> None:
-    """docs/outputs.md includes the table that is made from ``PRODUCTS``; the README is read without a build."""
+    """docs/outputs.md includes the table that is made from ``PRODUCTS``; the README is read unbuilt."""
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What comes out")[2]
     rows = re.findall(r"^\| (`valley.*?) \| .+ \|$", section.partition("\n## ")[0], re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`(.+?)`", row)]
@@ -146,6 +147,11 @@ def test_python_of_the_readme_compiles() -> None:
     assert blocks
     for block in blocks:
         compile(block, "README.md", "exec")
+
+
+def test_the_map_of_the_code_is_that_of_the_code() -> None:
+    text = layers.DOCUMENT.read_text(encoding="utf-8")
+    assert text == layers.updated(text), "the map in CONTRIBUTING.md is outdated: run python tests/layers.py"
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:
