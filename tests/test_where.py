@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,7 @@ from geocd.batch.sources import SourceOptions, read_pairs
 from geocd.cli import polygonize as polygonize_command
 from geocd.config import Settings
 from geocd.errors import ConfigError
-from geocd.method import learning, losses, terms
+from geocd.method import devices, learning, losses, terms
 from geocd.method.default import DefaultDetector
 from geocd.method.distance import SceneDistance
 from geocd.pipeline.run import detect
@@ -68,6 +68,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return execute
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in a run. On a busy machine, torch's threads mostly wait for each other."""
+    with devices.one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def documentation() -> Any:
     """The configuration of the site, which makes tables from the code."""
@@ -91,8 +98,8 @@ def test_files_and_names_of_the_page_exist() -> None:
         assert hasattr(importlib.import_module(module), attribute), name
 
 
-def test_change_the_loss(run: Run) -> None:
-    inputs = [simulated_input()]
+def test_change_the_loss(run: Run, one_thread: None) -> None:
+    inputs = [simulated_input(size=64)]
     device = torch.device("cpu")
 
     def curve() -> list[float]:
@@ -126,8 +133,8 @@ def test_change_the_loss(run: Run) -> None:
     assert adaptation() != adapted_before
 
 
-def test_add_a_distance(run: Run, documentation: Any) -> None:
-    chip = chip_at(simulated_input())
+def test_add_a_distance(run: Run, documentation: Any, one_thread: None) -> None:
+    chip = chip_at(simulated_input(size=64))
 
     def fitted() -> tuple[SceneDistance, torch.Tensor]:
         scene = SceneDistance.fit([chip], colour=(0, 1, 2, 3), pixel_size=None)[0]
