@@ -66,8 +66,9 @@ test: $(VENV)/ready-test
 # The lowest versions of what setup.cfg names, and the newest that fit them of what these need. The lowest
 # Python is for PYTHON to say. Warnings are no errors here: old versions warn of what their successors mended.
 LOWEST := .venv-lowest
-QUICK := method raster scene tiles vectorize report/test_record.py report/test_styles.py test_config.py \
-	test_configfile.py test_metrics.py test_xarray.py
+QUICK := method raster scene tiles vectorize report/test_acquired.py report/test_footprint.py \
+	report/test_links.py report/test_record.py report/test_stac.py report/test_styles.py \
+	test_config.py test_configfile.py test_metrics.py test_xarray.py
 
 test-lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)

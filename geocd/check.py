@@ -1,9 +1,10 @@
-"""Is this a usable pair? What can be said of two rasters before any change is looked for."""
+"""Whether two rasters are a usable pair: grids, bands, valid area, brightness and shift, from a sample."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,40 +14,44 @@ from geocd.config import Align
 from geocd.errors import BandError, GridError, NoValidPixelError
 from geocd.raster.files import grid_of, open_raster
 from geocd.raster.grid import Grid, crs_name, same_grid
-from geocd.raster.pair import Pair
+from geocd.raster.pair import Chip, Pair
 from geocd.raster.reading import read
 from geocd.raster.warp import Warp, overlap
 from geocd.report.acquired import acquisition_date
 from geocd.scene.registration import WARN_SHIFT, Removed, Shift, measure_shift, remove_shift
 from geocd.scene.sample import sample_chips, valid_pixels, zero_shares, zeros_in_words
+from geocd.types import BoolArray
 
-#: A pair of which less than this share is valid in both dates deserves a look.
+#: Share of pixels that are valid in both dates, below which there is a warning.
 WARN_VALID = 0.5
-#: Bands whose values go together less than this (correlation, median over bands) show other ground, other
-#: bands, or a season that changed everything.
+#: Correlation of the dates (median over bands), below which they probably show different areas, bands or
+#: seasons.
 WARN_CORRELATION = 0.2
-#: From so many times as wide pixels on, what only the finer image shows is a good part of what differs.
+#: Ratio of pixel sizes, from which detail that only the finer image resolves makes up much of the difference.
 WARN_COARSER = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class DateReport:
-    """One raster of the pair.
+    """What is known of one raster of the pair.
 
     Attributes
     ----------
     path : str
     crs : str
+        Name of the CRS.
     grid : str
-        In words: CRS, origin, pixel, size.
+        Description of the grid: CRS, origin, pixel size, size.
     pixel_size_m : float or None
-        Side of a pixel in metres.
+        Side of a pixel in metres; None where there is no usable grid.
     dtype : str
-        Of its first band.
+        Data type of the first band.
     bands : tuple of str
+        Names of the bands, "band 1" and so on where they have none.
     nodata : float or None
+        Declared nodata value.
     date : str or None
-        Acquisition, RFC 3339.
+        Time of acquisition, RFC 3339.
     """
 
     path: str
@@ -61,36 +66,37 @@ class DateReport:
 
 @dataclasses.dataclass(frozen=True)
 class PairReport:
-    """What :func:`check_pair` found.
+    """The result of :func:`check_pair`.
 
     Attributes
     ----------
     before, after : DateReport
     usable : bool
-        Whether ``geocd detect`` takes the pair, aligned as it was asked for.
+        Whether ``geocd detect`` accepts the pair with the same alignment.
     problem : str or None
-        Why not, and what to do.
+        Why the pair is not usable, and the remedy.
     overlap : float or None
-        Share of the before image's extent that the after image has too, in [0, 1]; None where a place on
-        Earth is not known.
+        Share of the extent of the before image that the after image covers, in [0, 1]; None where an image is
+        not georeferenced.
     valid_share : float or None
-        Share of the sampled pixels that are valid in both dates.
+        Share of the sampled pixels that are valid in both dates, in [0, 1].
     gain, offset : float or None
-        after = gain x before + offset by means and deviations, median over bands.
+        after = gain x before + offset, from means and standard deviations; medians over bands.
     correlation : float or None
-        Of the dates, median over bands.
+        Correlation of the dates, median over bands.
     shift : Shift or None
-        After alignment, if that was asked for. None where there is nothing to measure on.
+        Shift of the after image, measured after the alignment; None where there is nothing to measure on.
     align : str
-        What was asked for.
+        The alignment: ``none``, ``grid`` or ``shift``.
     resampling : str or None
         How the after image is (or, with ``--align grid``, would be) resampled onto the grid of the before
-        image; None where it is not.
+        image; None where the grids are the same.
     pixel_ratio : float or None
-        Side of an after pixel over that of a before pixel, where that is so.
+        Pixel size of the after image over that of the before image, where it is resampled.
     removed : Removed or None
-        What ``--align shift`` does.
+        The shift that ``--align shift`` removes.
     warnings : tuple of str
+        What deserves a look although the pair may be usable.
     """
 
     before: DateReport
@@ -110,15 +116,15 @@ class PairReport:
     warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything in plain values that JSON can hold."""
-        found = dataclasses.asdict(self)
-        found["shift"] = None if self.shift is None else self.shift.as_dict()
-        found["removed"] = None if self.removed is None else self.removed.as_dict()
+        """Return the report as JSON holds it; nodata values that are not finite become text."""
+        content = dataclasses.asdict(self)
+        content["shift"] = None if self.shift is None else self.shift.as_dict()
+        content["removed"] = None if self.removed is None else self.removed.as_dict()
         for which in ("before", "after"):
-            nodata = found[which]["nodata"]
+            nodata = content[which]["nodata"]
             if nodata is not None and not np.isfinite(nodata):
-                found[which]["nodata"] = str(nodata)
-        return found
+                content[which]["nodata"] = str(nodata)
+        return content
 
 
 def check_pair(
@@ -130,17 +136,20 @@ def check_pair(
     valid: str | os.PathLike[str] | None = None,
     align: Align = "none",
 ) -> PairReport:
-    """Look at a pair: grids, bands, valid area, light, and the shift that the grids do not show.
+    """Check a pair: grids, bands, valid area, brightness, and the shift that the grids do not show.
 
-    Reads a bounded sample. Two rasters that ``geocd detect`` would refuse are no error here: the report
-    says why.
+    Reads a bounded sample. A pair that ``geocd detect`` would refuse is no error here: the report says why.
 
     Parameters
     ----------
     before, after, indexes, nodata, valid
         As for :class:`~geocd.raster.pair.Pair`.
     align : str
-        As the setting: ``none``, ``grid`` or ``shift``. Everything is then measured on the aligned pair.
+        The setting: ``none``, ``grid`` or ``shift``. Everything is measured on the aligned pair.
+
+    Returns
+    -------
+    PairReport
 
     Raises
     ------
@@ -149,85 +158,141 @@ def check_pair(
     """
     paths = os.fspath(before), os.fspath(after)
     (first, grid), (second, other) = (_date(path) for path in paths)
-    warnings: list[str] = []
-    known = {"align": align} | ({} if grid is None or other is None else _onto(grid, other))
-    ratio = known.get("pixel_ratio")
-    if first.date and second.date and first.date > second.date:
-        warnings.append(f"before ({first.date[:10]}) was taken later than after ({second.date[:10]})")
-    if first.bands != second.bands:
-        warnings.append(f"the bands have different names: {_some(first.bands)} and {_some(second.bands)}")
-    if ratio is not None and max(ratio, 1 / ratio) >= WARN_COARSER:
-        coarse, fine, times = ("after", "before", ratio) if ratio > 1 else ("before", "after", 1 / ratio)
-        warnings.append(
-            f"the pixels of {coarse} are {times:.2g} times as wide as those of {fine}, so it shows less"
-            + (": detail of before alone will look like change" if ratio > 1 else "")
-        )
+    fit = _GridFit() if grid is None or other is None else _fit(grid, other)
+    report = PairReport(
+        first,
+        second,
+        usable=False,
+        overlap=fit.overlap,
+        align=align,
+        resampling=fit.resampling,
+        pixel_ratio=fit.pixel_ratio,
+        warnings=tuple(_file_warnings(first, second, fit.pixel_ratio)),
+    )
     try:
         with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as opened:
             pair: Pair = opened
             if align == "shift":
-                pair, known["removed"] = remove_shift(pair)
+                pair, removed = remove_shift(pair)
+                report = dataclasses.replace(report, removed=removed)
             if pair.warp is not None:
-                known["resampling"] = pair.warp.resampling
+                report = dataclasses.replace(report, resampling=pair.warp.resampling)
             chips = sample_chips(pair)
     except (GridError, BandError, NoValidPixelError) as error:
-        if known.get("overlap") == 0:
-            warnings.append("the two rasters do not show the same place: their extents do not overlap")
-        return PairReport(first, second, False, str(error), warnings=tuple(warnings), **known)
+        warnings = report.warnings
+        if fit.overlap == 0:
+            warnings += ("the two rasters do not show the same area: their extents do not overlap",)
+        return dataclasses.replace(report, problem=str(error), warnings=warnings)
 
-    share = sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips)
-    one, two = valid_pixels(chips)
-    spread = one.std(axis=1), two.std(axis=1)
+    brightness = _compare_brightness(chips)
+    report = dataclasses.replace(
+        report,
+        usable=True,
+        valid_share=sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips),
+        gain=brightness.gain,
+        offset=brightness.offset,
+        correlation=brightness.correlation,
+        shift=measure_shift(chips),
+    )
+    warnings = report.warnings + tuple(_sample_warnings(report, chips, brightness.varies))
+    return dataclasses.replace(report, warnings=warnings)
+
+
+@dataclasses.dataclass(frozen=True)
+class _GridFit:
+    """How the after image lies on the grid of the before image; attributes as of :class:`PairReport`."""
+
+    overlap: float | None = None
+    resampling: str | None = None
+    pixel_ratio: float | None = None
+
+
+def _fit(grid: Grid, other: Grid) -> _GridFit:
+    """Return how a raster on another grid fits onto this one."""
+    if same_grid(grid, other):
+        return _GridFit(overlap=1.0)
+    share = overlap(grid, other)
+    if not share:
+        return _GridFit(overlap=share)
+    warp = Warp.between(other, grid)
+    return _GridFit(share, warp.resampling, (warp.scale[0] * warp.scale[1]) ** -0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Brightness:
+    """Linear relation of the dates, medians over bands; ``varies`` tells per band if both dates vary."""
+
+    varies: BoolArray
+    gain: float | None = None
+    offset: float | None = None
+    correlation: float | None = None
+
+
+def _compare_brightness(chips: Sequence[Chip]) -> _Brightness:
+    before, after = valid_pixels(chips)
+    spread = before.std(axis=1), after.std(axis=1)
     varies = (spread[0] > 0) & (spread[1] > 0)
-    gain = offset = correlation = None
-    if varies.any():
-        gains = spread[1][varies] / spread[0][varies]
-        gain = float(np.median(gains))
-        offset = float(np.median(two[varies].mean(axis=1) - gains * one[varies].mean(axis=1)))
-        correlation = float(
-            np.median([np.corrcoef(a, b)[0, 1] for a, b in zip(one[varies], two[varies], strict=True)])
-        )
-    shift = measure_shift(chips)
-
-    if share < WARN_VALID:
-        warnings.append(f"only {share:.0%} of the pixels are valid in both dates")
-    for date, zeros in zip((first, second), zero_shares(chips), strict=True):
-        if told := zeros_in_words(date.path, zeros):
-            warnings.append(told)
-    if not varies.all():
-        flat = [name for name, there in zip(first.bands, varies, strict=False) if not there]
-        warnings.append(f"constant in one date, so it says nothing: {_some(flat)}")
-    if correlation is not None and correlation < WARN_CORRELATION:
-        warnings.append(
-            f"the two dates have little in common (correlation {correlation:.2f}): the same bands?"
-        )
-    if shift is not None and shift.measurable and shift.length >= WARN_SHIFT:
-        warnings.append(
-            f"after lies {shift.length:.1f} px beside before: edges will look like change. "
-            "--align shift removes it"
-        )
-    if shift is not None and not shift.measurable:
-        warnings.append("no shift could be measured: the images share too little structure. The same place?")
-    return PairReport(
-        first,
-        second,
-        True,
-        valid_share=share,
-        gain=gain,
-        offset=offset,
-        correlation=correlation,
-        shift=shift,
-        warnings=tuple(warnings),
-        **known,
+    if not varies.any():
+        return _Brightness(varies)
+    gains = spread[1][varies] / spread[0][varies]
+    pairs = zip(before[varies], after[varies], strict=True)
+    return _Brightness(
+        varies,
+        gain=float(np.median(gains)),
+        offset=float(np.median(after[varies].mean(axis=1) - gains * before[varies].mean(axis=1))),
+        correlation=float(np.median([np.corrcoef(a, b)[0, 1] for a, b in pairs])),
     )
 
 
+def _file_warnings(before: DateReport, after: DateReport, ratio: float | None) -> Iterator[str]:
+    """Yield what deserves a look in dates, bands and pixel sizes."""
+    if before.date and after.date and before.date > after.date:
+        yield f"before ({before.date[:10]}) was taken later than after ({after.date[:10]})"
+    if before.bands != after.bands:
+        yield f"the bands have different names: {_enumerated(before.bands)} and {_enumerated(after.bands)}"
+    if ratio is not None and max(ratio, 1 / ratio) >= WARN_COARSER:
+        coarse, fine, times = ("after", "before", ratio) if ratio > 1 else ("before", "after", 1 / ratio)
+        yield (
+            f"the pixels of {coarse} are {times:.2g} times as wide as those of {fine}, so it shows less"
+            + (": detail of before alone will look like change" if ratio > 1 else "")
+        )
+
+
+def _sample_warnings(report: PairReport, chips: Sequence[Chip], varies: BoolArray) -> Iterator[str]:
+    """Yield what deserves a look in the sample of a usable pair."""
+    dates, shift = (report.before, report.after), report.shift
+    if report.valid_share is not None and report.valid_share < WARN_VALID:
+        yield f"only {report.valid_share:.0%} of the pixels are valid in both dates"
+    for date, zeros in zip(dates, zero_shares(chips), strict=True):
+        if words := zeros_in_words(date.path, zeros):
+            yield words
+    if not varies.all():
+        constant = [name for name, vary in zip(report.before.bands, varies, strict=False) if not vary]
+        yield f"constant in one date, so without information: {_enumerated(constant)}"
+    if report.correlation is not None and report.correlation < WARN_CORRELATION:
+        yield (
+            f"the two dates have little in common (correlation {report.correlation:.2f}). Check that the "
+            "bands are the same"
+        )
+    if shift is not None and shift.measurable and shift.length >= WARN_SHIFT:
+        yield (
+            f"after is shifted by {shift.length:.1f} px against before, so edges will look like change. "
+            "--align shift removes the shift"
+        )
+    if shift is not None and not shift.measurable:
+        yield (
+            "no shift could be measured: the images have too little structure in common. Check that they "
+            "show the same area"
+        )
+
+
 def _date(path: str) -> tuple[DateReport, Grid | None]:
+    """Return the report of a raster and its grid; None where it has no usable one."""
     with open_raster(path) as dataset:
         read(dataset, path, Window(0, 0, 1, 1), indexes=1)  # a file that ends early is an error at once
         try:
             grid = grid_of(dataset, path)
-        except GridError:  # told when the pair is opened
+        except GridError:  # raised again when the pair is opened
             grid = None
         missing = "no coordinate reference system" if dataset.crs is None else "no usable grid"
         names = (dataset.descriptions[i - 1] or f"band {i}" for i in dataset.indexes)
@@ -246,19 +311,8 @@ def _date(path: str) -> tuple[DateReport, Grid | None]:
         )
 
 
-def _onto(grid: Grid, other: Grid) -> dict[str, Any]:
-    """Return what becomes of the other raster on a grid: the fields of the report."""
-    if same_grid(grid, other):
-        return {"overlap": 1.0}
-    found: dict[str, Any] = {"overlap": overlap(grid, other)}
-    if found["overlap"]:
-        warp = Warp.between(other, grid)
-        found["resampling"] = warp.resampling
-        found["pixel_ratio"] = (warp.scale[0] * warp.scale[1]) ** -0.5
-    return found
-
-
-def _some(names: tuple[str, ...] | list[str], most: int = 4) -> str:
+def _enumerated(names: Sequence[str], most: int = 4) -> str:
+    """Return the first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

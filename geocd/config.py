@@ -101,23 +101,24 @@ class ReadSettings:
         short="b",
     )
     nodata: float | None = setting(
-        None, "Nodata value of both rasters, instead of what they declare.", metavar="NUMBER|nan"
+        None, "Nodata value of both rasters, overriding the values that they declare.", metavar="NUMBER|nan"
     )
     align: Align = setting(
         "none",
-        "none: refuse two rasters that are not on one grid; grid: warp AFTER onto the grid of BEFORE while "
-        "reading; shift: also remove the shift between the two, one for the scene, if it can be measured.",
+        "none: refuse rasters that are not on the same grid; grid: warp AFTER onto the grid of BEFORE while "
+        "reading; shift: also remove the shift between the two images, if it can be measured (one for the "
+        "whole scene).",
     )
     valid: str | None = setting(
         None,
-        "Raster on the same grid that is non-zero where the pair may be used (a cloud mask, say).",
+        "Raster on the same grid, non-zero where the pair may be used (the inverse of a cloud mask).",
         metavar="RASTER",
     )
     ignore: tuple[Ignorable, ...] = setting(
         (),
-        "Leave out pixels that are water or vegetation in both dates, or cloud in either, as far as simple "
-        "rules on the bands' names and values tell: water,cloud,vegetation or some of them. The values must "
-        "be proportional to reflectance.",
+        "Leave out pixels that are water or vegetation in both dates, or cloud in either: one or more of "
+        "water,cloud,vegetation. Uses simple rules that need named bands and values proportional to "
+        "reflectance.",
         metavar="KINDS",
     )
 
@@ -146,7 +147,7 @@ class TilingSettings:
     tile_size: int | None = setting(
         None, "Side of a tile, in pixels. Default: 512 (preset reference: 256).", metavar="PX"
     )
-    overlap: int = setting(96, "Pixels that neighbouring tiles share at least; blended.", metavar="PX")
+    overlap: int = setting(96, "Minimum overlap of neighbouring tiles, in pixels (blended).", metavar="PX")
 
     def __post_init__(self) -> None:
         _require(self.overlap >= 0, "overlap", self.overlap, "must be 0 or more (pixels).")
@@ -171,34 +172,36 @@ class MethodSettings:
     )
     weights: str | None = setting(
         None,
-        "Weights that the feature extractor starts from: embedded, imagenet (VGG16, fetched once), "
-        "random, or a FILE (.safetensors or a torch state dict). Default: the preset's.",
+        "Initial weights of the feature extractor: embedded, imagenet (VGG16, downloaded once), "
+        "random, or a FILE (.safetensors or a torch state dict). Default: those of the preset.",
         metavar="NAME|FILE",
     )
     iterations: int | None = setting(
-        None, "Optimisation steps on the pair; 0 for none. Default: the preset's.", metavar="N"
+        None,
+        "Optimisation steps on the pair; 0 for none. Default: that of the preset.",
+        metavar="N",
     )
     learning_rate: float | None = setting(
-        None, "Step size of the optimiser. Default: the preset's.", metavar="RATE"
+        None, "Learning rate of the optimiser. Default: that of the preset.", metavar="RATE"
     )
     fit: Fit | None = setting(
         None,
-        "scene: the networks learn once, from a sample of the scene, so that tiles agree; tile: on every "
-        "tile (preset default: some steps more, from the scene's networks). Default: scene (preset "
-        "reference: tile, as published).",
+        "scene: train the networks once, on a sample of the scene, so that tiles agree; tile: train them on "
+        "every tile (with the default preset: some more steps, starting from the networks of the scene). "
+        "Default: scene (preset reference: tile, as published).",
     )
     threshold: float | None = setting(
         None,
-        "Probability from which a pixel is changed; auto: 0.5, which is where the method itself decides.",
+        "Probability from which a pixel counts as changed; auto: 0.5, the decision threshold of the methods.",
         metavar="FLOAT|auto",
     )
     uncertainty: bool = setting(
         False,
         "Add a band to the probability raster: how far the distances of the default preset disagree.",
     )
-    seed: int = setting(0, "Seed of everything random.", metavar="N")
+    seed: int = setting(0, "Seed of all random numbers.", metavar="N")
     device: str = setting(
-        "auto", "Where to compute: auto, cpu, cuda (every GPU, by tile), cuda:1, mps.", metavar="DEVICE"
+        "auto", "Compute device: auto, cpu, cuda (tiles on all GPUs), cuda:1, mps.", metavar="DEVICE"
     )
 
     def __post_init__(self) -> None:
@@ -242,17 +245,17 @@ class PolygonSettings:
     min_area: float = setting(0.0, "Leave out polygons smaller than this, in square metres.", metavar="M2")
     fill_holes: float = setting(
         0.0,
-        "Fill holes smaller than this, in square metres, unless another polygon lies in them.",
+        "Fill holes smaller than this, in square metres, unless they contain another polygon.",
         metavar="M2",
     )
     simplify: float = setting(
         0.0,
-        "Leave out corners that stand out by less than about so many metres (Visvalingam-Whyatt on triangles "
-        "of METRES squared); polygons stay valid and apart.",
+        "Simplify outlines: remove vertices that stand out by less than about this many metres "
+        "(Visvalingam-Whyatt, triangles below METRES squared); polygons stay valid and do not overlap.",
         metavar="METRES",
     )
     smooth: int = setting(
-        0, "Round the outlines, cutting corners so many times, 5 at most (Chaikin).", metavar="ROUNDS"
+        0, "Smooth outlines by this many rounds of corner cutting (Chaikin), at most 5.", metavar="ROUNDS"
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Settings in a TOML file: what may stand in one, and one with everything in it."""
+"""Settings in TOML files: read one, and write one with all settings."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Flat, of the settings that the file has; each is right by itself.
+        The settings of the file by name; each of them is valid by itself.
 
     Raises
     ------
     ConfigError
-        The file cannot be read or is not TOML, a name is unknown, or a value is of the wrong type or cannot
-        work. The message has the file, the name, the value and the remedy.
+        The file cannot be read or is not TOML, a name is unknown, or a value is of the wrong type or not
+        allowed. The message has the file, the name, the value and the remedy.
     """
     if sys.version_info >= (3, 11):
         import tomllib
@@ -38,41 +38,41 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         import tomli as tomllib
     path = os.fspath(path)
     try:
-        given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ConfigError(f"{path}: cannot be read ({reason}). Name a TOML file.", path=path) from error
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
         raise ConfigError(
-            f"{path}: not TOML ({error}). Write lines like tile_size = 512; geocd config --show prints all.",
+            f"{path}: not TOML ({error}). Write lines like tile_size = 512; geocd config prints all.",
             path=path,
         ) from error
-    found = {}
-    for name, value in given.items():
+    settings = {}
+    for name, value in content.items():
         if isinstance(value, dict):
             raise ConfigError(
-                f"{path}: [{name}]: settings stand at the top of the file, under no heading. Remove it.",
+                f"{path}: [{name}]: settings belong at the top level of the file. Remove the heading.",
                 path=path,
                 name=name,
             )
         try:
             kind = STAGES[stage_of(name)]
-            found[name] = typed(name, value)
-            kind(**{name: found[name]})
+            settings[name] = typed(name, value)
+            kind(**{name: settings[name]})
         except ConfigError as error:
             if "remedy" in error.details:
                 shown = _toml(value)
                 message = f"{path}: {name} = {shown}: {error.details['remedy']}"
-            elif name in found:  # at odds with another setting, which may be in the file, or given beside it
+            elif name in settings:  # conflicts with another setting, which the file or an option may change
                 continue
             else:
                 message = f"{path}: {error}"
             raise ConfigError(message, path=path, name=name, value=value) from error
-    return found
+    return settings
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML has it."""
+    """Return a value in TOML syntax."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -83,9 +83,9 @@ def _toml(value: Any) -> str:
 
 
 def write_config(settings: Settings | RunSettings) -> str:
-    """Return settings as TOML, each with its help; one that has no value stands in a comment.
+    """Return settings as TOML, each with its help as a comment; one without a value becomes a comment, too.
 
-    :func:`read_config` reads it back.
+    :func:`read_config` reads the result.
     """
     lines = []
     for stage, kind in STAGES.items():

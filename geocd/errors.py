@@ -1,9 +1,9 @@
-"""Every error geocd raises on purpose.
+"""All errors that geocd raises on purpose.
 
-One root, :class:`GeocdError`, so that a caller can catch all of them, mixed with the builtin that the
-situation would raise in plain Python, so that a caller who never heard of geocd catches them too. The
-message says what is wrong, with the values of both sides, and then what to do. The library never prints
-and never exits: only :mod:`geocd.cli` turns these into exit codes.
+They have one root, :class:`GeocdError`, so that a caller can catch all of them, and also derive from the
+builtin error that plain Python would raise. The message says what is wrong, with the values of both sides,
+and then what to do. The library never prints and never exits: only :mod:`geocd.cli` turns errors into exit
+codes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class GeocdError(Exception):
     Attributes
     ----------
     details : dict
-        The values the message speaks of, by name, for programs that handle the error.
+        The values in the message by name, for programs that handle the error.
     """
 
     def __init__(self, message: str, **details: Any) -> None:
@@ -30,11 +30,11 @@ class GeocdError(Exception):
 
 
 class ConfigError(GeocdError, ValueError):
-    """An option has a value that cannot work, alone or beside another option."""
+    """An option has an invalid value, or one that does not go with another option."""
 
 
 class RasterOpenError(GeocdError, OSError):
-    """A file is missing, or is no raster that GDAL can read."""
+    """A file is missing, or is not a raster that GDAL can read."""
 
 
 class RasterReadError(GeocdError, OSError):
@@ -42,7 +42,7 @@ class RasterReadError(GeocdError, OSError):
 
 
 class GridError(GeocdError, ValueError):
-    """Two rasters are not on one grid, or a raster has no usable grid."""
+    """Two rasters are not on the same grid, or a raster has no usable grid."""
 
 
 class BandError(GeocdError, ValueError):
@@ -54,19 +54,19 @@ class NoValidPixelError(GeocdError, ValueError):
 
 
 class OutputError(GeocdError, OSError):
-    """An output cannot be written: folder missing or read-only, disk full."""
+    """An output cannot be written: the folder is missing or read-only, or the disk is full."""
 
 
 class OutputExistsError(OutputError, FileExistsError):
-    """An output exists already and overwriting was not asked for."""
+    """An output exists already, and overwriting was not requested."""
 
 
 class ResumeError(GeocdError, ValueError):
-    """The interrupted run that is to be gone on with was another one: nothing of it can be used."""
+    """The interrupted run had other inputs or settings, so it cannot be resumed."""
 
 
 class ItemError(GeocdError, ValueError):
-    """A file is no STAC item of a geocd run, or lacks what is needed to repeat the run."""
+    """A file is not a STAC item of a geocd run, or lacks what is needed to repeat the run."""
 
 
 class WeightsError(GeocdError, ValueError):
@@ -74,11 +74,11 @@ class WeightsError(GeocdError, ValueError):
 
 
 class DeviceError(ConfigError):
-    """The compute device that was asked for does not exist here."""
+    """The requested compute device does not exist on this machine."""
 
 
 class PairsError(GeocdError, ValueError):
-    """A list of pairs for a batch cannot be read, or an id in it cannot be used."""
+    """The pairs of a batch cannot be read, or an id among them cannot be used."""
 
 
 class SearchError(GeocdError, OSError):
@@ -90,18 +90,18 @@ class UploadError(GeocdError, OSError):
 
 
 class ClusterError(GeocdError, ConnectionError):
-    """A dask scheduler cannot be reached, or has gone."""
+    """A dask scheduler cannot be reached, or the connection to it is lost."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was interrupted, and what it had finished is kept.
+    """A run was interrupted, and its finished tiles are kept.
 
     Parameters
     ----------
     folder : str
-        Where it is kept.
+        Folder that holds the finished tiles.
     kept, total : int
-        Finished tiles, and all tiles.
+        Number of finished tiles, and of all tiles.
     """
 
     def __init__(self, folder: str, kept: int, total: int) -> None:

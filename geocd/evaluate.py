@@ -1,6 +1,6 @@
-"""Compare a probability raster with a reference map: the files behind :mod:`geocd.metrics`.
+"""Score a probability raster against a reference map: reads the files for :mod:`geocd.metrics`.
 
-Reads a reference, so only the command line and benchmarks import it; detection never does.
+Only the command line and benchmarks import this module, so that a reference never reaches detection.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from geocd.raster.writer import BLOCK_SIZE
 from geocd.types import BoolArray, Float32Array
 
 if TYPE_CHECKING:
+    from geopandas import GeoSeries
     from rasterio.io import DatasetReader
 
-
-#: The decision where neither the caller nor the file names one.
+#: The threshold where neither the caller nor the file has one.
 DEFAULT_THRESHOLD = 0.5
-#: Value of a reference pixel of which nothing is known.
+#: Value of unknown pixels in a reference raster.
 UNKNOWN = 255
 
 
@@ -45,7 +45,7 @@ def evaluate_files(
 ) -> Scores:
     """Return the agreement of a probability raster with a reference, by pixel and by object.
 
-    Pixels without a probability and pixels of which the reference knows nothing are left out.
+    Pixels without a probability and pixels that are unknown in the reference are left out.
 
     Parameters
     ----------
@@ -56,8 +56,13 @@ def evaluate_files(
         vector file in any CRS: changed where a polygon covers the centre of the pixel, unchanged
         everywhere else.
     threshold : float, optional
-        Changed where the probability is at least this. Default: the threshold of the run that made
-        ``prob``, as the file tells; 0.5 when it does not.
+        Changed where the probability is at least this. Default: the threshold of the run that made ``prob``,
+        from its tags; 0.5 where it has none.
+
+    Returns
+    -------
+    Scores
+        With scores by object.
 
     Raises
     ------
@@ -66,49 +71,55 @@ def evaluate_files(
     GridError
         The two are on different grids, or one has no CRS.
     BandError
-        Values that are no probability, or no reference.
+        Values are no probabilities, or not those of a reference.
     ConfigError
-        The vector file has several layers of polygons, or the threshold is not a number.
+        The vector file has no or several layers of polygons, or the threshold is NaN.
     NoValidPixelError
         No pixel is known in both.
 
     Notes
     -----
-    Both maps are held in memory, about 16 bytes per pixel at the peak: objects reach across any window.
+    Both maps are held in memory, about 16 bytes per pixel at the peak, because objects extend across windows.
     """
     prob, reference = os.fspath(prob), os.fspath(reference)
     if threshold is None:
-        told = provenance(prob).get("threshold")
-        told_is_number = isinstance(told, int | float) and not isinstance(told, bool)
-        threshold = float(told) if told_is_number else DEFAULT_THRESHOLD  # type: ignore[arg-type]
+        threshold = _recorded_threshold(prob)
     if math.isnan(threshold):
         raise ConfigError("the threshold is NaN. Pass a number between 0 and 1.", threshold=threshold)
     with open_raster(prob) as dataset:
         grid = grid_of(dataset, prob)
         values = _read_prob(dataset, prob)
-    changed, known = _read_reference(reference, grid, prob)
-    known &= np.isfinite(values)
-    if not known.any():
+    changed, valid = _read_reference(reference, grid, prob)
+    valid &= np.isfinite(values)
+    if not valid.any():
         raise NoValidPixelError(
             f"no pixel has both a probability in {prob} and a known value in {reference}. Check that "
             "the reference belongs to this pair, and its nodata value.",
             prob=prob,
             reference=reference,
         )
-    objects = object_scores(values >= np.float32(threshold), changed, known)
-    scores = evaluate(values[known], changed[known], threshold=threshold)
+    objects = object_scores(values >= np.float32(threshold), changed, valid)
+    scores = evaluate(values[valid], changed[valid], threshold=threshold)
     return dataclasses.replace(scores, objects=objects)
 
 
+def _recorded_threshold(prob: str) -> float:
+    """Return the threshold in the tags of a probability raster, the default where there is none."""
+    threshold = provenance(prob).get("threshold")
+    if isinstance(threshold, int | float) and not isinstance(threshold, bool):
+        return float(threshold)
+    return DEFAULT_THRESHOLD
+
+
 def _windows(dataset: DatasetReader) -> Iterator[Window]:
-    """Whole rows, a few blocks high."""
+    """Yield windows of whole rows, a few blocks high."""
     step = 2 * BLOCK_SIZE
     for row in range(0, dataset.height, step):
         yield Window(0, row, dataset.width, min(step, dataset.height - row))
 
 
 def _read_prob(dataset: DatasetReader, path: str) -> Float32Array:
-    """The probability, NaN where there is none."""
+    """Return the first band as probability, (height, width) in [0, 1], NaN where not valid."""
     values = np.empty(dataset.shape, dtype=np.float32)
     scale, offset = dataset.scales[0], dataset.offsets[0]
     for window in _windows(dataset):
@@ -119,23 +130,23 @@ def _read_prob(dataset: DatasetReader, path: str) -> Float32Array:
         values[rows] = part.astype(np.float32).filled(np.nan)
         if (scale, offset) != (1, 0):  # a compact byte raster
             values[rows] = values[rows] * scale + offset
-        found = values[rows][np.isfinite(values[rows])]
-        if found.size and not (found.min() >= 0 and found.max() <= 1):
-            raise _no_probability(path, f"values from {found.min():.6g} to {found.max():.6g}")
+        finite = values[rows][np.isfinite(values[rows])]
+        if finite.size and not (finite.min() >= 0 and finite.max() <= 1):
+            raise _no_probability(path, f"values from {finite.min():.6g} to {finite.max():.6g}")
     return values
 
 
-def _no_probability(path: str, found: str) -> BandError:
+def _no_probability(path: str, values: str) -> BandError:
     return BandError(
-        f"{path}: its first band is no change probability ({found}, 0 to 1 is needed). Name the "
-        "STEM_prob.tif of a run, and the reference after it.",
+        f"{path}: its first band is no change probability ({values}; must be 0 to 1). Name the STEM_prob.tif "
+        "of a run first, then the reference.",
         path=path,
-        found=found,
+        values=values,
     )
 
 
 def _read_reference(path: str, grid: Grid, prob_path: str) -> tuple[BoolArray, BoolArray]:
-    """Where the reference says changed, and where it says anything."""
+    """Return where the reference is changed, and where it is known, both (height, width)."""
     try:
         dataset = open_raster(path)
     except RasterOpenError as error:
@@ -149,44 +160,56 @@ def _read_reference(path: str, grid: Grid, prob_path: str) -> tuple[BoolArray, B
 
 
 def _read_map(dataset: DatasetReader, path: str) -> tuple[BoolArray, BoolArray]:
+    """Return where a reference raster is changed, and where it is known."""
     changed = np.zeros(dataset.shape, dtype=bool)
-    known = np.zeros(dataset.shape, dtype=bool)
-    undeclared = False
+    valid = np.zeros(dataset.shape, dtype=bool)
+    has_unknown = False
     for window in _windows(dataset):
         rows = slice(window.row_off, window.row_off + window.height)
         part: Any = read(dataset, path, window, indexes=1, masked=True)
-        values, here = np.ma.getdata(part), ~np.ma.getmaskarray(part)
+        values, labelled = np.ma.getdata(part), ~np.ma.getmaskarray(part)
         if np.dtype(values.dtype).kind == "f":
-            here &= ~np.isnan(values)
-        undeclared |= bool((values[here] == UNKNOWN).any())
-        here &= values != UNKNOWN
-        wrong = values[here & (values != 0) & (values != 1)]
+            labelled &= ~np.isnan(values)
+        has_unknown |= bool((values[labelled] == UNKNOWN).any())
+        labelled &= values != UNKNOWN
+        wrong = values[labelled & (values != 0) & (values != 1)]
         if wrong.size:
             value = wrong.flat[0].item()
             raise BandError(
-                f"{path}: holds the value {value:g}; a reference is 0 where unchanged, 1 where changed, "
-                "255 or nodata where unknown. Write it so, for instance when everything above 0 is "
-                f'change: rio calc "(asarray (> (read 1 1) 0))" -t uint8 {path} reference.tif',
+                f"{path}: has the value {value:g}; a reference is 0 where unchanged, 1 where changed, "
+                "255 or nodata where unknown. Convert it; if everything above 0 is changed: "
+                f'rio calc "(asarray (> (read 1 1) 0))" -t uint8 {path} reference.tif',
                 path=path,
                 value=value,
             )
-        changed[rows] = here & (values == 1)
-        known[rows] = here
-    if undeclared and not changed.any() and MaskFlags.all_valid in dataset.mask_flag_enums[0]:
-        # Maps drawn as 0 and 255 are common, and would pass here as "nothing changed, the rest unknown".
+        changed[rows] = labelled & (values == 1)
+        valid[rows] = labelled
+    if has_unknown and not changed.any() and MaskFlags.all_valid in dataset.mask_flag_enums[0]:
+        # Maps of 0 and 255 are common, and would be read as "nothing changed, the rest unknown".
         raise BandError(
-            f"{path}: holds 255 and never 1, and 255 means unknown here. If it means changed, write 1: "
+            f"{path}: has the value 255 but not 1, and 255 means unknown. If it means changed, write 1: "
             f'rio calc "(asarray (== (read 1 1) 255))" -t uint8 {path} reference.tif. If it means '
             f"unknown, declare it: rio edit-info --nodata 255 {path}",
             path=path,
             value=UNKNOWN,
         )
-    return changed, known
+    return changed, valid
 
 
 def _rasterize(path: str, grid: Grid, not_a_raster: RasterOpenError) -> BoolArray:
-    """Where a polygon of a vector file covers the centre of a pixel."""
-    import geopandas
+    """Return where a polygon of a vector file covers the centre of a pixel, (height, width)."""
+    areas = _read_polygons(path, _polygon_layer(path, not_a_raster), grid)
+    areas = areas.to_crs(grid.crs.to_wkt())
+    # what lies outside the domain of the projection becomes infinite, and is not on the grid
+    areas = areas[np.isfinite(areas.bounds).all(axis=1)]
+    if not len(areas):
+        return np.zeros(grid.shape, dtype=bool)
+    burnt = rasterize(areas, out_shape=grid.shape, transform=grid.transform, all_touched=False, dtype="uint8")
+    return burnt.astype(bool)  # type: ignore[no-any-return]
+
+
+def _polygon_layer(path: str, not_a_raster: RasterOpenError) -> str:
+    """Return the layer of polygons of a vector file: the one called ``changes``, else the only one."""
     import pyogrio
 
     if (why := why_no_vector(path)) is not None:
@@ -194,24 +217,32 @@ def _rasterize(path: str, grid: Grid, not_a_raster: RasterOpenError) -> BoolArra
     try:
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if "Polygon" in str(kind)]
         layers = layers or [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-    except (RuntimeError, ValueError):  # pyogrio's errors share no other root; names that are no text
+    except (RuntimeError, ValueError):  # pyogrio's errors have no other root; names may not be decodable
         raise RasterOpenError(
             f"{path}: neither a raster nor a vector file that GDAL can read. Pass a GeoTIFF, a "
             "GeoPackage, GeoJSON or Shapefile as reference.",
             path=path,
         ) from not_a_raster
-    if len(layers) != 1 and "changes" not in layers:
-        found = f"{len(layers)} layers of polygons ({', '.join(layers)})" if layers else "no polygons"
+    if "changes" in layers:
+        return "changes"
+    if len(layers) != 1:
+        content = f"{len(layers)} layers of polygons ({', '.join(layers)})" if layers else "no polygons"
         raise ConfigError(
-            f"{path}: holds {found}, and one is needed. Save the reference layer to a file of its own.",
+            f"{path}: has {content}, and one layer is needed. Save the reference layer to a file of its own.",
             path=path,
             layers=layers,
         )
+    return layers[0]
+
+
+def _read_polygons(path: str, layer: str, grid: Grid) -> GeoSeries:
+    """Return the polygons of a layer in their own CRS; ``grid`` is for messages."""
+    import geopandas
+
     try:
-        layer = "changes" if "changes" in layers else layers[0]
-        with np.errstate(invalid="ignore"):  # NaN among the coordinates, of which we say more below
+        with np.errstate(invalid="ignore"):  # NaN among the coordinates, which is an error below
             frame = geopandas.read_file(path, layer=layer, columns=[])
-    # of pyogrio, shapely and pyproj, each its own; a damaged file may hold what is no text, number or ring
+    # of pyogrio, shapely and pyproj; values of a damaged file may not be decodable, rings not closed
     except (RuntimeError, ValueError, TypeError, OverflowError, ShapelyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RasterOpenError(
@@ -221,33 +252,27 @@ def _rasterize(path: str, grid: Grid, not_a_raster: RasterOpenError) -> BoolArra
         ) from error
     if frame.crs is None:
         raise GridError(
-            f"{path}: the polygons have no coordinate reference system, so they have no place on "
-            f"{grid.describe()}. Assign the right one first, for instance: "
+            f"{path}: the polygons have no coordinate reference system, so they cannot be located on "
+            f"{grid.describe()}. Assign the correct one first, for instance: "
             f"ogr2ogr -a_srs EPSG:32633 reference.gpkg {path}",
             path=path,
         )
-    shapes: Any = frame.geometry.dropna()
+    shapes = frame.geometry.dropna()
     shapes = shapes[~shapes.is_empty]
     areas = shapes[shapes.geom_type.isin(["Polygon", "MultiPolygon", "GeometryCollection"])]
     if len(shapes) and not len(areas):
         raise ConfigError(
-            f"{path}: holds {shapes.geom_type.iloc[0]} geometries, and a reference needs polygons. "
+            f"{path}: has {shapes.geom_type.iloc[0]} geometries, and a reference needs polygons. "
             "Buffer points and lines to the area that changed.",
             path=path,
         )
     if not np.isfinite(shapely.get_coordinates(areas)).all():
         raise ConfigError(
-            f"{path}: has coordinates that are no numbers (NaN or infinite). Repair the polygons, for "
-            f"instance: ogr2ogr -makevalid repaired.gpkg {path}",
+            f"{path}: has coordinates that are NaN or infinite. Repair the polygons, for instance: "
+            f"ogr2ogr -makevalid repaired.gpkg {path}",
             path=path,
         )
-    areas = areas.to_crs(grid.crs.to_wkt())
-    # What lies outside the domain of the projection comes back infinite, and is not on the grid.
-    areas = areas[np.isfinite(areas.bounds).all(axis=1)]
-    if not len(areas):
-        return np.zeros(grid.shape, dtype=bool)
-    burnt = rasterize(areas, out_shape=grid.shape, transform=grid.transform, all_touched=False, dtype="uint8")
-    return burnt.astype(bool)  # type: ignore[no-any-return]
+    return areas
 
 
 __all__ = ["DEFAULT_THRESHOLD", "UNKNOWN", "evaluate_files"]

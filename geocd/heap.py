@@ -1,4 +1,4 @@
-"""Memory that the C library keeps, and when it gives it back."""
+"""Free memory inside the process: when the C library keeps it, and when the system gets it back."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import ctypes
 import os
 import sys
 
-#: Bytes for glibc's M_TRIM_THRESHOLD (free memory that is not given back) and M_MMAP_THRESHOLD (arrays that
-#: are taken from the system one by one), by their numbers in malloc.h: what it comes to by itself.
-_KEPT = {-1: 2**28, -3: 2**25}
+#: Bytes for glibc's M_TRIM_THRESHOLD (free memory to keep) and M_MMAP_THRESHOLD (size from which arrays are
+#: requested from the system one by one), by their numbers in malloc.h: the values that glibc adapts to.
+_THRESHOLDS = {-1: 2**28, -3: 2**25}
 
 
 def keep() -> None:
-    """Let the C library keep what one tile gives back for the next, where it was asked not to.
+    """Let the C library keep the memory of one tile for the next, where the environment says otherwise.
 
-    dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``. Every array of a tile is then taken from
-    the system anew, page by page: a worker spent more time there than on the pair. Called where tiles are
-    computed; :func:`release` gives the memory back at the end.
+    dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``. Every array of a tile is then requested
+    from the system anew, page by page, which took a worker more time than the pair itself. Called where tiles
+    are computed; :func:`release` returns the memory at the end.
     """
     if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" in os.environ:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
-            for parameter, size in _KEPT.items():
+            for parameter, size in _THRESHOLDS.items():
                 mallopt(parameter, size)
 
 
 def release() -> None:
-    """Give memory that is free inside the process back to the system, where that can be asked for.
+    """Return memory that is free inside the process to the system, where the C library can do so.
 
-    The C library keeps what the fit has freed, some 100 MB, and the tiles, in other threads, take theirs from
-    elsewhere.
+    Otherwise it keeps what the fit has freed, some 100 MB, and the tiles, in other threads, use memory of
+    their own.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none

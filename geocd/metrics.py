@@ -1,7 +1,7 @@
-"""Agreement of a change probability with a reference: exact, on plain arrays.
+"""Scores of a change probability against a reference, exact, on plain arrays.
 
 Only the command line and benchmarks import this module (through :mod:`geocd.evaluate`), so that a
-reference can never reach detection.
+reference never reaches detection.
 
 All curves come from one sort of the pixels. Probabilities are not negative, and the bit patterns of
 non-negative IEEE floats sort like unsigned integers, so a pixel becomes one 32-bit key: the bits of its
@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,20 +24,21 @@ from scipy import ndimage
 from geocd.types import BoolArray, Float32Array, Float64Array, IntArray
 
 FloatArray = npt.NDArray[np.floating[Any]]
+Number = TypeVar("Number", int, float)
 
 CALIBRATION_BINS = 15
-#: Pixels looked at in one go, which bounds the temporary arrays.
+#: Pixels processed at a time, which bounds the size of temporary arrays.
 PIECE = 1 << 21
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """Pixels by decision and reference.
+    """Confusion matrix: pixels by decision and reference.
 
     Attributes
     ----------
     tp, fp, fn, tn : int
-        Changed in both; in the decision alone; in the reference alone; in neither.
+        Pixels changed in both; in the decision alone; in the reference alone; in neither.
     """
 
     tp: int
@@ -47,17 +48,17 @@ class Confusion:
 
     @property
     def n_pixels(self) -> int:
-        """All pixels."""
+        """Number of pixels."""
         return self.tp + self.fp + self.fn + self.tn
 
     @property
     def precision(self) -> float:
-        """Share of the decided changes that are in the reference; NaN when nothing was decided changed."""
+        """Share of the detected changes that are in the reference; NaN when none was detected."""
         return _ratio(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
-        """Share of the reference's changes that were found; NaN when the reference has none."""
+        """Share of the changes of the reference that were detected; NaN when it has none."""
         return _ratio(self.tp, self.tp + self.fn)
 
     @property
@@ -67,17 +68,17 @@ class Confusion:
 
     @property
     def iou(self) -> float:
-        """Intersection over union of the changes; NaN when neither side has one."""
+        """Intersection over union of the changes; NaN when neither side has any."""
         return _ratio(self.tp, self.tp + self.fp + self.fn)
 
     @property
     def accuracy(self) -> float:
-        """Share of pixels decided as in the reference."""
+        """Share of the pixels with the same decision as the reference."""
         return _ratio(self.tp + self.tn, self.n_pixels)
 
     @property
     def kappa(self) -> float:
-        """Cohen's kappa: agreement beyond chance; NaN when both sides are one and the same constant."""
+        """Cohen's kappa: agreement beyond chance; NaN when both sides are the same constant."""
         # In integers: with n pixels, (po - pe) / (1 - pe) = (n * agree - chance) / (n * n - chance).
         n = self.n_pixels
         predicted, positive = self.tp + self.fp, self.tp + self.fn
@@ -87,7 +88,7 @@ class Confusion:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CalibrationCurve:
-    """How often the reference says "changed" where the probability says so.
+    """Reliability of the probability: the share of changed pixels by probability.
 
     Attributes
     ----------
@@ -96,7 +97,7 @@ class CalibrationCurve:
     mean_prob : ndarray, (bins,), float64
         Mean probability in the bin; NaN where it is empty.
     changed_share : ndarray, (bins,), float64
-        Share of its pixels that the reference calls changed; NaN where it is empty.
+        Share of its pixels that the reference has as changed; NaN where it is empty.
     count : ndarray, (bins,), int64
         Pixels in the bin.
     """
@@ -123,9 +124,9 @@ class ObjectScores:
     Attributes
     ----------
     n_reference, n_detected : int
-        Objects of the reference; those of them that share a pixel with a predicted object.
+        Objects of the reference; how many of them share a pixel with a predicted object.
     n_predicted, n_confirmed : int
-        Predicted objects; those of them that share a pixel with an object of the reference.
+        Predicted objects; how many of them share a pixel with an object of the reference.
     """
 
     n_reference: int
@@ -135,12 +136,12 @@ class ObjectScores:
 
     @property
     def detected_share(self) -> float:
-        """Share of the reference's objects that were found; NaN when there is none."""
+        """Share of the objects of the reference that were detected; NaN when there is none."""
         return _ratio(self.n_detected, self.n_reference)
 
     @property
     def confirmed_share(self) -> float:
-        """Share of the predicted objects that the reference knows; NaN when there is none."""
+        """Share of the predicted objects that are in the reference; NaN when there is none."""
         return _ratio(self.n_confirmed, self.n_predicted)
 
     def as_dict(self) -> dict[str, int | float | None]:
@@ -159,7 +160,7 @@ class Scores:
     Attributes
     ----------
     threshold : float
-        The decision that f1 to accuracy speak of: changed where ``prob >= threshold``.
+        Threshold of the decision that ``f1`` to ``accuracy`` score: changed where ``prob >= threshold``.
     auc : float
         Area under the ROC curve; NaN unless the reference has both changed and unchanged pixels.
     average_precision : float
@@ -167,18 +168,18 @@ class Scores:
     f1, precision, recall, iou, kappa, accuracy : float
         At the threshold, see :class:`Confusion`.
     best_f1, best_threshold : float
-        The best F1 any threshold could reach and the highest threshold that reaches it. Chosen with
-        the reference in hand: an upper bound, never a result.
+        The best F1 of any threshold, and the highest threshold that reaches it. Chosen with knowledge of the
+        reference: an upper bound, not a result.
     ece : float
         Expected calibration error over 15 bins of equal width.
     brier : float
-        Mean square difference of probability and reference.
+        Brier score: mean squared difference of probability and reference.
     n_pixels, n_changed : int
-        Pixels compared; those of them that the reference calls changed.
+        Compared pixels; how many of them are changed in the reference.
     predicted_share, reference_share : float
-        Share of the pixels that the decision and the reference call changed.
+        Share of the pixels that are changed in the decision and in the reference.
     objects : ObjectScores or None
-        Agreement in objects, where it was asked for.
+        Scores by object; None where there is no map of pixels.
     """
 
     threshold: float
@@ -200,23 +201,23 @@ class Scores:
     reference_share: float
     objects: ObjectScores | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return all values for JSON: None where undefined."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         objects = values.pop("objects")
-        plain: dict[str, Any] = {name: _none_if_nan(value) for name, value in values.items()}
+        plain: dict[str, object] = {name: _none_if_nan(value) for name, value in values.items()}
         plain["objects"] = None if objects is None else objects.as_dict()
         return plain
 
 
 def evaluate(prob: FloatArray, reference: BoolArray, *, threshold: float) -> Scores:
-    """Return every score of a probability against a reference, from one sort.
+    """Return all scores of a probability against a reference, from a single sort.
 
     Parameters
     ----------
     prob : ndarray, (n,), float32
-        Change probability in [0, 1], valid pixels alone. Other floats are rounded to float32, the
-        type of every probability raster.
+        Change probability in [0, 1] of the valid pixels. Other floats are rounded to float32, the type of
+        every probability raster.
     reference : ndarray, (n,), bool
         True where changed.
     threshold : float
@@ -253,17 +254,19 @@ def evaluate(prob: FloatArray, reference: BoolArray, *, threshold: float) -> Sco
 
 
 def roc_auc(prob: FloatArray, reference: BoolArray) -> float:
-    """Return the chance that a changed pixel has a higher probability than an unchanged one.
+    """Return the area under the ROC curve.
 
-    A tie counts one half. NaN unless the reference has both kinds. Arguments as in :func:`evaluate`.
+    That is the chance that a changed pixel has a higher probability than an unchanged one; a tie counts one
+    half. NaN unless the reference has both kinds. Arguments as in :func:`evaluate`.
     """
     return _roc_auc(_sorted_keys(_checked(prob, reference), reference))
 
 
 def average_precision(prob: FloatArray, reference: BoolArray) -> float:
-    """Return the sum of precision times gain in recall over all thresholds; NaN without a changed pixel.
+    """Return the average precision: precision times the gain in recall, summed over all thresholds.
 
-    No interpolation between thresholds, which would flatter. Arguments as in :func:`evaluate`.
+    Without interpolation between thresholds, which would be too optimistic. NaN without a changed pixel.
+    Arguments as in :func:`evaluate`.
     """
     return _average_precision(_sorted_keys(_checked(prob, reference), reference))
 
@@ -278,8 +281,8 @@ def best_f1(prob: FloatArray, reference: BoolArray) -> tuple[float, float]:
 
 def confusion(prob: FloatArray, reference: BoolArray, *, threshold: float) -> Confusion:
     """Count the pixels by decision (``prob >= threshold``) and reference."""
-    # The raster holds float32, and every other place decides on float32: a threshold of 0.7 finds the
-    # pixels stored as 0.7, although float32(0.7) is a little less than 0.7.
+    # Rasters hold float32, and all decisions are made in float32: a threshold of 0.7 includes pixels stored
+    # as 0.7, although float32(0.7) is a little less than 0.7.
     changed = np.asarray(prob, dtype=np.float32) >= np.float32(threshold)
     tp = int(np.count_nonzero(changed & reference))
     predicted, positive = int(np.count_nonzero(changed)), int(np.count_nonzero(reference))
@@ -300,10 +303,10 @@ def calibration_curve(
     total = np.zeros(bins)
     for begin in range(0, prob.size, PIECE):
         part = prob[begin : begin + PIECE].astype(np.float64)
-        place = np.searchsorted(edges[1:-1], part)
-        count += np.bincount(place, minlength=bins)
-        changed += np.bincount(place[reference[begin : begin + PIECE]], minlength=bins)
-        total += np.bincount(place, weights=part, minlength=bins)
+        index = np.searchsorted(edges[1:-1], part)
+        count += np.bincount(index, minlength=bins)
+        changed += np.bincount(index[reference[begin : begin + PIECE]], minlength=bins)
+        total += np.bincount(index, weights=part, minlength=bins)
     with np.errstate(invalid="ignore"):
         return CalibrationCurve(
             edges=edges, mean_prob=total / count, changed_share=changed / count, count=count
@@ -311,7 +314,7 @@ def calibration_curve(
 
 
 def brier(prob: FloatArray, reference: BoolArray) -> float:
-    """Return the mean square difference of probability and reference; NaN without a pixel."""
+    """Return the mean squared difference of probability and reference; NaN without a pixel."""
     prob = _checked(prob, reference)
     total = 0.0
     for begin in range(0, prob.size, PIECE):
@@ -322,22 +325,22 @@ def brier(prob: FloatArray, reference: BoolArray) -> float:
 
 
 def object_scores(changed: BoolArray, reference: BoolArray, valid: BoolArray) -> ObjectScores:
-    """Compare two change maps object by object: found is what overlaps by one pixel.
+    """Compare two change maps object by object; an overlap of one pixel is enough.
 
-    Pixel scores are ruled by the large objects; these count each object once.
+    Large objects dominate scores by pixel, whereas these count each object once.
 
     Parameters
     ----------
     changed, reference : ndarray, (height, width), bool
-        The decision and the reference.
+        Decision and reference, True where changed.
     valid : ndarray, (height, width), bool
-        Where both are known; the rest belongs to no object.
+        True where both are known; other pixels belong to no object.
     """
     both = changed & reference & valid
 
-    def count(what: BoolArray) -> tuple[int, int]:
-        # Pixels that touch at a corner only stay two objects, as they do in the polygons.
-        labels, number = ndimage.label(what & valid)
+    def count(mask: BoolArray) -> tuple[int, int]:
+        # pixels that touch only at a corner belong to two objects, as in the polygons
+        labels, number = ndimage.label(mask & valid)
         return int(number), int(np.unique(labels[both]).size)
 
     n_reference, n_detected = count(reference)
@@ -351,26 +354,26 @@ def object_scores(changed: BoolArray, reference: BoolArray, valid: BoolArray) ->
 
 
 def _checked(prob: FloatArray, reference: BoolArray) -> Float32Array:
-    """``prob`` as float32, after the checks that the key of a pixel relies on."""
+    """Return ``prob`` as float32, after the checks that the keys of the pixels rely on."""
     if prob.ndim != 1 or prob.shape != reference.shape:
         raise ValueError(
-            f"prob {prob.shape} and reference {reference.shape} must be flat and of one length. "
+            f"prob {prob.shape} and reference {reference.shape} must be one-dimensional, of the same length. "
             "Select the valid pixels of both with the same boolean array."
         )
     if reference.dtype != np.bool_:
-        raise ValueError(f"reference must be bool, True where changed, and is {reference.dtype}")
+        raise ValueError(f"reference must be bool (True where changed), not {reference.dtype}")
     values = np.asarray(prob, dtype=np.float32)
-    # Written so that NaN fails too.
+    # written so that NaN fails too
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise ValueError(
-            f"prob must lie in [0, 1], and runs from {values.min()} to {values.max()}. "
-            "Leave NaN (not valid) pixels out before."
+            f"prob must be in [0, 1], and ranges from {values.min()} to {values.max()}. "
+            "Leave out pixels that are NaN (not valid)."
         )
     return values
 
 
 def _sorted_keys(prob: Float32Array, reference: BoolArray) -> npt.NDArray[np.uint32]:
-    """One key per pixel, ascending: the bits of the probability, then the reference as last bit."""
+    """Return one key per pixel, ascending: the bits of the probability, then the reference as last bit."""
     keys = prob.view(np.uint32) << np.uint32(1)  # the sign bit, set for -0 alone, makes room
     keys |= reference
     keys.sort()
@@ -399,7 +402,7 @@ def _descent(
 
 
 def _totals(keys: npt.NDArray[np.uint32]) -> tuple[int, int]:
-    """Changed and unchanged pixels."""
+    """Return the number of changed and of unchanged pixels."""
     positive = sum(
         int(np.count_nonzero(keys[i : i + PIECE] & np.uint32(1))) for i in range(0, keys.size, PIECE)
     )
@@ -412,9 +415,9 @@ def _roc_auc(keys: npt.NDArray[np.uint32]) -> float:
         return math.nan
     above = twice = 0  # exact: Python integers outside, int64 within a piece
     for _, changed, unchanged in _descent(keys):
-        seen = np.cumsum(changed) + above
-        twice += int(np.sum(unchanged * (2 * seen - changed)))
-        above = int(seen[-1])
+        cumulative = np.cumsum(changed) + above
+        twice += int(np.sum(unchanged * (2 * cumulative - changed)))
+        above = int(cumulative[-1])
     return twice / (2 * positive * negative)
 
 
@@ -451,7 +454,7 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def _none_if_nan(value: Any) -> Any:
+def _none_if_nan(value: Number | None) -> Number | None:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

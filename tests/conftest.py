@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import importlib.util
 import os
@@ -16,10 +17,16 @@ import numpy.typing as npt
 import pytest
 import rasterio
 from hypothesis import Phase, settings
+from rasterio.crs import CRS
 from rasterio.transform import Affine
+from rasterio.windows import Window
 from scipy import ndimage
 
+from geocd.raster.grid import Grid
 from geocd.raster.pair import Chip, Pair
+from geocd.report.record import RunRecord, Summary
+from geocd.scene.registration import Shift
+from geocd.types import PixelArray
 
 #: The real pairs lie beside the repository, or where GEOCD_TEST_DATA says.
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -109,6 +116,49 @@ def whole(pair: Pair) -> Chip:
 def read_pair(paths: tuple[Path, Path], **options: Any) -> Chip:
     with Pair(*paths, **options) as pair:
         return whole(pair)
+
+
+def chip(before: PixelArray, after: PixelArray, valid: npt.NDArray[np.bool_] | None = None) -> Chip:
+    """Return a chip of two images, ``(bands, height, width)``; without ``valid``, all of it is."""
+    valid = np.ones(before.shape[1:], bool) if valid is None else valid
+    return Chip(before, after, valid, Window(0, 0, before.shape[2], before.shape[1]))
+
+
+#: The grid of :func:`run_record`.
+GRID = Grid(CRS.from_epsg(32633), NORTH_UP, 60, 80)
+
+
+def run_record(**changes: Any) -> RunRecord:
+    """Return the record of a made-up run; ``summary`` holds the changes of its summary."""
+    values: dict[str, Any] = {
+        "before": "before.tif",
+        "after": "after.tif",
+        "grid": GRID,
+        "band_names": ("red", "nir"),
+        "settings": {"tile_size": 256, "bidx": None, "min_area": 0.0, "ignore": [], "threshold": None},
+        "method": "deep",
+        "preset": "default",
+        "threshold": 0.5,
+        "seed": 3,
+        "timings": {"fit": 0.25},
+        "summary": Summary(
+            valid_share=1.0,
+            changed_share=0.031,
+            zero_share={},
+            ignored_share={},
+            n_polygons=41,
+            area_m2=124_000.0,
+            seam_score=None,
+            shift=Shift(0.02, -0.1, 20.0, 0.1, 9),
+        ),
+        "date_before": "2015-07-01T00:00:00Z",
+        "date_after": "2017-08-20T10:00:00Z",
+        "versions": {"geocd": "1"},
+        "histogram": [1000, 50, 0, 20],
+        "losses": (0.5, 0.4, 0.3),
+    }
+    values["summary"] = dataclasses.replace(values["summary"], **changes.pop("summary", {}))
+    return RunRecord(**(values | changes))
 
 
 @pytest.fixture(name="write_raster")

@@ -145,7 +145,7 @@ def test_different_grids_are_described_and_exit_with_1(make_pair: MakePair, scen
     far = Affine.translation(1e5, 0) @ NORTH_UP
     code, text = run(*make_pair(image, image, after_transform=far, folder="far"))
     assert code == 1
-    assert "do not show the same place" in text
+    assert "do not show the same area" in text
 
 
 def test_without_crs_and_with_other_bands(make_pair: MakePair, scene: Scene) -> None:
@@ -180,7 +180,7 @@ def test_nothing_valid_and_a_constant_band(make_pair: MakePair, scene: Scene) ->
     flat[1] = 7
     code, text = run(*make_pair(image, flat, names=("red", "green", "blue"), folder="flat"))
     assert code == 0
-    assert "constant in one date, so it says nothing: green" in text
+    assert "constant in one date, so without information: green" in text
 
 
 def test_dates_the_wrong_way_round(make_pair: MakePair, scene: Scene) -> None:

@@ -66,7 +66,7 @@ def test_nan_and_every_help_survive(write: Any) -> None:
     assert math.isnan(read["nodata"])
     assert read["uncertainty"] is True
     assert "# threshold = FLOAT|auto\n" in text
-    assert "# Pixels that neighbouring tiles share at least; blended.\noverlap = 96\n" in text
+    assert "# Minimum overlap of neighbouring tiles, in pixels (blended).\noverlap = 96\n" in text
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_nan_and_every_help_survive(write: Any) -> None:
         ("ignore = ['fog']", r"ignore = \[\"fog\"\]: must be some of water, cloud, vegetation"),
         ("preset = 'best'", r"preset = \"best\": must be one of default, reference"),
         ("threshold = 2", r"threshold = 2: a probability lies between 0 and 1"),
-        ("[method]\npreset = 'default'", r"geocd.toml: \[method\]: settings stand at the top.*Remove it"),
-        ("tile_size: 9", r"geocd.toml: not TOML .*line 1.*geocd config --show"),
+        ("[method]\npreset = 'default'", r"geocd.toml: \[method\]: .*at the top.*Remove the heading"),
+        ("tile_size: 9", r"geocd.toml: not TOML .*line 1.*geocd config prints all"),
         ("a = 1\na = 2", r"geocd.toml: not TOML "),
     ],
 )  # fmt: skip

@@ -155,10 +155,13 @@ def test_vector_without_polygons_says_nothing_changed(tmp_path, prob):
         ),
         pytest.param(lambda p: p.mkdir(), RasterOpenError, "is a folder", id="folder"),
         pytest.param(
-            lambda p: write(p, TRUTH * 2), BandError, "holds the value 2;.*rio calc", id="other value"
+            lambda p: write(p, TRUTH * 2), BandError, "has the value 2;.*rio calc", id="other value"
         ),
         pytest.param(
-            lambda p: write(p, TRUTH * 255), BandError, "holds 255 and never 1.*rio calc", id="0 and 255"
+            lambda p: write(p, TRUTH * 255),
+            BandError,
+            "value 255 but not 1.*rio calc",
+            id="0 and 255",
         ),
         pytest.param(
             lambda p: write(p, TRUTH, transform=TRANSFORM @ Affine.translation(1, 0)),

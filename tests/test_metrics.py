@@ -232,16 +232,16 @@ def test_kappa_is_exact_for_counts_beyond_float():
         (
             np.array([np.nan], F),
             np.array([True]),
-            r"must lie in .0, 1.*\. Leave NaN \(not valid\) pixels out before\.$",
+            r"must be in .0, 1.*\. Leave out pixels that are NaN \(not valid\)\.$",
         ),
         (np.array([1.5], F), np.array([True]), "from 1.5 to 1.5"),
         (np.array([-0.5], F), np.array([True]), "from -0.5"),
         (
             np.zeros(2, F),
             np.array([True]),
-            r"one length\. Select the valid pixels of both with the same boolean array\.$",
+            r"same length\. Select the valid pixels of both with the same boolean array\.$",
         ),
-        (np.zeros((2, 2), F), np.zeros((2, 2), bool), "flat"),
+        (np.zeros((2, 2), F), np.zeros((2, 2), bool), "one-dimensional"),
         (np.zeros(2, F), np.zeros(2, np.uint8), "must be bool"),
     ],
 )

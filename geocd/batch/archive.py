@@ -1,4 +1,4 @@
-"""One archive of all results of a batch: a STAC catalogue, and all changes in one file."""
+"""All results of a batch together: a STAC catalogue, and all changes in one file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CHANGES = "changes"
 
 
 def write_catalog(folder: Path, ids: Iterable[str]) -> Path:
-    """Write a self-contained STAC catalogue of these pairs; it appears when it is complete.
+    """Write a self-contained STAC catalogue of these pairs, by way of a temporary file.
 
     Returns
     -------
     pathlib.Path
-        ``catalog.json``; every link in it is relative, so that the folder can be moved.
+        ``catalog.json``; its links are relative, so that the folder can be moved.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def write_catalog(folder: Path, ids: Iterable[str]) -> Path:
 
 
 def catalog(name: str, ids: Iterable[str]) -> dict[str, Any]:
-    """Return the catalogue of these pairs, as JSON has it."""
+    """Return the STAC catalogue of these pairs as JSON."""
     link = {"href": f"./{CATALOG}", "type": "application/json"}
     items = [
         {"rel": "item", "href": f"./{name}/{name}.json", "type": "application/geo+json", "title": name}
@@ -56,7 +56,7 @@ def catalog(name: str, ids: Iterable[str]) -> dict[str, Any]:
 
 
 def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
-    """Put the catalogue of these pairs into a bucket."""
+    """Upload the catalogue of these pairs to a bucket."""
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / CATALOG
         write_json(path, catalog(folder.absolute().name, ids))
@@ -64,7 +64,16 @@ def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
 
 
 def merge_changes(folder: Path, ids: Iterable[str], suffix: str = "gpkg") -> Path:
-    """Write the changes of these pairs into one file, see :func:`geocd.vectorize.files.merge`."""
+    """Write the changes of these pairs into one file, and return it.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of the batch.
+    ids : iterable of str
+    suffix : str
+        Format of the file, see :func:`geocd.vectorize.files.merge`.
+    """
     path = folder / f"{CHANGES}.{suffix}"
     merge({name: Outputs(folder / name / name).path("changes") for name in sorted(ids)}, path)
     return path

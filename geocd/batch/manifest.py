@@ -1,7 +1,7 @@
 """The manifest of a batch: what has become of every pair, one line of JSON for each change of state.
 
-Lines are only ever appended, and a line is on the disk before the batch goes on. A batch that was killed may
-leave half a line; readers skip it.
+Lines are only ever appended, and a line is on the disk before the batch continues. A batch that was killed
+may leave half a line; readers skip it.
 
 :class:`Record` is what a line says of a pair. This module alone turns records into JSON and back.
 """

@@ -1,4 +1,4 @@
-"""Several rasters of one place as one, without copying a pixel: a VRT."""
+"""Several rasters of the same area stacked as the bands of one, a VRT, without copying pixels."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _Band = tuple[str, str, int, str, float | None, tuple[int, int]]
 
 @dataclasses.dataclass(frozen=True)
 class Stack:
-    """A VRT that makes one raster of several; written by the worker that needs it.
+    """A VRT that stacks the bands of several rasters; written by the worker that needs it.
 
     Parameters
     ----------
     path : str
-        The VRT.
+        Path of the VRT.
     sources : tuple of (str, str)
-        Name and path or URL of each raster; all of its bands are taken.
+        Name and path or URL of each raster; all of its bands are used.
     date : str
-        Acquisition, RFC 3339.
+        Time of acquisition, RFC 3339.
     """
 
     path: str
@@ -51,16 +51,16 @@ class Stack:
     date: str
 
     def write(self) -> None:
-        """Write the VRT, on the grid of the finest raster; coarser ones are repeated (nearest neighbour).
+        """Write the VRT on the grid of the finest raster; coarser ones are resampled (nearest neighbour).
 
         Raises
         ------
         RasterOpenError
             A raster cannot be opened.
         BandError
-            A band has a type that cannot be used.
+            A band has a data type that cannot be used.
         GridError
-            The rasters do not cover the same area in one CRS.
+            The rasters do not cover the same area in the same CRS.
         """
         bands: list[_Band] = []
         grids: list[tuple[str, Grid]] = []  # by the names of the rasters
@@ -97,7 +97,7 @@ class Stack:
         self.trust()
 
     def trust(self) -> None:
-        """Let this process open the VRT: what lies on the network is what the user's STAC items name."""
+        """Let this process open the VRT, remote sources included: the user's STAC items name them."""
         trust(self.path)
 
 
@@ -124,7 +124,7 @@ def _vrt(grid: Grid, bands: Iterable[_Band], date: str) -> str:
 
 
 def _gdal(path: str) -> str:
-    """A URL in GDAL's own spelling: inside a VRT nobody else would translate it."""
+    """Return a path or URL as GDAL spells it: inside a VRT rasterio does not translate URLs."""
     scheme, colon, rest = path.partition("://")
     if scheme in ("http", "https"):
         return f"/vsicurl/{path}"

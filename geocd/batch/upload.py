@@ -1,4 +1,4 @@
-"""Finished pairs into a bucket of S3: every object whole, the item last, nothing twice."""
+"""Upload of finished pairs to an S3 bucket: objects appear complete, the item last, none is sent twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geocd.errors import ConfigError, UploadError
 from geocd.report import products
@@ -18,9 +18,12 @@ from geocd.report.fingerprint import sha256
 from geocd.report.products import Outputs
 from geocd.vectorize.formats import FORMATS
 
-#: Where an object keeps the SHA-256 of its content: every store of this kind keeps metadata.
+if TYPE_CHECKING:
+    from geocd.batch.manifest import OutputFile
+
+#: Metadata of an object that holds the SHA-256 of its content; all S3 stores support metadata.
 _SHA = "sha256"
-_NO = ("NO", "FALSE", "OFF", "0")
+_FALSE = ("NO", "FALSE", "OFF", "0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Bucket:
     Raises
     ------
     ConfigError
-        The URL is another, or boto3 is not installed.
+        The URL is invalid, or boto3 is not installed.
     """
 
     url: str
@@ -50,7 +53,7 @@ class Bucket:
 
     @property
     def name(self) -> str:
-        """The bucket."""
+        """Name of the bucket."""
         return urllib.parse.urlsplit(self.url).netloc
 
     def key(self, name: str) -> str:
@@ -58,68 +61,68 @@ class Bucket:
         return "/".join(filter(None, [*urllib.parse.urlsplit(self.url).path.split("/"), name]))
 
     def check(self) -> None:
-        """Raise :class:`UploadError` where it is certain that nothing can be uploaded."""
+        """Raise :class:`UploadError` where uploads are certain to fail."""
         from botocore.exceptions import ClientError
 
         with _errors(self.url):
             try:
                 _client().head_bucket(Bucket=self.name)
             except ClientError as error:
-                # who may write need not be allowed to look; the first upload will tell
+                # the right to write does not imply that to look; the first upload will show
                 if _status(error) != 403:
                     raise
 
-    def holds(self, name: str, told: Mapping[str, Any]) -> bool:
-        """Tell whether an object is there with this ``size`` and ``sha256``."""
+    def holds(self, name: str, file: OutputFile) -> bool:
+        """Return whether the bucket has an object with this name, size and SHA-256."""
         from botocore.exceptions import ClientError
 
         with _errors(f"s3://{self.name}/{self.key(name)}"):
             try:
-                found = _client().head_object(Bucket=self.name, Key=self.key(name))
+                head = _client().head_object(Bucket=self.name, Key=self.key(name))
             except ClientError as error:
                 if _status(error) in (403, 404):  # without the right to list, what is missing is forbidden
                     return False
                 raise
-        there = found["ContentLength"], found["Metadata"].get(_SHA)
-        return there == (told["size"], told["sha256"])
+        content = head["ContentLength"], head["Metadata"].get(_SHA)
+        return content == (file["size"], file["sha256"])
 
-    def send(self, path: Path, name: str, told: Mapping[str, Any] | None = None) -> bool:
-        """Upload a file, unless the bucket has it; tell whether that was necessary.
+    def send(self, path: Path, name: str, file: OutputFile | None = None) -> bool:
+        """Upload a file unless the bucket has it, and return whether that was necessary.
 
-        It appears when it is complete, and the store compares checksums of what is sent and of what came.
+        The object appears when it is complete, and the store verifies its checksum.
 
         Parameters
         ----------
         path : pathlib.Path
         name : str
-            In the bucket's folder.
-        told : mapping, optional
-            ``size`` and ``sha256`` of the file; found here where they are not given.
+            Name of the object in the folder of the bucket.
+        file : OutputFile, optional
+            Size and SHA-256 of the file; computed where they are not given.
 
         Raises
         ------
         UploadError
         """
-        told = told or {"size": path.stat().st_size, "sha256": sha256(path)}
-        if self.holds(name, told):
+        file = file or {"size": path.stat().st_size, "sha256": sha256(path)}
+        if self.holds(name, file):
             return False
         extra = {
-            "Metadata": {_SHA: told["sha256"]},
+            "Metadata": {_SHA: file["sha256"]},
             "ContentType": media_type(path.name),
         }
         with _errors(f"s3://{self.name}/{self.key(name)}"):
             _client().upload_file(str(path), self.name, self.key(name), ExtraArgs=extra)
         return True
 
-    def send_pair(self, folder: Path, outputs: Mapping[str, Mapping[str, Any]]) -> None:
-        """Upload the outputs of a pair, the item last: where it is, all it speaks of is.
+    def send_pair(self, folder: Path, outputs: Mapping[str, OutputFile]) -> None:
+        """Upload the outputs of a pair, the item last, so that everything it links to is there.
 
         Parameters
         ----------
         folder : pathlib.Path
-            Of the pair; its name is the id.
-        outputs : mapping
-            ``size`` and ``sha256`` by the names of the files.
+            Folder of the pair; its name is the id.
+        outputs : mapping of OutputFile
+            Size and SHA-256 by the names of the files.
 
         Raises
         ------
@@ -129,9 +132,10 @@ class Bucket:
         for name in sorted(outputs, key=lambda name: (name == item, name)):
             self.send(folder / name, f"{folder.name}/{name}", outputs[name])
 
-    def lacks(self, name: str, outputs: Mapping[str, Mapping[str, Any]]) -> str | None:
-        """Return which output of a pair is not in the bucket as it should be; None when all are."""
-        return next((one for one in outputs if not self.holds(f"{name}/{one}", outputs[one])), None)
+    def lacks(self, name: str, outputs: Mapping[str, OutputFile]) -> str | None:
+        """Return the first output of a pair that the bucket lacks or has differently; None without one."""
+        missing = (file for file in outputs if not self.holds(f"{name}/{file}", outputs[file]))
+        return next(missing, None)
 
 
 def media_type(name: str) -> str:
@@ -146,14 +150,14 @@ def media_type(name: str) -> str:
 def _client() -> Any:
     """Return the client for this environment.
 
-    What GDAL is told, by which the inputs are read, holds here too, so that nothing need be said twice.
+    Variables of GDAL, which reads the inputs, also apply here, so that they need not be set twice.
     """
-    told = os.environ.get
-    endpoint = told("AWS_ENDPOINT_URL_S3") or told("AWS_ENDPOINT_URL") or told("AWS_S3_ENDPOINT")
+    variable = os.environ.get
+    endpoint = variable("AWS_ENDPOINT_URL_S3") or variable("AWS_ENDPOINT_URL") or variable("AWS_S3_ENDPOINT")
     if endpoint and "://" not in endpoint:
-        endpoint = f"{'http' if told('AWS_HTTPS', '').upper() in _NO else 'https'}://{endpoint}"
-    path_style = told("AWS_VIRTUAL_HOSTING", "").upper() in _NO
-    return _make(endpoint, told("AWS_REGION") or told("AWS_DEFAULT_REGION"), path_style, os.getpid())
+        endpoint = f"{'http' if variable('AWS_HTTPS', '').upper() in _FALSE else 'https'}://{endpoint}"
+    path_style = variable("AWS_VIRTUAL_HOSTING", "").upper() in _FALSE
+    return _make(endpoint, variable("AWS_REGION") or variable("AWS_DEFAULT_REGION"), path_style, os.getpid())
 
 
 @functools.lru_cache(4)
@@ -161,10 +165,10 @@ def _make(endpoint: str | None, region: str | None, path_style: bool, process: i
     import boto3
     from botocore.config import Config
 
-    del process  # a client must not be taken along into a fork
+    del process  # part of the cache key: a client must not be used after a fork
     config = Config(s3={"addressing_style": "path" if path_style else "auto"})
     if "AWS_MAX_ATTEMPTS" not in os.environ:
-        # each time after a longer wait
+        # with longer and longer waits
         config = config.merge(Config(retries={"mode": "standard", "total_max_attempts": 5}))
     session = boto3.session.Session()
     return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
@@ -187,7 +191,7 @@ def _errors(url: str) -> Iterator[None]:
             reason = "no such bucket"
         raise UploadError(
             f"{url}: cannot be uploaded ({reason}). Check the bucket, the credentials and AWS_ENDPOINT_URL; "
-            "what was computed is kept, and --retry-failed uploads it.",
+            "the results are kept, and --retry-failed uploads them.",
             url=url,
         ) from error
 

@@ -67,7 +67,7 @@ def check(
 
 
 def _rows(report: PairReport) -> list[tuple[str, str]]:
-    """Return the table of a report: a name (empty where the row before goes on) and a text for each row."""
+    """Return the table of a report: a name (empty where a row continues the last one) and a text."""
     rows = []
     for which, date in (("before", report.before), ("after", report.after)):
         size = "" if date.pixel_size_m is None else f", {date.pixel_size_m:.4g} m on the ground"

@@ -32,7 +32,10 @@ def evaluate(prob: str, reference: str, threshold: float | None, as_json: bool) 
     if as_json:
         click.echo(json.dumps(scores, allow_nan=False))
         return
-    objects = scores.pop("objects", None) or {}
-    for name, value in [*scores.items(), *((f"objects {key}", v) for key, v in objects.items())]:
-        shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else value
-        click.echo(f"{name:22s} {shown}")
+    objects = scores.pop("objects")
+    rows = list(scores.items())
+    if isinstance(objects, dict):
+        rows += [(f"objects {key}", value) for key, value in objects.items()]
+    for name, value in rows:
+        text = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else value
+        click.echo(f"{name:22s} {text}")

@@ -78,7 +78,8 @@ def polygonize(
             f"{target}: exists already. Pass --overwrite to replace it, or choose another --output.",
             paths=[str(target)],
         )
-    dates = run.get("dates") or (None, None)
+    dates = run.get("dates")
+    date_before, date_after = dates if isinstance(dates, list) and len(dates) == 2 else (None, None)
     with files.bounded_cache(), contextlib.ExitStack() as stack:
         images = None if no_bands else _open_images(stack, prob, run, pair, quiet=ctx.obj["quiet"])
         summary = polygons.polygonize(
@@ -87,31 +88,30 @@ def polygonize(
             threshold=threshold,
             settings=PolygonSettings(**settings),
             pair=images,
-            date_before=dates[0],
-            date_after=dates[1],
+            date_before=date_before,
+            date_after=date_after,
             style=style("changes"),
         )
     if not ctx.obj["quiet"]:
         _print_summary(summary, threshold, prob, target)
 
 
-def _threshold(prob: str, run: Mapping[str, Any], threshold: float | None) -> float:
+def _threshold(prob: str, run: Mapping[str, object], threshold: float | None) -> float:
     """Return the threshold that was passed, else that of the run."""
-    if threshold is None:
-        threshold = run.get("threshold")
-    if not isinstance(threshold, int | float):
+    value = run.get("threshold") if threshold is None else threshold
+    if not isinstance(value, int | float):
         raise ConfigError(
             f"{prob}: does not record the threshold of its run. Pass --threshold, for instance "
             "--threshold 0.5.",
             path=prob,
         )
-    return threshold
+    return value
 
 
 def _open_images(
     stack: contextlib.ExitStack,
     prob: str,
-    run: Mapping[str, Any],
+    run: Mapping[str, object],
     files: tuple[str, str] | None,
     *,
     quiet: bool,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geocd.config import MethodSettings
+from geocd.config import RunMethodSettings
 from geocd.errors import ConfigError
 from geocd.method.decision import logistic_prob
 from geocd.method.devices import CPU, choose_device, in_room, log, mixed_precision, release, replicas
@@ -63,7 +63,7 @@ def jackknife(probs: Float32Array) -> Float32Array:
     return np.asarray(np.minimum(error, 1), np.float32)
 
 
-def starting_networks(settings: MethodSettings) -> CompactPair:
+def starting_networks(settings: RunMethodSettings) -> CompactPair:
     """Return the networks with the weights that ``settings.weights`` names, before any adaptation.
 
     Raises
@@ -73,7 +73,7 @@ def starting_networks(settings: MethodSettings) -> CompactPair:
     WeightsError
         They cannot be read, or do not fit.
     """
-    name = str(settings.weights)
+    name = settings.weights
     networks = CompactPair()
     if name == "random":
         initialise(networks, seeded(settings.seed, 0, 0))
@@ -104,15 +104,15 @@ class DefaultDetector:
     features: SceneDistance
     networks: CompactPair
     device: torch.device
-    settings: MethodSettings
+    settings: RunMethodSettings
     #: Of every step on the scene.
     losses: tuple[float, ...] = ()
 
     @classmethod
-    def fit(cls, chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int) -> DefaultDetector:
+    def fit(
+        cls, chips: Sequence[Chip], pair: Pair, settings: RunMethodSettings, jobs: int
+    ) -> DefaultDetector:
         """Fit everything to a sample of the scene."""
-        assert settings.iterations is not None  # resolved by the preset
-        assert settings.learning_rate is not None
         device = choose_device(settings.device)
         networks = starting_networks(settings)
 
@@ -220,8 +220,6 @@ class DefaultDetector:
         self, networks: CompactPair, inputs: NetworkInput, chip: Chip, device: torch.device
     ) -> CompactPair:
         """Return a copy of the scene's networks, adapted further to one tile."""
-        assert self.settings.iterations is not None  # resolved by the preset
-        assert self.settings.learning_rate is not None
         entropy = self.settings.seed, int(chip.window.row_off), int(chip.window.col_off)
         return adapt(
             copy.deepcopy(networks).requires_grad_(True),

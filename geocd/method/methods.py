@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from geocd.config import MethodSettings
+from geocd.config import RunMethodSettings
 from geocd.method.detector import Detector
 from geocd.raster.pair import Chip, Pair
 
@@ -57,12 +57,12 @@ class Method:
 
     name: str
     description: str
-    fit: Callable[[Sequence[Chip], Pair, MethodSettings, int], Detector]
+    fit: Callable[[Sequence[Chip], Pair, RunMethodSettings, int], Detector]
     uses_torch: bool
     memory: Memory
 
 
-def _fit_deep(chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int) -> Detector:
+def _fit_deep(chips: Sequence[Chip], pair: Pair, settings: RunMethodSettings, jobs: int) -> Detector:
     if settings.preset == "reference":
         from geocd.method.reference import ReferenceDetector
 
@@ -72,7 +72,7 @@ def _fit_deep(chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs:
     return DefaultDetector.fit(chips, pair, settings, jobs)
 
 
-def _fit_classical(chips: Sequence[Chip], pair: Pair, settings: MethodSettings, jobs: int) -> Detector:
+def _fit_classical(chips: Sequence[Chip], pair: Pair, settings: RunMethodSettings, jobs: int) -> Detector:
     from geocd.method.classical import ClassicalDetector
 
     return ClassicalDetector.fit(settings.method, chips)

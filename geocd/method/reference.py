@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geocd.config import MethodSettings
+from geocd.config import RunMethodSettings
 from geocd.method import losses
 from geocd.method.devices import (
     CPU,
@@ -98,7 +98,7 @@ class ReferenceDetector:
     """
 
     radiometry: Radiometry
-    settings: MethodSettings
+    settings: RunMethodSettings
     weights: dict[str, Tensor] | None
     device: torch.device
     #: With ``--fit scene``: the generator on each device, and the logit at which it decides.
@@ -116,7 +116,7 @@ class ReferenceDetector:
         return 0 if self.fitted is None else ResidualGenerator.MARGIN
 
     @classmethod
-    def fit(cls, chips: Sequence[Chip], settings: MethodSettings) -> ReferenceDetector:
+    def fit(cls, chips: Sequence[Chip], settings: RunMethodSettings) -> ReferenceDetector:
         """Fit the scene's radiometry and load the starting weights; with ``--fit scene``, optimise."""
         device = choose_device(settings.device)
         radiometry = Radiometry.fit(chips)
@@ -124,11 +124,11 @@ class ReferenceDetector:
         weights = None
         if name == "imagenet":
             weights = fetch_imagenet()
-        elif name is not None and name != "random":
+        elif name != "random":
             weights = read_weights(name)
         bands = len(chips[0].before)
         if weights is not None:
-            load_weights(Vgg16Features(bands), weights, str(name))  # fail now, not in a tile
+            load_weights(Vgg16Features(bands), weights, name)  # fail now, not in a tile
         detector = cls(radiometry, settings, weights, device)
         if settings.fit != "scene":
             return detector
@@ -196,8 +196,6 @@ class ReferenceDetector:
         device: torch.device,
         on_step: OnStep | None,
     ) -> ResidualGenerator:
-        assert self.settings.iterations is not None  # resolved by the preset
-        assert self.settings.learning_rate is not None
         random = seeded(self.settings.seed, *origin)
         bands = len(chips[0].before)
         generator = ResidualGenerator(bands)
@@ -206,7 +204,7 @@ class ReferenceDetector:
         torch.nn.init.zeros_(generator.tail.weight)
         initialise(extractor, random)
         if self.weights is not None:
-            load_weights(extractor, self.weights, str(self.settings.weights))
+            load_weights(extractor, self.weights, self.settings.weights)
         networks = torch.nn.ModuleList([generator, extractor])
         networks.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = torch.optim.Adam(networks.parameters(), lr=self.settings.learning_rate)

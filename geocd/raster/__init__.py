@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     )
     from geocd.raster.grid import Grid, check_same_grid, crs_name, same_crs, same_grid
     from geocd.raster.pair import Chip, Pair
-    from geocd.raster.reading import read, read_date, resample
+    from geocd.raster.reading import DateSource, read, read_date, resample
     from geocd.raster.writer import BLOCK_SIZE, ProbWriter
 
 __all__ = [
     "BLOCK_SIZE",
     "Chip",
+    "DateSource",
     "Grid",
     "Openable",
     "Pair",

@@ -1,12 +1,13 @@
-"""DataArrays as rasters: what a raster file says by itself, read out of an xarray object and its attributes.
+"""DataArrays as rasters: CRS, transform, nodata and band names of an xarray object, as a file has them.
 
-Everything behind (grids, valid area, tiling, the method) is the same as for files, and so are the results.
+All that follows (grids, valid area, tiling, the method) is the same as for files, and so are the results.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,22 +29,22 @@ CHUNK = 1024
 
 
 class ArrayRaster:
-    """A DataArray that is read like a raster file: what :mod:`geocd.raster` asks of an open dataset.
+    """A DataArray that is read like an open rasterio dataset, as far as :mod:`geocd.raster` needs.
 
     Parameters
     ----------
     array : xarray.DataArray, (band, y, x) or (y, x), in any order
         CRS, transform and nodata as rioxarray keeps them. Backed by numpy, by dask, or by a file that is read
-        when it is needed; only windows are ever read.
+        lazily; only windows are ever read.
     name : str
-        What to call it in messages.
+        Its name in messages.
 
     Attributes
     ----------
     name : str
-        The file it was read from, as far as it says so; else the name that was given.
+        The file it was read from, if its encoding says so; else the name that was passed.
     array : xarray.DataArray, (band, y, x)
-    place : rasterio.windows.Window, optional
+    window : rasterio.windows.Window, optional
         The part of the raster that the array holds; None for the whole.
     crs, transform, height, width, count, indexes, dtypes, nodata, nodatavals, descriptions, colorinterp
         As of a rasterio dataset.
@@ -70,14 +71,13 @@ class ArrayRaster:
             key: value for key, value in array.coords.items() if set(value.dims) <= {self._y, self._x}
         }
         self.array = _bands_first(array, self._y, self._x, self.name)
-        self.place: Window | None = None
+        self.window: Window | None = None
         self.count, self.height, self.width = self.array.shape
         crs = array.rio.crs
         if crs is None:
             raise GridError(
-                f"{self.name}: the array has no coordinate reference system, so nothing measured on it has a "
-                "place or an area. Write the right one into it, for instance: "
-                'array = array.rio.write_crs("EPSG:32633")',
+                f"{self.name}: the array has no coordinate reference system, so results cannot be located or "
+                'measured. Assign the correct CRS, for instance: array = array.rio.write_crs("EPSG:32633")',
                 path=self.name,
             )
         self.crs = CRS.from_user_input(crs)
@@ -87,12 +87,13 @@ class ArrayRaster:
         self.dtypes = (_stored(array.dtype).name,) * self.count
         self.nodatavals = (self.nodata,) * self.count
         self.mask_flag_enums = ([MaskFlags.all_valid],) * self.count
-        self.descriptions, self.colorinterp = _named(self.array, array.attrs, array.encoding)
+        names, colours = _named(self.array, array)
+        self.descriptions, self.colorinterp = tuple(names), tuple(colours)
         self._tags = _tags(array)
 
     @property
     def is_lazy(self) -> bool:
-        """Whether dask stands behind it."""
+        """Whether it is backed by dask."""
         return self.array.chunks is not None
 
     @property
@@ -119,7 +120,7 @@ class ArrayRaster:
         return other
 
     def empty(self) -> ArrayRaster:
-        """Return all that is known of this raster without a single value: light enough for every task."""
+        """Return this raster without its values: small enough to travel with every task."""
         return self.part(np.empty((0, 0, 0)), Window(0, 0, 0, 0))
 
     def part(self, values: PixelArray, window: Window) -> ArrayRaster:
@@ -127,11 +128,11 @@ class ArrayRaster:
         other = copy.copy(self)
         other.array = xr.DataArray(values, dims=("band", self._y, self._x))
         other.coords = {}
-        other.place = window
+        other.window = window
         return other
 
     def chunked(self) -> ArrayRaster:
-        """Return this raster with dask behind it."""
+        """Return this raster backed by dask."""
         if self.is_lazy:
             return self
         other = copy.copy(self)
@@ -139,56 +140,59 @@ class ArrayRaster:
         return other
 
     def blocks(self, window: Window) -> Any:
-        """Return the values of a window, ``(band, height, width)``, of whatever kind the array is."""
+        """Return the values of a window, ``(band, height, width)``, in numpy or dask like the array."""
         rows, cols = window.toslices()
         return self.array[:, rows, cols].data
 
     def read(self, indexes: int | Sequence[int] | None = None, *, window: Window) -> PixelArray:
         """Read a window as a rasterio dataset does."""
-        top, left = (0, 0) if self.place is None else (self.place.row_off, self.place.col_off)
+        top, left = (0, 0) if self.window is None else (self.window.row_off, self.window.col_off)
         rows = slice(int(window.row_off - top), int(window.row_off - top + window.height))
         cols = slice(int(window.col_off - left), int(window.col_off - left + window.width))
+        array = self.array[:, rows, cols]
         if isinstance(indexes, int):
-            bands: Any = indexes - 1
+            values = array[indexes - 1].to_numpy()
         else:
-            bands = [index - 1 for index in (self.indexes if indexes is None else indexes)]
-        values = self.array[:, rows, cols][bands].to_numpy()
+            bands = self.indexes if indexes is None else indexes
+            values = array[[index - 1 for index in bands]].to_numpy()
         return values.astype(_stored(values.dtype))  # a copy: what is read is written into
 
     def tags(self) -> dict[str, str]:
-        """Return the attributes as a file has them, and the time."""
+        """Return the attributes, as the tags of a file, and the time."""
         return self._tags
 
     def open(self) -> ArrayRaster:
-        """Return the raster itself: reading is safe from several threads, and nothing is to be closed."""
+        """Return the raster itself: it can be read from several threads."""
         return self
 
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing: there is no file to close."""
 
 
 def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type that a file would have; there is no bool."""
+    """Return the data type as in a file: native byte order, and uint8 for bool."""
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
 
 def _spatial(array: xr.DataArray, name: str) -> tuple[Hashable, Hashable]:
+    """Return the dimensions y and x."""
     try:
         return array.rio.y_dim, array.rio.x_dim
     except RioXarrayError as error:
         raise GridError(
-            f"{name}: none of the dimensions {', '.join(map(str, array.dims))} are known as x and y. Rename "
-            "them, or name them with array.rio.set_spatial_dims(x_dim=..., y_dim=...).",
+            f"{name}: the dimensions {', '.join(map(str, array.dims))} are not recognised as x and y. Rename "
+            "them, or set them with array.rio.set_spatial_dims(x_dim=..., y_dim=...).",
             path=name,
         ) from error
 
 
 def _bands_first(array: xr.DataArray, y: Hashable, x: Hashable, name: str) -> xr.DataArray:
+    """Return the array as (band, y, x)."""
     others = [dim for dim in array.dims if dim not in (y, x)]
     if len(others) > 1:
         raise BandError(
-            f"{name}: has the dimensions {', '.join(map(str, array.dims))}; one beside {y} and {x} can be "
-            f"the bands. Choose one place along the others, for instance array.isel({others[0]}=0).",
+            f"{name}: has the dimensions {', '.join(map(str, array.dims))}; only one besides {y} and {x} can "
+            f"be the bands. Select one element along the others, for instance array.isel({others[0]}=0).",
             path=name,
             dims=array.dims,
         )
@@ -198,7 +202,7 @@ def _bands_first(array: xr.DataArray, y: Hashable, x: Hashable, name: str) -> xr
     times = dim in array.coords and array.coords[dim].dtype.kind in "mM"
     if times or str(dim).lower() == "time":
         raise BandError(
-            f"{name}: the dimension {dim} holds times, not bands. One array is one date: choose it, for "
+            f"{name}: the dimension {dim} holds times, not bands. One array is one date: select it, for "
             f"instance array.isel({dim}=0).",
             path=name,
             dims=array.dims,
@@ -207,115 +211,129 @@ def _bands_first(array: xr.DataArray, y: Hashable, x: Hashable, name: str) -> xr
 
 
 def _transform(array: xr.DataArray, y: Hashable, x: Hashable, name: str) -> Affine:
-    """Return what takes (col, row) to (x, y), from the coordinates; exact where the file's own is at hand.
+    """Return the transform from the coordinates; that of the file, which is exact, if it agrees.
 
-    Whoever cuts or turns an array leaves the transform of the file in it: it holds only where the coordinates
-    bear it out.
+    Cropping or flipping an array leaves the transform of the file in it, so it may not agree.
     """
     mapping = array.coords.get(array.rio.grid_mapping)
     written = None if mapping is None else mapping.attrs.get("GeoTransform")
     stored = None if written is None else Affine.from_gdal(*map(float, str(written).split()))
-    turned = stored is not None and bool(stored.b or stored.d)
-    if turned or not (x in array.coords and y in array.coords):
+    rotated = stored is not None and bool(stored.b or stored.d)
+    if rotated or not (x in array.coords and y in array.coords):
         if stored is None:
             raise GridError(
-                f"{name}: has neither coordinates along {y} and {x} nor a transform, so it has no place. "
-                "Give it the coordinates of the pixels' centres, or array.rio.write_transform(...).",
+                f"{name}: has neither coordinates along {y} and {x} nor a transform, so it has no location. "
+                "Assign the coordinates of the pixels' centres, or use array.rio.write_transform(...).",
                 path=name,
             )
         return stored
-    steps = []
-    for dim, step, first in (
-        (x, stored and stored.a, stored and stored.c),
-        (y, stored and stored.e, stored and stored.f),
-    ):
-        at = np.asarray(array.coords[dim], np.float64)
-        if len(at) > 1:
-            measured = float(at[-1] - at[0]) / (len(at) - 1)
-        elif step:
-            measured = step
-        else:
-            raise GridError(
-                f"{name}: has one pixel along {dim} and no transform, so the size of a pixel is not known. "
-                "Use array.rio.write_transform(...).",
-                path=name,
-            )
-        expected = at[0] + measured * np.arange(len(at))
-        if not measured or not np.abs(at - expected).max() <= GRID_TOLERANCE_PX * abs(measured):
-            raise GridError(
-                f"{name}: the coordinates along {dim} are not evenly spaced, so it is no raster. Resample it "
-                "first, for instance with array.rio.reproject(...).",
-                path=name,
-            )
-        if step and first is not None:
-            told = first + step * (np.array([0, len(at) - 1]) + 0.5)
-            if np.abs(told - at[[0, -1]]).max() <= GRID_TOLERANCE_PX * abs(step):
-                steps.append((step, first))
-                continue
-        steps.append((measured, float(at[0]) - measured / 2))
-    (a, c), (e, f) = steps
+    a, c = _axis(array, x, None if stored is None else (stored.a, stored.c), name)
+    e, f = _axis(array, y, None if stored is None else (stored.e, stored.f), name)
     return Affine(a, 0.0, c, 0.0, e, f)
 
 
+def _axis(
+    array: xr.DataArray, dim: Hashable, stored: tuple[float, float] | None, name: str
+) -> tuple[float, float]:
+    """Return the size of a pixel along a dimension and where its first pixel begins.
+
+    ``stored`` are both as the transform of the file has them, returned where the coordinates agree.
+    """
+    centres = np.asarray(array.coords[dim], np.float64)
+    if len(centres) > 1:
+        step = float(centres[-1] - centres[0]) / (len(centres) - 1)
+    elif stored is not None and stored[0]:
+        step = stored[0]
+    else:
+        raise GridError(
+            f"{name}: has one pixel along {dim} and no transform, so the size of a pixel is unknown. "
+            "Use array.rio.write_transform(...).",
+            path=name,
+        )
+    expected = centres[0] + step * np.arange(len(centres))
+    if not step or not np.abs(centres - expected).max() <= GRID_TOLERANCE_PX * abs(step):
+        raise GridError(
+            f"{name}: the coordinates along {dim} are not evenly spaced, so it is not a raster. Resample it "
+            "first, for instance with array.rio.reproject(...).",
+            path=name,
+        )
+    if stored is not None and stored[0]:
+        ends = stored[1] + stored[0] * (np.array([0, len(centres) - 1]) + 0.5)
+        if np.abs(ends - centres[[0, -1]]).max() <= GRID_TOLERANCE_PX * abs(stored[0]):
+            return stored
+    return step, float(centres[0]) - step / 2
+
+
 def _nodata(array: xr.DataArray, name: str) -> float | None:
+    """Return the nodata value; None where there is none."""
     try:
         value = array.rio.nodata
         return None if value is None else float(value)
     except (OverflowError, ValueError, TypeError) as error:
         raise BandError(
-            f"{name}: its nodata value is none that {array.dtype} can hold ({error}). Write the right one "
-            "into it, for instance array.rio.write_nodata(0), or remove the attribute _FillValue.",
+            f"{name}: its nodata value cannot be represented in {array.dtype} ({error}). Assign the correct "
+            "one, for instance array.rio.write_nodata(0), or remove the attribute _FillValue.",
             path=name,
         ) from error
 
 
-def _named(
-    array: xr.DataArray, attrs: Mapping[str, Any], encoding: Mapping[str, Any]
-) -> tuple[tuple[str | None, ...], tuple[ColorInterp, ...]]:
+def _named(array: xr.DataArray, original: xr.DataArray) -> tuple[list[str | None], list[ColorInterp]]:
     """Return names and colours of the bands.
 
     Names are in the coordinate of the bands (odc-stac, to_dataarray), or in ``long_name`` by the number that
-    this coordinate has (rioxarray). Which band is red or alpha rioxarray does not keep: the file it names as
-    the source is asked.
+    this coordinate has (rioxarray). rioxarray does not keep which band is red or alpha: that is read from the
+    file that it records as the source.
+
+    Parameters
+    ----------
+    array : xarray.DataArray, (band, y, x)
+    original : xarray.DataArray
+        The same before its dimensions were put in order, which may lose the encoding.
     """
     dim, count = array.dims[0], array.shape[0]
     labels = array.coords[dim].to_numpy() if dim in array.coords else np.arange(1, count + 1)
+    names: list[str | None]
     if labels.dtype.kind in "UOT" and all(isinstance(label, str) for label in labels.tolist()):
-        names = tuple(str(label) for label in labels)
-        colours = tuple(
-            ColorInterp.alpha if name.lower() == "alpha" else ColorInterp.undefined for name in names
-        )
-        return names, colours
-    numbers = [int(label) if float(label).is_integer() else 0 for label in labels]
-    told = attrs.get("long_name")
-    told = (told,) if isinstance(told, str) and count == 1 else told
-    described: list[str | None] = [None] * count
-    if isinstance(told, Sequence) and not isinstance(told, str):
-        if all(1 <= number <= len(told) for number in numbers):
-            described = [str(told[number - 1]) for number in numbers]
-        elif len(told) == count:
-            described = [str(name) for name in told]
-    elif count == 1 and told:
-        described = [str(told)]
-    found = [ColorInterp.undefined] * count
-    source = encoding.get("source")
-    if source and any(number > 0 for number in numbers):
-        try:
-            with open_raster(str(source)) as dataset:
-                known = dataset.colorinterp
-        except GeocdError:
-            known = ()
-        found = [
-            known[number - 1] if 1 <= number <= len(known) else ColorInterp.undefined for number in numbers
-        ]
-    colours = tuple(
+        names = [str(label) for label in labels]
+        colours = [ColorInterp.undefined] * count
+    else:
+        numbers = [int(label) if float(label).is_integer() else 0 for label in labels]
+        names = _long_names(original.attrs.get("long_name"), numbers)
+        colours = _colours(original.encoding.get("source"), numbers)
+    return names, [
         ColorInterp.alpha if (name or "").lower() == "alpha" else colour
-        for name, colour in zip(described, found, strict=True)
-    )
-    return tuple(described), colours
+        for name, colour in zip(names, colours, strict=True)
+    ]
+
+
+def _long_names(long_name: object, numbers: list[int]) -> list[str | None]:
+    """Return the names of bands with these numbers: one for each band of the array, or of its file."""
+    count = len(numbers)
+    if isinstance(long_name, str) and count == 1:
+        long_name = (long_name,)
+    if isinstance(long_name, Sequence) and not isinstance(long_name, str):
+        if all(1 <= number <= len(long_name) for number in numbers):
+            return [str(long_name[number - 1]) for number in numbers]
+        if len(long_name) == count:
+            return [str(name) for name in long_name]
+    elif count == 1 and long_name:
+        return [str(long_name)]
+    return [None] * count
+
+
+def _colours(source: object, numbers: list[int]) -> list[ColorInterp]:
+    """Return the colours of bands with these numbers in the file that an array was read from."""
+    colours: Sequence[ColorInterp] = ()
+    if source and any(number > 0 for number in numbers):
+        with contextlib.suppress(GeocdError), open_raster(str(source)) as dataset:
+            colours = dataset.colorinterp
+    return [
+        colours[number - 1] if 1 <= number <= len(colours) else ColorInterp.undefined for number in numbers
+    ]
 
 
 def _tags(array: xr.DataArray) -> dict[str, str]:
+    """Return the attributes as tags of a file, and a single time as the tag of the acquisition."""
     tags = {
         str(key): str(value) for key, value in array.attrs.items() if isinstance(value, str | int | float)
     }

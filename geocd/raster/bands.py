@@ -150,7 +150,7 @@ def named_colours(names: Sequence[str]) -> tuple[int, ...] | None:
     return None
 
 
-def named_places(names: Sequence[str]) -> dict[str, int]:
+def band_positions(names: Sequence[str]) -> dict[str, int]:
     """Return the positions (from 0) of those among red, green, blue, nir and swir that the names tell.
 
     Words count one by one. Numbers count only beside red, green and blue, without which they do not tell
@@ -194,7 +194,7 @@ __all__ = [
     "SENSORS",
     "Sensor",
     "band_key",
+    "band_positions",
     "colour_bands",
     "named_colours",
-    "named_places",
 ]

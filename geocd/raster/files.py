@@ -1,7 +1,7 @@
 """Raster files: opening them, with errors that name the file and the remedy.
 
-The only module that opens files for reading. What a file claims is looked at before anything is reserved
-for it, and what it names beside itself before GDAL follows it.
+The only module that opens files for reading. What a header claims is checked before memory is taken for it,
+and the sources that a file refers to before GDAL follows them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import rasterio
@@ -33,25 +33,25 @@ from geocd.location import Location
 from geocd.raster import sources
 from geocd.raster.grid import Grid
 
-#: More than this in one raster is a damaged header, or nothing that a run could end with.
+#: More than this in one raster is a damaged header, or more than a run can get through.
 MOST_PIXELS, MOST_BANDS = 10**12, 10_000
-#: Bytes of a block, which is decoded as a whole.
+#: Bytes of a block, the smallest part that can be decoded.
 MOST_BLOCK = 2**28
-#: Bytes of pixels for a byte of the file. The best packers reach some thousands, a file of empty tiles 65536.
+#: Bytes of pixels per byte of the file. The best codecs reach some thousands, a file of empty tiles 65536.
 MOST_PACKED = 10**5
-#: VRTs of VRTs.
+#: Depth of VRTs of VRTs.
 MOST_VRTS = 10
 
 
 class Openable(Protocol):
-    """A raster that is no file: it has a name for messages, and opens as what reads like a dataset."""
+    """A raster that is not a file, such as a DataArray: it can be opened and read like a dataset."""
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Its name in messages."""
 
-    def open(self) -> Any:
-        """Return what is read."""
+    def open(self) -> DatasetReader:
+        """Return an object that is read like an open rasterio dataset."""
 
 
 #: Where a raster comes from.
@@ -59,7 +59,7 @@ Source = str | os.PathLike[str] | Openable
 
 
 def source_name(source: Source) -> str:
-    """Return what to call a source: its path or URL, or its own name."""
+    """Return the name of a source in messages: its path or URL, or its own name."""
     return os.fspath(source) if isinstance(source, str | os.PathLike) else source.name
 
 
@@ -76,8 +76,8 @@ def open_raster(path: str) -> DatasetReader:
     Raises
     ------
     RasterOpenError
-        The file does not exist, may not be read, is no raster, names what must not be followed, or claims
-        what no computer can read.
+        The file does not exist, may not be read or is not a raster; it refers to sources that must not be
+        followed; or its header claims more pixels than can be read.
     """
     sources.check_name(path)
     try:
@@ -93,7 +93,7 @@ def open_raster(path: str) -> DatasetReader:
 
 
 def _why_not(path: str, error: BaseException) -> str:
-    """Return why a raster cannot be opened, and what to do."""
+    """Return the message for a raster that cannot be opened: the reason, and what to do."""
     if Location(path).is_local:
         try:
             exists = Path(path).exists()
@@ -112,12 +112,12 @@ def _why_not(path: str, error: BaseException) -> str:
 
 
 def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
-    """Open a raster once all that it names has been looked at.
+    """Open a raster after checking every source that it refers to.
 
-    ``above`` are the VRTs that lead to it.
+    ``above`` are the VRTs that refer to it.
     """
     path = path.removeprefix("file://")
-    shorthand = path.casefold().startswith("vrt://")  # a part of another raster
+    shorthand = path.casefold().startswith("vrt://")  # bands or a window of another raster
     inner = path[len("vrt://") :].partition("?")[0] if shorthand else path
     if shorthand:
         _open(inner, above).close()
@@ -132,31 +132,32 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
         _check_vrt(path, above, follow=True)
     sources.check_boxes(inner)
     reach = sources.may_reach(inner)
-    # The formats but VRT, by their names: what was not seen to be a VRT must not be taken for one.
+    # All formats but VRT: a file that did not look like a VRT must not be opened as one.
     drivers = ["VRT"] if vrt or shorthand else _drivers(reaching=reach)
     with rasterio.Env(
         GDAL_VRT_ENABLE_PYTHON="NO", **({} if reach else {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"})
     ):
         dataset = DatasetReader(path, driver=drivers)
         if vrt:
-            _check_vrt(path, above, dataset, follow=False)  # as GDAL has understood it
+            _check_vrt(path, above, dataset, follow=False)  # as GDAL has parsed it
         overview = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
     if (sources.is_remote(overview) or "://" in overview) and not reach:
         dataset.close()
         raise RasterOpenError(
-            f"{path}: names overviews on the network ({sources.shown(overview)}), and is not followed: a "
-            f"file must not decide what is fetched. If you trust it, set {sources.ALLOW}=YES.",
+            f"{path}: refers to overviews on the network ({sources.shown(overview)}); they are not followed: "
+            f"a file must not decide what is fetched. If you trust it, set {sources.ALLOW}=YES.",
             path=path,
             source=overview,
         )
     return dataset
 
 
-#: Files that VRTs name and that lead no further: a mosaic of thousands is opened more than once.
-_looked_at: set[tuple[str, int, int]] = set()
+#: Sources of VRTs that were opened and are no VRTs: a mosaic of thousands is opened more than once.
+_checked: set[tuple[str, int, int]] = set()
 
 
 def _identity(path: str) -> tuple[str, int, int] | None:
+    """Return path, time and size of a local file; None where there is none."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError):
@@ -167,53 +168,57 @@ def _identity(path: str) -> tuple[str, int, int] | None:
 def _check_vrt(
     path: str, above: tuple[str, ...], dataset: DatasetReader | None = None, *, follow: bool
 ) -> None:
-    """Look at all that a VRT (as it stands in the file, or as GDAL has opened it) names, and that in turn.
+    """Check the sources of a VRT: those in the file, or those of the dataset that GDAL made of it.
+
+    With ``follow``, each local source is opened, which checks its own sources.
 
     Raises
     ------
     RasterOpenError
-        See :func:`geocd.raster.sources.vrt_sources`; or a VRT leads to itself.
+        See :func:`geocd.raster.sources.vrt_sources`; or a VRT includes itself.
     """
     own = path if path.lstrip().startswith("<") else os.path.realpath(path)
     if own in above or len(above) >= MOST_VRTS:
         raise RasterOpenError(
-            f"{path}: VRTs that include each other ({' -> '.join((*above, own))}). Make it anew with "
-            "gdalbuildvrt from the images.",
+            f"{path}: VRTs that include each other ({' -> '.join((*above, own))}). Build it again from the "
+            "images with gdalbuildvrt.",
             path=path,
         )
     text = None if dataset is None else dataset.tags(ns="xml:VRT").get("xml:VRT")
-    seen = set()
-    for source in sources.vrt_sources(path, text):
-        if not follow or source in seen or sources.is_remote(source):
+    done = set()
+    for source in sources.vrt_sources(path, text):  # to its end, which checks every one of them
+        if not follow or source in done or sources.is_remote(source):
             continue
-        seen.add(source)
-        if (found := _identity(source)) in _looked_at:
+        done.add(source)
+        if (identity := _identity(source)) in _checked:
             continue
         try:
             _open(source, (*above, own)).close()
-            if found is not None and not sources.is_vrt(source):
-                _looked_at.add(found)
+            if identity is not None and not sources.is_vrt(source):
+                _checked.add(identity)
         except (RasterioError, CPLE_BaseError, UnicodeError) as error:
-            raise RasterOpenError(f"{path}: names a source. {_why_not(source, error)}", path=path) from error
+            raise RasterOpenError(
+                f"{path}: one of its sources cannot be opened. {_why_not(source, error)}", path=path
+            ) from error
 
 
 @functools.cache
 def _drivers(*, reaching: bool) -> list[str]:
-    """Return the names of all formats of local files but VRT."""
+    """Return the names of GDAL's formats but VRT; without ``reaching``, only those that stay on this disk."""
     with rasterio.Env() as env:
-        known = env.drivers()
-    return [name for name in known if name != "VRT" and (reaching or name not in sources.REACHING)]
+        names = env.drivers()
+    return [name for name in names if name != "VRT" and (reaching or name not in sources.REACHING)]
 
 
 def _check_claims(dataset: DatasetReader, path: str) -> None:
-    """Raise :class:`RasterOpenError` for what no computer could read, before anything is reserved for it."""
+    """Raise :class:`RasterOpenError` where a header claims more than can be read, before memory is taken."""
     height, width, count = dataset.height, dataset.width, dataset.count
     size = f"{width} x {height} px in {count} bands"
     pixels = height * width
     if count > MOST_BANDS or pixels >= MOST_PIXELS:
         raise RasterOpenError(
-            f"{path}: claims {size}, more than {MOST_BANDS} bands or {MOST_PIXELS:.0e} pixels. Is the file "
-            "damaged? If not, cut it into parts.",
+            f"{path}: claims {size}; at most {MOST_BANDS} bands and {MOST_PIXELS:.0e} pixels can be read. If "
+            "the file is not damaged, split it.",
             path=path,
             shape=(count, height, width),
         )
@@ -221,11 +226,11 @@ def _check_claims(dataset: DatasetReader, path: str) -> None:
         return
     item = np.dtype(dataset.dtypes[0]).itemsize if dataset.dtypes[0] != "complex_int16" else 4
     rows, cols = dataset.block_shapes[0]
-    together = count if dataset.interleaving == Interleaving.pixel else 1
-    if (block := rows * cols * item * together) > MOST_BLOCK:
+    bands = count if dataset.interleaving == Interleaving.pixel else 1
+    if (block := rows * cols * item * bands) > MOST_BLOCK:
         raise RasterOpenError(
-            f"{path}: is stored in blocks of {cols} x {rows} px, and one of them takes {block / 2**20:.0f} "
-            f"MB ({MOST_BLOCK >> 20} MB can be read). Write it in tiles first: "
+            f"{path}: is stored in blocks of {cols} x {rows} px, each of {block / 2**20:.0f} MB; at most "
+            f"{MOST_BLOCK >> 20} MB can be read at once. Rewrite it in tiles first: "
             f"gdal_translate -co TILED=YES {path} tiled.tif",
             path=path,
             block=(rows, cols),
@@ -235,8 +240,8 @@ def _check_claims(dataset: DatasetReader, path: str) -> None:
         stored = Path(path).stat().st_size
         if claimed > stored * MOST_PACKED:
             raise RasterOpenError(
-                f"{path}: claims {size}, but is a file of {stored} bytes, which can hold nothing of the "
-                "kind. It is damaged or was never finished: copy or download it again.",
+                f"{path}: claims {size}, but the file has only {stored} bytes. It is damaged or incomplete: "
+                "copy or download it again.",
                 path=path,
                 shape=(count, height, width),
                 size=stored,
@@ -244,9 +249,9 @@ def _check_claims(dataset: DatasetReader, path: str) -> None:
 
 
 def gdal_reason(error: BaseException) -> str:
-    """The innermost message of a rasterio error, the outer one only says 'see context'; or the system's."""
+    """Return GDAL's or the system's own message: that of the innermost cause, outer ones refer to it."""
     while error.__cause__ is not None or error.__context__ is not None:
-        if isinstance(error, OSError) and error.errno is not None:  # the context is what led to it
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; its context came before
             break
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return " ".join(str(error).split())
@@ -258,20 +263,19 @@ def grid_of(dataset: DatasetReader, path: str) -> Grid:
     Raises
     ------
     GridError
-        The raster has no CRS, or a transform that nothing can be measured with.
+        The raster has no CRS, or its transform gives pixels no area.
     """
     if not _has_crs(dataset):
         raise GridError(
-            f"{path}: the raster has no coordinate reference system, so nothing measured on it "
-            "has a place or an area. Write the right one into it, for instance: "
-            f"rio edit-info --crs EPSG:32633 {path}",
+            f"{path}: the raster has no coordinate reference system, so results cannot be located or "
+            f"measured. Assign the correct CRS, for instance: rio edit-info --crs EPSG:32633 {path}",
             path=path,
         )
     t = dataset.transform
     if not (0 < abs(t.determinant) < math.inf and math.isfinite(t.c) and math.isfinite(t.f)):
         raise GridError(
-            f"{path}: its transform gives a pixel no area (origin ({t.c:.10g}, {t.f:.10g}), pixel "
-            f"({t.a:.10g}, {t.e:.10g}), rotation ({t.b:.10g}, {t.d:.10g})). Write the right one into it: "
+            f"{path}: its transform gives pixels no area (origin ({t.c:.10g}, {t.f:.10g}), pixel "
+            f"({t.a:.10g}, {t.e:.10g}), rotation ({t.b:.10g}, {t.d:.10g})). Assign the correct transform: "
             f"rio edit-info --transform '[...]' {path}",
             path=path,
         )
@@ -279,15 +283,15 @@ def grid_of(dataset: DatasetReader, path: str) -> Grid:
 
 
 def _has_crs(dataset: DatasetReader) -> bool:
-    """Tell whether a raster has a coordinate reference system that can be written down."""
+    """Tell whether a raster has a coordinate reference system that can be exported."""
     try:
         return dataset.crs is not None and bool(dataset.crs.to_wkt())
     except (CRSError, CPLE_BaseError):
         return False
 
 
-def _room(path: Path) -> str:
-    """Say how little room is left on the disk: libraries have many words for that, or none."""
+def _free_space(path: Path) -> str:
+    """Return a note where the disk is nearly full, which libraries report in many ways or not at all."""
     try:
         free = shutil.disk_usage(path.parent).free
     except OSError:
@@ -304,8 +308,8 @@ def output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         if isinstance(error, OutputError | RasterReadError | RasterOpenError):
             raise
         raise OutputError(
-            f"{os.fspath(path)}: cannot be written ({gdal_reason(error)}{_room(Path(path))}). Check that the "
-            "folder is writable and the disk has room, then run again; nothing was left behind.",
+            f"{os.fspath(path)}: cannot be written ({gdal_reason(error)}{_free_space(Path(path))}). Check "
+            "that the folder is writable and the disk has room, then run again; nothing was left behind.",
             path=os.fspath(path),
         ) from error
 
@@ -319,15 +323,21 @@ def bounded_cache(megabytes: int = 128) -> rasterio.Env:
     return rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": megabytes * 2**20}))
 
 
-def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a probability raster says about the run that made it (empty when it says nothing)."""
+def provenance(path: str | os.PathLike[str]) -> dict[str, object]:
+    """Return the record of its run that a probability raster carries.
+
+    Returns
+    -------
+    dict
+        JSON as it stands in the tag ``GEOCD_PROVENANCE``, unchecked; empty where there is none.
+    """
     with open_raster(os.fspath(path)) as dataset:
         text = dataset.tags().get("GEOCD_PROVENANCE", "{}")
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except json.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 __all__ = [

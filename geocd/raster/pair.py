@@ -18,7 +18,7 @@ from rasterio.windows import Window
 from geocd.errors import BandError, NoValidPixelError
 from geocd.raster.files import Source, grid_of, open_raster, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
-from geocd.raster.reading import read_date
+from geocd.raster.reading import DateSource, read_date
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, PixelArray
 
@@ -286,25 +286,17 @@ class Pair:
     def _read(self, window: Window) -> Chip:
         """Read a window, of which no rule has taken anything out."""
         datasets = self._files.datasets()
-        indexes = list(self.indexes)
-        before, valid = read_date(
-            datasets[0], self.before_path, window, indexes, self._dtype, nodata=self._nodata
-        )
-        after, valid_after = read_date(
-            datasets[1], self.after_path, window, indexes, self._dtype, nodata=self._nodata, warp=self.warp
-        )
+        date = DateSource(datasets[0], self.before_path, self.indexes, self._dtype, self._nodata)
+        before, valid = read_date(date, window)
+        date = dataclasses.replace(date, dataset=datasets[1], path=self.after_path, warp=self.warp)
+        after, valid_after = read_date(date, window)
         valid &= valid_after
         if datasets[2] is not None:
             assert self.valid_path is not None
-            valid &= read_date(
-                datasets[2],
-                self.valid_path,
-                window,
-                [1],
-                np.float64,
-                warp=self.valid_warp,
-                zero_is_valid=False,
-            )[1]
+            mask = DateSource(
+                datasets[2], self.valid_path, [1], np.float64, zero_is_valid=False, warp=self.valid_warp
+            )
+            valid &= read_date(mask, window)[1]
         for values in (before, after):
             values[:, ~valid] = 0
         return Chip(before, after, valid, window)

@@ -6,6 +6,7 @@ raster.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,27 +14,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rasterio.shutil
 import rasterio.warp
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from geocd.errors import (
-    RasterReadError,
-)
+from geocd.errors import RasterReadError
+from geocd.raster.files import gdal_reason
+from geocd.raster.grid import Grid
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, PixelArray
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
-from geocd.raster.files import gdal_reason
-from geocd.raster.grid import Grid
 
 
 def read(dataset: DatasetReader, path: str, window: Window, **kwargs: Any) -> PixelArray:
-    """Read a window, with :class:`RasterReadError` naming the file where the pixels are damaged."""
+    """Read a window of pixels as they are stored.
+
+    Parameters
+    ----------
+    dataset : rasterio dataset
+    path : str
+        Its name in the message.
+    window : rasterio.windows.Window
+    **kwargs
+        As for ``dataset.read``.
+
+    Raises
+    ------
+    RasterReadError
+        The pixels are truncated or damaged.
+    """
     try:
         return dataset.read(window=window, **kwargs)  # type: ignore[no-any-return]
     except RasterioIOError as error:
@@ -45,74 +58,91 @@ def read(dataset: DatasetReader, path: str, window: Window, **kwargs: Any) -> Pi
         ) from error
 
 
-def read_date(
-    dataset: DatasetReader,
-    path: str,
-    window: Window,
-    indexes: list[int],
-    dtype: npt.DTypeLike = np.float32,
-    *,
-    nodata: float | None = None,
-    warp: Warp | None = None,
-    zero_is_valid: bool = True,
-) -> tuple[PixelArray, BoolArray]:
-    """Read bands inside a window and where they are valid, warped if need be.
+@dataclasses.dataclass(frozen=True)
+class DateSource:
+    """The bands of one date: an open raster, and what of it is read how.
 
     Parameters
     ----------
     dataset : rasterio dataset
     path : str
-    window : rasterio.windows.Window
-        Of the raster, or of the target of ``warp``.
-    indexes : list of int
+        Its name in messages.
+    indexes : sequence of int
+        Band numbers, from 1.
     dtype : data type
-        float32 or float64.
+        Of the values: float32 or float64.
     nodata : float, optional
-        Overrides the nodata value.
-    warp : Warp, optional
-        Its source is the grid of the raster.
+        Overrides the nodata value of the raster.
     zero_is_valid : bool
         Whether 0 in any band is a value.
+    warp : Warp, optional
+        How the raster is warped; its source is the grid of the raster.
+    """
+
+    dataset: DatasetReader
+    path: str
+    indexes: Sequence[int]
+    dtype: npt.DTypeLike = np.float32
+    nodata: float | None = None
+    zero_is_valid: bool = True
+    warp: Warp | None = None
+
+
+def read_date(source: DateSource, window: Window) -> tuple[PixelArray, BoolArray]:
+    """Read bands inside a window and where they are valid, warped if need be.
+
+    Parameters
+    ----------
+    source : DateSource
+    window : rasterio.windows.Window
+        Of the raster, or of the target of its warp.
 
     Returns
     -------
     values : ndarray, (bands, height, width)
-        Anything where not valid.
+        Arbitrary where not valid.
     valid : ndarray, (height, width), bool
 
     Raises
     ------
     RasterReadError
     """
-    if warp is None:
-        values = read(dataset, path, window, indexes=indexes)
-        declared = [dataset.nodatavals[i - 1] for i in indexes]
-        unknown = declared if nodata is None else [nodata] * len(indexes)
-        valid = _usable(dataset, path, window, indexes, values, unknown)
-        if not zero_is_valid:
-            valid &= (values != 0).all(axis=0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = values.astype(dtype)
-        # The square of a value must still be finite, or a fill value such as 1e38 becomes
-        # infinite inside the statistics.
-        valid &= (np.abs(values) < 1e15).all(axis=0)
-        return values, valid
+    if source.warp is None:
+        return _read_unwarped(source, window)
+    return _read_warped(source, source.warp, window)
+
+
+def _read_unwarped(source: DateSource, window: Window) -> tuple[PixelArray, BoolArray]:
+    """Read a window of the raster's own grid, and where it is valid."""
+    values = read(source.dataset, source.path, window, indexes=list(source.indexes))
+    valid = _usable(source, window, values)
+    if not source.zero_is_valid:
+        valid &= (values != 0).all(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = values.astype(source.dtype)
+    # The square of a value must still be finite, or a fill value such as 1e38 becomes
+    # infinite inside the statistics.
+    valid &= (np.abs(values) < 1e15).all(axis=0)
+    return values, valid
+
+
+def _read_warped(source: DateSource, warp: Warp, window: Window) -> tuple[PixelArray, BoolArray]:
+    """Read a window of the target of a warp block by block, and where it is valid."""
     top, left = int(window.row_off), int(window.col_off)
     height, width = int(window.height), int(window.width)
-    values = np.zeros((len(indexes), height, width), dtype)
+    values = np.zeros((len(source.indexes), height, width), source.dtype)
     valid = np.zeros((height, width), dtype=bool)
     for block in warp.blocks(window):
-        needed = warp.needed(block)
-        if needed is None:
+        origin = warp.needed(block)
+        if origin is None:
             continue
-        found = read_date(dataset, path, needed, indexes, dtype, nodata=nodata, zero_is_valid=zero_is_valid)
-        warped, known = resample(warp, *found, needed, block)
+        warped, warped_valid = resample(warp, *_read_unwarped(source, origin), origin, block)
         row, col = block.row_off - top, block.col_off - left
         rows = slice(max(0, row), min(height, row + block.height))
         cols = slice(max(0, col), min(width, col + block.width))
         part = slice(rows.start - row, rows.stop - row), slice(cols.start - col, cols.stop - col)
         values[:, rows, cols] = warped[(slice(None), *part)]
-        valid[rows, cols] = known[part]
+        valid[rows, cols] = warped_valid[part]
     return values, valid
 
 
@@ -127,61 +157,62 @@ def resample(
     values : ndarray, (bands, height, width), float32 or float64
     valid : ndarray, (height, width), bool
     origin : rasterio.windows.Window
-        Their place in the source: what ``warp.needed`` said.
+        Where they lie in the source: as returned by ``warp.needed``.
     window : rasterio.windows.Window
-        The place in the target: one of ``warp.blocks``.
+        Where the result lies in the target: one of ``warp.blocks``.
 
     Returns
     -------
     values : ndarray, (bands, height, width), same type
         0 where not valid.
     valid : ndarray, (height, width), bool
-        True where half the weight or more comes from valid source pixels. What is not valid has no weight
-        in the values, and what lies outside the source is not valid.
+        True where half of the weight or more comes from valid source pixels; outside the source nothing is
+        valid. Pixels that are not valid have no weight in the values.
     """
-    # around the source, nothing: else GDAL would stretch its border over the pixels that it cuts
+    # a margin of nothing around the source: GDAL would stretch its border over the pixels that it cuts
     rows, cols = (math.ceil(2 * max(1.0, scale)) + 1 for scale in warp.scale)
     source = warp.source.crop(
         Window(
             origin.col_off - cols, origin.row_off - rows, origin.width + 2 * cols, origin.height + 2 * rows
         )
     )
-    target = warp.places(window)
+    target = warp.shifted(window)
     bands = list(range(1, len(values) + 2))
     # Of arrays rasterio would make datasets in memory too, but silence a warning in a way that is not safe
     # between threads.
     with (
-        _in_memory(source, len(bands), values.dtype) as given,
-        _in_memory(target, len(bands), values.dtype) as made,
+        _in_memory(source, len(bands), values.dtype) as original,
+        _in_memory(target, len(bands), values.dtype) as warped,
     ):
-        inner = np.full((len(bands), *source.shape), np.nan, values.dtype)
-        place = slice(rows, rows + int(origin.height)), slice(cols, cols + int(origin.width))
-        inner[(slice(0, -1), *place)] = np.where(valid, values, np.nan)
-        inner[-1] = 0
-        inner[(-1, *place)] = valid
-        given.write(inner)
+        padded = np.full((len(bands), *source.shape), np.nan, values.dtype)
+        inside = slice(rows, rows + int(origin.height)), slice(cols, cols + int(origin.width))
+        padded[(slice(0, -1), *inside)] = np.where(valid, values, np.nan)
+        padded[-1] = 0
+        padded[(-1, *inside)] = valid
+        original.write(padded)
         rasterio.warp.reproject(
-            rasterio.band(given, bands),
-            rasterio.band(made, bands),
+            rasterio.band(original, bands),
+            rasterio.band(warped, bands),
             src_nodata=math.nan,
             dst_nodata=math.nan,
             resampling=Resampling[warp.resampling],
             num_threads=1,
             # coordinates are computed for every pixel and not interpolated along rows
             tolerance=0,
-            # and the width of the kernel is that of the scene: GDAL's own differs between windows
+            # the width of the kernel is that of the scene: GDAL's own differs between windows
             XSCALE=1 / warp.scale[1],
             YSCALE=1 / warp.scale[0],
             UNIFIED_SRC_NODATA="NO",
         )
-        found = made.read()
+        result = warped.read()
     with np.errstate(invalid="ignore"):
-        known = (found[-1] >= 0.5) & np.isfinite(found).all(axis=0)
-    found[:, ~known] = 0
-    return found[:-1], known
+        result_valid = (result[-1] >= 0.5) & np.isfinite(result).all(axis=0)
+    result[:, ~result_valid] = 0
+    return result[:-1], result_valid
 
 
 def _in_memory(grid: Grid, count: int, dtype: npt.DTypeLike) -> DatasetWriter:
+    """Return an empty raster in memory."""
     return rasterio.open(
         "",
         "w+",
@@ -196,50 +227,46 @@ def _in_memory(grid: Grid, count: int, dtype: npt.DTypeLike) -> DatasetWriter:
     )
 
 
-def _usable(
-    dataset: DatasetReader,
-    path: str,
-    window: Window,
-    indexes: list[int],
-    values: PixelArray,
-    nodata: Sequence[float | None],
-) -> BoolArray:
-    """Tell where no band is nodata and neither an alpha band nor a dataset mask rules the pixel out.
+def _usable(source: DateSource, window: Window, values: PixelArray) -> BoolArray:
+    """Return where no band is nodata and neither an alpha band nor a dataset mask rules the pixel out.
 
     GDAL's own mask heeds only one of these: nodata shadows alpha, and an internal mask shadows nodata.
     """
+    dataset, indexes, declared = source.dataset, source.indexes, source.dataset.nodatavals
     usable = np.ones(values.shape[1:], dtype=bool)
     # A nodata value that the data type cannot hold (-1.8e308 in float32) becomes infinite here.
     with np.errstate(over="ignore"):
-        for band, value in zip(values, nodata, strict=True):
-            if value is not None and not math.isnan(value):  # NaN is ruled out with all that is not finite
-                usable &= band != value
+        for index, band in zip(indexes, values, strict=True):
+            nodata = declared[index - 1] if source.nodata is None else source.nodata
+            if nodata is not None and not math.isnan(nodata):  # NaN is ruled out with all that is not finite
+                usable &= band != nodata
     alpha = [
-        i
-        for i, what in zip(dataset.indexes, dataset.colorinterp, strict=True)
-        if what == ColorInterp.alpha and i not in indexes
+        index
+        for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
+        if colour == ColorInterp.alpha and index not in indexes
     ]
     try:
         for index in alpha:
             usable &= dataset.read(index, window=window) != 0
         masked = [
-            i
-            for i in indexes
-            if MaskFlags.per_dataset in (flags := dataset.mask_flag_enums[i - 1])
+            index
+            for index in indexes
+            if MaskFlags.per_dataset in (flags := dataset.mask_flag_enums[index - 1])
             and MaskFlags.alpha not in flags
         ]
         if masked:
             usable &= (dataset.read_masks(masked, window=window) != 0).all(axis=0)
     except RasterioIOError as error:
         raise RasterReadError(
-            f"{path}: its mask cannot be read ({gdal_reason(error)}). "
+            f"{source.path}: its mask cannot be read ({gdal_reason(error)}). "
             "The file is truncated or damaged: copy or download it again.",
-            path=path,
+            path=source.path,
         ) from error
     return usable
 
 
 __all__ = [
+    "DateSource",
     "read",
     "read_date",
     "resample",

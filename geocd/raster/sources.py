@@ -1,7 +1,8 @@
-"""What a raster names beside itself, found before GDAL follows it.
+"""What a raster refers to beside itself, checked before GDAL follows it.
 
-A file may make GDAL open others: a VRT names its sources, and some formats are nothing but an address. What
-the user wrote may lie anywhere. What a file says must not reach the network, run code or lead in a circle.
+A file may make GDAL open others: a VRT refers to its sources, and some formats are nothing but an address. A
+path of the user's may lead anywhere. What a file refers to must not be on the network, run code or form a
+circle.
 """
 
 from __future__ import annotations
@@ -18,35 +19,35 @@ from xml.parsers import expat
 
 from geocd.errors import RasterOpenError
 
-#: Set to YES, files may name others on the network (a VRT of ``gdalbuildvrt`` over tiles in a bucket).
+#: Environment variable: with YES, files may refer to others on the network (a VRT over tiles in a bucket).
 ALLOW = "GEOCD_REMOTE_SOURCES"
-#: Formats that are an address or a list of them. Left out where a local file is opened, so that none of them
-#: is told by its content under another name.
+#: Formats that are an address or a list of them. Not used for local files, which GDAL would otherwise
+#: recognise by content under any name.
 REACHING = frozenset((
     "DAAS", "EEDA", "EEDAI", "GTI", "HTTP", "KMLSUPEROVERLAY", "MRF", "NGW", "OGCAPI", "PLMOSAIC",
     "PostGISRaster", "STACIT", "STACTA", "WCS", "WMS", "WMTS",
 ))  # fmt: skip
-#: A VRT is known by these bytes among its first; GDAL looks no further.
+#: GDAL recognises a VRT by these bytes, among the first ones of the file.
 _VRT, _HEAD = b"<VRTDataset", 1024
-#: Names that GDAL, or rasterio, takes to the network.
+#: Names for which GDAL or rasterio uses the network.
 _NETWORK = re.compile(
     r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|\b(https?|ftp|s3|gs|gcs|az|adls|oss|swift|hdfs)://"
     r"|^(DAAS|EEDAI?|NGW|OGCAPI|PG|PLMOSAIC|STACIT|STACTA|WCS|WMS|WMTS):",
     re.IGNORECASE,
 )
-#: In front of a file name, a part of that file.
+#: Prefix of a raster inside a file.
 _PART = re.compile(r'^(GTIFF_DIR:[^:]*|NETCDF|HDF4\w*:?\w*|HDF5|SENTINEL2_L\w+):"?', re.IGNORECASE)
-#: VRTs that only put sources side by side or warp them. Others compute: pixel functions may be code.
+#: Kinds of VRTs that only mosaic or warp their sources. Others compute: pixel functions may be code.
 _KINDS = {"", "vrtwarpeddataset", "vrtpansharpeneddataset"}
 _BANDS = {"", "vrtsourcedrasterband", "vrtwarpedrasterband", "vrtpansharpenedrasterband"}
 #: Elements and attributes that name a source, and metadata that GDAL follows.
 _NAMES = {"sourcefilename", "sourcedataset", "dempath"}
 _FOLLOWED = re.compile(r"(_DATASET|_FILE|_DEM)$", re.IGNORECASE)
 _DEEPEST, _LONGEST, _LONGEST_JSON = 100, 2**28, 2**26
-#: VRTs that geocd itself made of sources that the user named.
+#: VRTs that geocd made itself, of sources that the user chose.
 _trusted: set[str] = set()
 
-#: A member of an archive that is larger than this and was packed so well is a bomb, or a raster of nothing.
+#: A member of an archive that is larger than this, and compressed more than so much, is taken for a zip bomb.
 _LARGE, _PACKED = 2**30, 200
 
 
@@ -56,18 +57,18 @@ def is_remote(path: str) -> bool:
 
 
 def trust(path: str | os.PathLike[str]) -> None:
-    """Let a VRT name sources on the network: geocd made it of what the user named."""
+    """Let a VRT refer to sources on the network: geocd made it, of sources that the user chose."""
     _trusted.add(os.path.realpath(path))
 
 
 def may_reach(path: str) -> bool:
-    """Tell whether what a file names may lie on the network."""
+    """Tell whether what a file refers to may be on the network."""
     allowed = os.environ.get(ALLOW, "").strip().upper() in ("YES", "TRUE", "ON", "1")
     return allowed or is_remote(path) or os.path.realpath(path) in _trusted
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Tell whether there is such a file; no for a name that no file can have."""
+    """Tell whether a file exists; False also for a name that no file can have."""
     try:
         return Path(path).is_file()
     except (OSError, ValueError):  # too long; NUL
@@ -75,9 +76,9 @@ def is_file(path: str | os.PathLike[str]) -> bool:
 
 
 def check_name(path: str) -> None:
-    """Raise :class:`RasterOpenError` for a path that no system has, and for a zip bomb."""
+    """Raise :class:`RasterOpenError` for a path that cannot exist, and for a zip bomb."""
     if "\0" in path:
-        raise RasterOpenError(f"{path!r}: a path cannot hold a NUL character. Correct it.", path=path)
+        raise RasterOpenError(f"{path!r}: a path cannot contain a NUL character. Correct it.", path=path)
     archive = re.search(
         r"(?:/vsizip/\{?|zip://)(.+?\.(?:zip|kmz|SAFE\.zip))\}?(?:[!/]|$)", path, re.IGNORECASE
     )
@@ -91,8 +92,8 @@ def check_name(path: str) -> None:
     for member in members:
         if member.file_size > _LARGE and member.file_size > _PACKED * member.compress_size:
             raise RasterOpenError(
-                f"{path}: {member.filename} takes {member.compress_size} bytes in the archive and "
-                f"{member.file_size} outside. If you trust it, unpack it and name the file.",
+                f"{path}: {member.filename} has {member.compress_size} bytes in the archive and "
+                f"{member.file_size} unpacked. If you trust it, unpack it and pass the file.",
                 path=path,
                 packed=member.compress_size,
                 unpacked=member.file_size,
@@ -123,7 +124,8 @@ def vrt_sources(path: str, text: str | None = None) -> Iterator[str]:
     Raises
     ------
     RasterOpenError
-        It is no well-formed XML, it computes (pixel functions, code), or names what GDAL must not follow.
+        It is not well-formed XML, it computes (pixel functions, code), or it refers to what must not be
+        followed.
     """
     inline = path.lstrip().startswith("<")
     name = "a VRT written as text" if inline else path
@@ -148,13 +150,14 @@ def _content(path: str) -> bytes:
         content = file.read(_LONGEST + 1)
     if len(content) > _LONGEST:
         raise RasterOpenError(
-            f"{path}: is a VRT of more than {_LONGEST >> 20} MB. Build several, and one of them.", path=path
+            f"{path}: is a VRT of more than {_LONGEST >> 20} MB. Build several, and a VRT of these.",
+            path=path,
         )
     return content
 
 
 def shown(source: str) -> str:
-    """Return a source for a message: not endless, and without a signature."""
+    """Return a source for a message: its beginning, without the query, which may be a signature."""
     return source.partition("?")[0][:200]
 
 
@@ -162,7 +165,7 @@ def _check_source(source: str, name: str, path: str) -> None:
     """Raise :class:`RasterOpenError` unless a source may be opened."""
     if source.startswith("<") or "\0" in source:
         raise RasterOpenError(
-            f"{name}: a source is written as text ({source[:60]!r}). Save it to a file and name that.",
+            f"{name}: a source is given as text ({source[:60]!r}). Save it to a file and refer to that.",
             path=path,
             source=source,
         )
@@ -171,18 +174,18 @@ def _check_source(source: str, name: str, path: str) -> None:
     plain = _PART.sub("", source)
     if is_remote(source) or "://" in source or re.match(r"\w{2,}:", plain) or re.match(r"/vsi\w+\?", source):
         raise RasterOpenError(
-            f"{name}: names a source that is no local file ({shown(source)}), and is not followed: a file "
-            f"must not decide what is fetched. If you trust it, set {ALLOW}=YES in the environment, or "
-            "name the source itself.",
+            f"{name}: refers to a source that is not a local file ({shown(source)}), which is not followed: "
+            f"a file must not decide what is fetched. If you trust it, set {ALLOW}=YES in the environment, "
+            "or pass the source itself.",
             path=path,
             source=source,
         )
 
 
 def check_boxes(path: str) -> None:
-    """Raise :class:`RasterOpenError` for a JPEG 2000 file whose boxes do not lie in each other.
+    """Raise :class:`RasterOpenError` for a JPEG 2000 file whose boxes are not nested in each other.
 
-    GDAL 3.10 never ends on a box of no length inside another one.
+    GDAL 3.10 loops forever on an empty box inside another one.
     """
     try:
         with Path(path).open("rb") as file:
@@ -192,6 +195,10 @@ def check_boxes(path: str) -> None:
         raise
     except (OSError, ValueError, struct.error):
         return  # GDAL says what is wrong with it
+
+
+#: Boxes of JPEG 2000 that contain others.
+_SUPERBOXES = (b"jp2h", b"asoc", b"res ", b"uinf", b"jpch", b"jplh")
 
 
 def _check_boxes(file: IO[bytes], begin: int, end: int, path: str, depth: int = 0) -> None:
@@ -209,15 +216,15 @@ def _check_boxes(file: IO[bytes], begin: int, end: int, path: str, depth: int = 
                 "download it again.",
                 path=path,
             )
-        if kind in (b"jp2h", b"asoc", b"res ", b"uinf", b"jpch", b"jplh"):
+        if kind in _SUPERBOXES:
             _check_boxes(file, begin + head, min(begin + length, end), path, depth + 1)
         begin += length
 
 
 def why_no_vector(path: str) -> str | None:
-    """Return why a vector file is not to be opened: it leads elsewhere. None where it may.
+    """Return why a vector file must not be opened: it refers to other sources. None where it may.
 
-    OGR has formats that are an address, and follows the link to a CRS that GeoJSON may have.
+    Some formats of OGR are an address, and it follows the link to a CRS in a GeoJSON file.
     """
     if is_remote(path) or may_reach(path):
         return None
@@ -229,25 +236,25 @@ def why_no_vector(path: str) -> str | None:
             file.seek(0)
             content = file.read(_LONGEST_JSON + 1)
     except (OSError, ValueError):
-        return None  # whoever opens it says why not
+        return None  # opening it gives the reason
     if len(content) > _LONGEST_JSON:
         return f"is GeoJSON of more than {_LONGEST_JSON >> 20} MB. Convert it: ogr2ogr reference.gpkg {path}"
     try:
-        found = json.loads(content)
+        document = json.loads(content)
     except (ValueError, RecursionError):
-        try:  # one feature in each line, where GDAL knows of no CRS
+        try:  # one feature in each line, for which GDAL reads no CRS
             for line in content.splitlines():
                 json.loads(line)
         except (ValueError, RecursionError):
-            return "is no well-formed JSON. Write it anew, for instance with ogr2ogr."
+            return "is not well-formed JSON. Write it again, for instance with ogr2ogr."
         return None
-    crs = found.get("crs")
-    names = isinstance(crs, dict) and crs.get("type") not in ("name", "EPSG", None)
-    return _LEADS if names or found.get("type") == "gdal_streamed_alg" else None
+    crs = document.get("crs")
+    linked = isinstance(crs, dict) and crs.get("type") not in ("name", "EPSG", None)
+    return _LEADS if linked or document.get("type") == "gdal_streamed_alg" else None
 
 
 _LEADS = (
-    "names another source or an address, which is not followed: a file must not decide what is fetched. "
+    "refers to another source or an address, which is not followed: a file must not decide what is fetched. "
     f"Convert it to a GeoPackage, or set {ALLOW}=YES in the environment if you trust it."
 )
 _ADDRESS = re.compile(
@@ -256,9 +263,9 @@ _ADDRESS = re.compile(
 
 
 class _Reader:
-    """The sources in the XML of a VRT, without building a tree of it.
+    """Parse the XML of a VRT for its sources, without building a tree of it.
 
-    GDAL knows elements by their name in any case, and takes attributes for elements.
+    To GDAL the case of an element does not matter, and an attribute is the same as an element.
     """
 
     def __init__(self, name: str) -> None:
@@ -266,10 +273,10 @@ class _Reader:
         self._open: list[str] = []
         self._attributes: list[dict[str, str]] = []
         self._text: list[str] = []
-        self._found: list[tuple[str, bool]] = []
+        self._sources: list[tuple[str, bool]] = []
 
     def parse(self, content: bytes) -> list[tuple[str, bool]]:
-        """Return every source, and whether it is relative to the VRT."""
+        """Return each source, and whether it is relative to the VRT."""
         try:
             content.decode("utf-8")
             encoding = "utf-8"
@@ -279,57 +286,59 @@ class _Reader:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text.append
-        parser.CommentHandler = parser.ProcessingInstructionHandler = self._between
+        parser.CommentHandler = parser.ProcessingInstructionHandler = self._comment
         parser.StartDoctypeDeclHandler = self._doctype
         parser.buffer_text = True
         try:
             parser.Parse(content, True)
         except expat.ExpatError as error:
-            raise self._error(f"is no well-formed VRT ({error}). Make it anew with gdalbuildvrt.") from error
-        return self._found
+            raise self._error(
+                f"is not a well-formed VRT ({error}). Build it again with gdalbuildvrt."
+            ) from error
+        return self._sources
 
     def _error(self, what: str) -> RasterOpenError:
         return RasterOpenError(f"{self._name}: {what}", path=self._name)
 
     def _start(self, element: str, attributes: dict[str, str]) -> None:
         element = element.casefold()
-        given = {key.casefold(): value for key, value in attributes.items()}
+        lower = {key.casefold(): value for key, value in attributes.items()}
         if self._open and self._open[-1] in _NAMES:
-            raise self._error(f"has an element inside the name of a source ({element}).")
-        kind = given.get("subclass", "").casefold()
+            raise self._error(f"has an element in the name of a source ({element}).")
+        kind = lower.get("subclass", "").casefold()
         unknown = (element == "vrtdataset" and kind not in _KINDS) or (
             element == "vrtrasterband" and kind not in _BANDS
         )
-        code = element.startswith("pixelfunction") or any(key.startswith("pixelfunction") for key in given)
-        if unknown or code or (element == "subclass" or "outputbands" in given):
+        code = element.startswith("pixelfunction") or any(key.startswith("pixelfunction") for key in lower)
+        if unknown or code or (element == "subclass" or "outputbands" in lower):
             raise self._error(
-                f"computes its pixels ({attributes.get('subClass', element)}), which stays switched off, "
-                "because it may be code. If you trust it, write it to a GeoTIFF with gdal_translate first."
+                f"computes its pixels ({attributes.get('subClass', element)}), which is not allowed, because "
+                "it may run code. If you trust it, write it to a GeoTIFF with gdal_translate first."
             )
         if len(self._open) > _DEEPEST:
             raise self._error(f"is nested more than {_DEEPEST} elements deep.")
-        if not _NAMES.isdisjoint(given):
-            raise self._error("has the name of a source in an attribute. Make it anew with gdalbuildvrt.")
+        if not _NAMES.isdisjoint(lower):
+            raise self._error("has the name of a source in an attribute. Build it again with gdalbuildvrt.")
         self._open.append(element)
-        self._attributes.append(given)
+        self._attributes.append(lower)
         self._text.clear()
 
     def _end(self, element: str) -> None:
         element = self._open.pop()
-        given = self._attributes.pop()
+        attributes = self._attributes.pop()
         text = "".join(self._text)
         self._text.clear()
         if element in _NAMES:
-            self._found.append((text, given.get("relativetovrt", "0").strip() != "0"))
-        elif element == "mdi" and _FOLLOWED.search(given.get("key", "")) and is_remote(text):
-            self._found.append((text, False))
+            self._sources.append((text, attributes.get("relativetovrt", "0").strip() != "0"))
+        elif element == "mdi" and _FOLLOWED.search(attributes.get("key", "")) and is_remote(text):
+            self._sources.append((text, False))
 
-    def _between(self, *told: str) -> None:
+    def _comment(self, *_: str) -> None:
         if self._open and self._open[-1] in _NAMES:
-            raise self._error("has a comment inside the name of a source.")
+            raise self._error("has a comment in the name of a source.")
 
-    def _doctype(self, *told: object) -> None:
-        raise self._error("has a document type, which a VRT does not need. Make it anew with gdalbuildvrt.")
+    def _doctype(self, *_: object) -> None:
+        raise self._error("has a document type, which a VRT does not need. Build it again with gdalbuildvrt.")
 
 
 __all__ = [

@@ -1,9 +1,9 @@
-"""The after image on the grid of the before image: which of its pixels go where, and resampled how.
+"""The after image on the grid of the before image: which source pixels a window needs, and how to resample.
 
-Grids only; :mod:`geocd.raster` reads and resamples the pixels. A pixel must come out the same whatever window
-it is read in, or tiles would not fit together and results not repeat. What GDAL's warper makes of a pixel
-depends on the window in the last digits (its coordinates are counted from a corner), so it is always given
-the same ones: blocks that lie on the target grid like the squares of a chessboard.
+Grids only; :mod:`geocd.raster.reading` reads and resamples the pixels. A pixel must come out the same
+whatever window it is read in, or tiles would not fit together and results would not repeat. What GDAL's
+warper makes of a pixel depends on the window in the last digits (its coordinates are counted from a corner),
+so it always gets the same windows: blocks that lie on the target grid like the squares of a chessboard.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from geocd.raster.grid import Grid
 
 
-#: From so many source pixels under a target pixel, along either axis, they are averaged; a kernel that looks
-#: at a few of them would pick some and leave out the others.
+#: From this many source pixels per target pixel on, along either axis, they are averaged; a kernel of a few
+#: pixels would pick some of them and leave out the others.
 AVERAGE_FROM = 2.0
-#: Side of a block in pixels; smaller where so many pixels of the source would be needed for it that memory
-#: would grow with how much finer the source is.
+#: Largest side of a block in target pixels, and most source pixels that it may need: where the source is much
+#: finer, blocks are smaller, so that memory does not grow.
 BLOCK, BLOCK_PIXELS = 128, 640 * 640
-#: Pixels between the points whose place in the source is looked up to find what must be read.
+#: Pixels between the points that are located in the source to find the window that must be read.
 LATTICE = 32
-#: Pixels around it, in units of the wider of a source and a target pixel: the kernel reaches 2.
+#: Margin around that window, in source or target pixels, whichever are wider: the kernel reaches 2.
 REACH = 4
 
 
@@ -58,7 +58,7 @@ class Warp:
     overlap : float
         Share of the target grid that the source covers, in (0, 1].
     shift : tuple of float
-        Target pixels (down, right) that the content of the source lies beside its place; removed.
+        Displacement of the content of the source, in target pixels (down, right), which is removed.
     """
 
     source: Grid
@@ -76,7 +76,7 @@ class Warp:
         ----------
         source, target : Grid
         names : tuple of str
-            What to call the target and the source in the message (paths).
+            Names of the target and of the source in the message (paths).
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Warp:
         if not share or scale is None:
             raise GridError(
                 f"the two rasters do not overlap: {names[0]} covers {_extent(target, source.crs)}, "
-                f"{names[1]} {_extent(source, target.crs)}. Choose two of one place; if they are, the "
+                f"{names[1]} {_extent(source, target.crs)}. Choose two images of one place; if they are, the "
                 "coordinate reference system or the transform of one of them is wrong.",
                 first=target,
                 second=source,
@@ -97,7 +97,7 @@ class Warp:
         return cls(source, target, scale, "average" if max(scale) >= AVERAGE_FROM else "cubic", share)
 
     def decimated(self, height: int, width: int) -> Warp:
-        """Return a warp onto the whole target as a smaller picture."""
+        """Return this warp for a target of the same area with fewer, larger pixels."""
         rows, cols = self.target.height / height, self.target.width / width
         coarse = self.target.resized(height, width)
         scale = _scale(self.source, coarse) or self.scale
@@ -109,9 +109,14 @@ class Warp:
             shift=(self.shift[0] / rows, self.shift[1] / cols),
         )
 
+    @property
+    def _side(self) -> int:
+        """Side of a block in target pixels."""
+        return max(1, min(BLOCK, int(math.sqrt(BLOCK_PIXELS / (self.scale[0] * self.scale[1])))))
+
     def blocks(self, window: Window) -> Iterator[Window]:
-        """Yield the blocks of the target that a window touches; they end where the grid ends."""
-        side = max(1, min(BLOCK, int(math.sqrt(BLOCK_PIXELS / (self.scale[0] * self.scale[1])))))
+        """Yield the blocks of the target that a window touches, cut where the grid ends."""
+        side = self._side
         bottom, right = int(window.row_off + window.height), int(window.col_off + window.width)
         for row in range(int(window.row_off) // side * side, bottom, side):
             for col in range(int(window.col_off) // side * side, right, side):
@@ -121,26 +126,25 @@ class Warp:
 
     @property
     def most_pixels(self) -> int:
-        """Source pixels that a block needs at most, with those around it."""
-        side = max(1, min(BLOCK, int(math.sqrt(BLOCK_PIXELS / (self.scale[0] * self.scale[1])))))
-        rows, cols = (side * scale + 2 * REACH * max(1.0, scale) for scale in self.scale)
+        """Largest number of source pixels that a block needs, with their margin."""
+        rows, cols = (self._side * scale + 2 * REACH * max(1.0, scale) for scale in self.scale)
         return math.ceil(rows * cols)
 
-    def places(self, window: Window) -> Grid:
-        """Return where the content lies that belongs into a window of the target: moved by the shift."""
+    def shifted(self, window: Window) -> Grid:
+        """Return the grid of a window of the target, moved by the shift to where its content is."""
         row, col = window.row_off + self.shift[0], window.col_off + self.shift[1]
         return self.target.crop(Window(col, row, window.width, window.height))
 
     def needed(self, window: Window) -> Window | None:
-        """Return the window of the source that a window of the target is made from; None where none is."""
+        """Return the window of the source that a window of the target needs; None outside it."""
         rows = _along(window.row_off, window.height)
         cols = _along(window.col_off, window.width)
-        places = [(r + self.shift[0], c + self.shift[1]) for r in rows for c in cols]
-        row, col = _places(self.target, self.source, np.array(places))
-        known = np.isfinite(row) & np.isfinite(col)
-        if not known.any():
+        lattice = [(r + self.shift[0], c + self.shift[1]) for r in rows for c in cols]
+        row, col = _locate(self.target, self.source, np.array(lattice))
+        finite = np.isfinite(row) & np.isfinite(col)
+        if not finite.any():
             return None
-        row, col = row[known], col[known]
+        row, col = row[finite], col[finite]
         margin = [math.ceil(REACH * max(1.0, scale)) for scale in self.scale]
         first_row, last_row = math.floor(row.min()) - margin[0], math.ceil(row.max()) + margin[0]
         first_col, last_col = math.floor(col.min()) - margin[1], math.ceil(col.max()) + margin[1]
@@ -152,20 +156,20 @@ class Warp:
 
 
 def overlap(first: Grid, second: Grid) -> float | None:
-    """Return the share of the first grid that the second covers, in [0, 1]; None where it cannot be told."""
-    for one, two in ((second, first), (first, second)):
-        ring = _ring(one)
-        row, col = _places(one, two, ring)
-        # Far from where a projection belongs it gives numbers too: trust what comes back.
-        back = np.column_stack(_places(two, one, np.column_stack([row, col])))
+    """Return the share of the first grid that the second covers, in [0, 1]; None where that is unknown."""
+    for inner, outer in ((second, first), (first, second)):
+        ring = _ring(inner)
+        row, col = _locate(inner, outer, ring)
+        # Projections give numbers also far outside their domain: only what can be inverted counts.
+        back = np.column_stack(_locate(outer, inner, np.column_stack([row, col])))
         if not np.allclose(back, ring, rtol=0, atol=1):
             continue
         outline = shapely.Polygon(np.column_stack([col, row])).buffer(0)
-        whole = shapely.box(0, 0, two.width, two.height)
-        size = whole.area if two is first else outline.area
+        whole = shapely.box(0, 0, outer.width, outer.height)
+        size = whole.area if outer is first else outline.area
         return float(min(1.0, outline.intersection(whole).area / size)) if size else None
     lattice = np.array([(r, c) for r in _along(0, first.height) for c in _along(0, first.width)])
-    row, col = _places(first, second, lattice)
+    row, col = _locate(first, second, lattice)
     with np.errstate(invalid="ignore"):
         inside = (row >= 0) & (row <= second.height) & (col >= 0) & (col <= second.width)
     return float(inside.mean()) if np.isfinite(row).any() else None
@@ -180,49 +184,48 @@ def _ring(grid: Grid, steps: int = 32) -> Float64Array:
 
 
 def _along(begin: float, length: float) -> Float64Array:
-    """Return up to 129 places from one end to the other, ``LATTICE`` pixels apart or less if that will do."""
+    """Return up to 129 evenly spaced positions, ``LATTICE`` pixels apart or less if that many suffice."""
     count = min(128, math.ceil(length / LATTICE)) + 1
     return np.linspace(begin, begin + length, max(2, count))
 
 
-def _places(one: Grid, two: Grid, points: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Return rows and columns of a grid that rows and columns of another one are; not finite where none."""
-    x, y = one.to_xy(points[:, 1], points[:, 0])
-    if one.crs != two.crs:
+def _locate(origin: Grid, other: Grid, points: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Return rows and columns in another grid of points ``(n, 2)`` of a grid; not finite where none."""
+    x, y = origin.to_xy(points[:, 1], points[:, 0])
+    nan = np.full(len(points), np.nan)
+    if origin.crs != other.crs:
         try:
-            found = rasterio.warp.transform(one.crs, two.crs, x.tolist(), y.tolist())
+            transformed = rasterio.warp.transform(origin.crs, other.crs, x.tolist(), y.tolist())
         except (RasterioError, CPLE_BaseError):  # rasterio lets GDAL's own errors through
-            nowhere = np.full(len(points), np.nan)
-            return nowhere, nowhere
-        x, y = np.array(found[0]), np.array(found[1])
-    if not abs(two.transform.determinant) > 0:  # no pixel has a place
-        nowhere = np.full(len(points), np.nan)
-        return nowhere, nowhere
+            return nan, nan
+        x, y = np.array(transformed[0]), np.array(transformed[1])
+    if not abs(other.transform.determinant) > 0:  # pixels have no area
+        return nan, nan
     with np.errstate(invalid="ignore"):
-        return two.to_rowcol(x, y)
+        return other.to_rowcol(x, y)
 
 
 def _scale(source: Grid, target: Grid) -> tuple[float, float] | None:
-    """Return how many source pixels a target pixel is high and wide, in the middle of what both have."""
+    """Return the height and width of a target pixel in source pixels, in the middle of the overlap."""
     lattice = np.array(
         [(r, c) for r in np.linspace(0, target.height, 65) for c in np.linspace(0, target.width, 65)]
     )
-    row, col = _places(target, source, lattice)
+    row, col = _locate(target, source, lattice)
     with np.errstate(invalid="ignore"):
         inside = (row >= 0) & (row <= source.height) & (col >= 0) & (col <= source.width)
     if inside.any():
         row0, col0 = lattice[inside].mean(axis=0)
     else:  # less than a lattice cell, or nothing
         middle = np.array([[source.height / 2, source.width / 2]])
-        row0, col0 = (float(v[0]) for v in _places(source, target, middle))
+        row0, col0 = (float(v[0]) for v in _locate(source, target, middle))
     near = np.array([(row0, col0), (row0 + 1, col0), (row0, col0 + 1)])
-    rows, cols = _places(target, source, near)
-    found = tuple(math.hypot(v[1] - v[0], v[2] - v[0]) for v in (rows, cols))
-    return (found[0], found[1]) if all(0 < v < math.inf for v in found) else None
+    rows, cols = _locate(target, source, near)
+    high, wide = (math.hypot(v[1] - v[0], v[2] - v[0]) for v in (rows, cols))
+    return (high, wide) if 0 < high < math.inf and 0 < wide < math.inf else None
 
 
 def _extent(grid: Grid, other: CRS) -> str:
-    """Return the bounds of a grid in the words of a message: in its own units if the other has the same."""
+    """Return the bounds of a grid for a message: in degrees where the other grid has another CRS."""
     x, y = (np.array(v) for v in zip(*grid.corners(), strict=True))
     unit = f"in {':'.join(grid.crs.to_authority() or ('its', 'own', 'CRS'))}"
     if grid.crs != other and (degrees := grid.lonlat(x, y)) is not None:

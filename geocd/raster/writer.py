@@ -12,36 +12,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rasterio
 import rasterio.shutil
-import rasterio.warp
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from geocd.raster.files import output_errors
+from geocd.raster.grid import Grid
 from geocd.types import Float32Array, PixelArray
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
-from geocd.raster.files import output_errors
-from geocd.raster.grid import Grid
 
+#: Side of a block of the COG, in pixels.
 BLOCK_SIZE = 512
-
-
-#: Said of a result whose file is not what was written into it.
+#: The reason in the error for a file that differs from what was written into it.
 NOT_AS_WRITTEN = "what was read back is not what was written: is the disk full?"
 
 
 class ProbWriter:
-    """Write the probability raster: block rows into a temporary tiled GeoTIFF, then one COG.
+    """Write the probability raster: block rows into a temporary tiled GeoTIFF, which becomes a COG.
 
-    GDAL's COG driver needs the whole image at once (1.6 GB for 20000 x 20000 px); a tiled GeoTIFF beside
-    it takes one block row at a time.
+    GDAL's COG driver needs the whole image at once (1.6 GB for 20000 x 20000 px); a tiled GeoTIFF takes one
+    block row at a time.
 
     Parameters
     ----------
     path : path
-        The COG to be made by :meth:`finish`.
+        The COG that :meth:`finish` writes.
     grid : Grid
     tags : mapping of str
         Written into the default domain; a namespace would be lost in the COG copy.
@@ -88,7 +86,19 @@ class ProbWriter:
                 self._dataset.set_band_description(index, description)
 
     def write(self, row: int, values: Float32Array) -> None:
-        """Write whole rows, ``(bands, rows, width)``, beginning at ``row`` (a multiple of the block)."""
+        """Write whole rows.
+
+        Parameters
+        ----------
+        row : int
+            The first one, a multiple of ``BLOCK_SIZE``.
+        values : ndarray, (bands, rows, width), float32
+            NaN where not valid.
+
+        Raises
+        ------
+        OutputError
+        """
         window = Window(0, row, values.shape[2], values.shape[1])
         with output_errors(self.path):
             self._dataset.write(values, window=window)
@@ -116,12 +126,12 @@ class ProbWriter:
                 STATISTICS="YES",
                 BIGTIFF="IF_SAFER",
                 NUM_THREADS="ALL_CPUS",
-                # GDAL would make overviews as wide as the image, which no reader can tell apart
+                # GDAL would make overviews as wide as the image, which readers cannot tell apart
                 **({"OVERVIEWS": "NONE"} if self.grid.width == 1 else {}),
             )
             self._temporary.unlink()
-            # GDAL reports no error when the last bytes of a file do not fit on the disk any more, nor when
-            # blocks are lost as a file is closed.
+            # GDAL reports no error when the last bytes of a file do not fit on the disk, nor when blocks are
+            # lost while a file is closed.
             with rasterio.open(self.path) as written:
                 for window, checksum in self._written:
                     if _checksum(written.read(window=window)) != checksum:
@@ -129,44 +139,44 @@ class ProbWriter:
                 _check_layout(written, self.path)
 
     def abort(self) -> None:
-        """Close the temporary file, whatever state it is in; its folder is deleted by the caller."""
+        """Close the temporary file, in whatever state; the caller deletes its folder."""
         with contextlib.suppress(RasterioError, CPLE_BaseError, OSError):
             self._dataset.close()
 
 
 def _check_layout(written: DatasetReader, path: Path) -> None:
-    """Raise unless the parts of a COG stand where GDAL puts them.
+    """Raise unless the parts of a COG are where GDAL puts them.
 
-    Where a write fails as the file is closed, libtiff may put a directory at the end instead, and nobody
-    hears of it: all pixels can be read, but not from afar with few requests. The layout: directories, then
-    data; its size before each block and its last four bytes once more behind it
+    Where a write fails while the file is closed, libtiff may put a directory at the end instead, without an
+    error: all pixels can be read, but not over a network with few requests. The layout: directories, then
+    data; before each block its size, and after it its last four bytes once more
     (https://gdal.org/en/stable/drivers/raster/cog.html).
 
     Raises
     ------
     OSError
-        A part stands elsewhere, or was not written.
+        A part is elsewhere, or was not written.
     """
 
-    def find(name: str, level: int | None) -> int:
+    def offset(name: str, level: int | None) -> int:
         return int(written.get_tag_item(name, "TIFF", bidx=1, ovr=level) or 0)
 
     with path.open("rb") as file:
         for level in (None, *range(len(written.overviews(1)))):
-            directory = find("IFD_OFFSET", level)
+            directory = offset("IFD_OFFSET", level)
             options = {} if level is None else {"overview_level": level}
             with rasterio.open(path, **options) as image:
                 blocks = [block for block, _ in image.block_windows(1)]
             for row, col in blocks:
-                begin = find(f"BLOCK_OFFSET_{col}_{row}", level)
-                size = find(f"BLOCK_SIZE_{col}_{row}", level)
+                begin = offset(f"BLOCK_OFFSET_{col}_{row}", level)
+                size = offset(f"BLOCK_SIZE_{col}_{row}", level)
                 if not 0 < directory < begin:
                     raise OSError(NOT_AS_WRITTEN)
                 file.seek(begin - 4)
-                leader = file.read(4)
+                header = file.read(4)
                 file.seek(begin + size - 4)
                 end, trailer = file.read(4), file.read(4)
-                if leader != size.to_bytes(4, "little") or len(trailer) < 4 or end != trailer:
+                if header != size.to_bytes(4, "little") or len(trailer) < 4 or end != trailer:
                     raise OSError(NOT_AS_WRITTEN)
 
 

@@ -1,4 +1,4 @@
-"""What a run says about itself: record, STAC item, pictures, page."""
+"""The account of a run: record, STAC item, pictures, report."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ def _outlines(polygons: Iterable[shapely.Polygon], grid: Grid, shape: tuple[int,
     for polygon in polygons:
         in_picture = shapely.transform(polygon, to_picture)
         simple = in_picture.simplify(TOLERANCE, preserve_topology=False)
-        if simple.is_empty or simple.area < 1:  # less than a pixel of the picture: a square that can be seen
+        if simple.is_empty or simple.area < 1:  # less than a pixel: draw a square that is visible
             x, y = shapely.get_coordinates(shapely.centroid(shapely.box(*in_picture.bounds)))[0]
             simple = shapely.box(x - 0.75, y - 0.75, x + 0.75, y + 0.75)
         corners += shapely.get_num_coordinates(simple)

@@ -1,4 +1,4 @@
-"""The files of one run, in one table: names, what they are for STAC, and what writes them."""
+"""The files of a run in one table: names, entries in the STAC item, and functions that write them."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class Product:
     Attributes
     ----------
     key : str
-        What programs call it; the key of its asset in the STAC item.
+        Its name in Python, and the key of its asset in the STAC item.
     suffix : str
-        What follows the stem in its name.
+        Its file name after the stem.
     title : str
-        For people.
+        Title of the asset.
     media_type : str
     roles : tuple of str
-        STAC's roles of the asset; empty for what is no asset of the item: the item.
+        STAC roles of the asset; empty for the item itself, which is not an asset.
     description : str
         One line for the documentation.
     timed : bool
-        Whether it says when it was made; all others are the same bytes each time.
+        Whether it contains times, so that its bytes differ from run to run.
     stage : str or None
-        The stage of the run that the time of writing it counts for; None where it takes next to none.
+        The stage of the run that the time for writing it is added to; None where that time is negligible.
     write : callable or None
-        ``write(run, path)`` writes it; None for what the pipeline itself writes: the probability, the
-        polygons and, last of all, the item.
+        ``write(run, path)`` writes it; None for files that the pipeline writes itself: the probability, the
+        polygons and, at the end, the item.
     """
 
     key: str
@@ -59,11 +59,12 @@ class Product:
 
     @property
     def is_asset(self) -> bool:
-        """Whether the item of the run has it as an asset."""
+        """Whether it is an asset of the STAC item."""
         return bool(self.roles)
 
 
 def _write_style(name: Literal["prob", "changes"]) -> Callable[[FinishedRun, Path], None]:
+    """Return a function that writes the QGIS style of a product."""
     return lambda run, path: _write_bytes(path, style(name))
 
 
@@ -84,8 +85,8 @@ def _write_quicklook(run: FinishedRun, path: Path) -> None:
     )
 
 
-#: Every file of a run, in the order in which they are put in place: the item last. Another product takes one
-#: entry here. Looked up when it is used.
+#: Every file of a run, in the order in which they are moved into place: the item last. A new product needs
+#: one entry here. Looked up when it is used.
 PRODUCTS: tuple[Product, ...] = (
     Product(
         "prob",

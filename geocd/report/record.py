@@ -69,12 +69,12 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """How one result was made, and what it is.
+    """How a result was made, and what it is.
 
     Attributes
     ----------
     before, after : str
-        Paths or URLs as they were given.
+        Paths or URLs, as passed by the caller.
     grid : Grid
         The grid of the pair and of every output.
     band_names : sequence of str
@@ -82,10 +82,13 @@ class RunRecord:
     settings : mapping
         Every setting by name, as resolved for the run, in values that JSON can hold.
     method : str
+        Name of the method.
     preset : str or None
+        Name of the preset; None for methods without presets.
     threshold : float
-        The decision: changed where ``prob >= threshold``.
+        The decision threshold: changed where ``prob >= threshold``.
     seed : int
+        Seed of the random numbers.
     timings : mapping
         Seconds by stage.
     summary : Summary
@@ -99,11 +102,11 @@ class RunRecord:
     inputs : mapping of sequence of Fingerprint
         Fingerprints of the files of ``before``, ``after``, ``valid`` and ``weights``, by these names.
     device : str
-        Kind of device and of processor that computed it.
+        Kind of device and of processor that computed the result.
     histogram : sequence of int
         Pixels by probability, in bins of equal width from 0 to 1; empty where not counted.
     losses : sequence of float
-        Loss of each optimisation step on the scene; empty where nothing was learned from it.
+        Loss of each optimisation step on the scene; empty for methods that learn nothing from it.
     """
 
     before: str
@@ -157,19 +160,19 @@ class FinishedRun:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of everything that has a say in the result, by name.
+    """Return the version of all software that the result depends on, by name.
 
-    Distributions are asked for their metadata and not imported: torch alone takes seconds.
+    Versions are read from the metadata of the distributions, because importing torch alone takes seconds.
     """
-    found = {"geocd": geocd.__version__, "python": platform.python_version()}
+    values = {"geocd": geocd.__version__, "python": platform.python_version()}
     for name in ("torch", "rasterio", "numpy", "scipy", "geopandas", "shapely"):
         try:
-            found[name] = importlib.metadata.version(name)
+            values[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # an extra that is not installed
             continue
-    found["GDAL"] = rasterio.__gdal_version__
-    found["PROJ"] = rasterio.__proj_version__
-    return found
+    values["GDAL"] = rasterio.__gdal_version__
+    values["PROJ"] = rasterio.__proj_version__
+    return values
 
 
 __all__ = [

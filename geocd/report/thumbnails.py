@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from geocd.raster.bands import named_colours
 from geocd.raster.files import open_raster
-from geocd.raster.reading import read, read_date
+from geocd.raster.reading import DateSource, read, read_date
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, Float32Array, Float64Array, PixelArray
 
@@ -213,9 +213,9 @@ def _display_bands(before: DatasetReader, after: DatasetReader, indexes: Sequenc
         rgb = [interpretation.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
         if None not in rgb:
             return tuple(i for i in rgb if i is not None)
-        places = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
-        if places is not None:
-            return tuple(indexes[place] for place in places[:3])
+        positions = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
+        if positions is not None:
+            return tuple(indexes[position] for position in positions[:3])
     return tuple(indexes[:3]) if len(indexes) >= 3 else tuple(indexes[:1])
 
 
@@ -261,7 +261,8 @@ def _warped_thumbnail(
 ) -> tuple[Float32Array, BoolArray]:
     """Return the same as :func:`_thumbnail`, warped onto the grid of the probability."""
     small = warp.decimated(*shape)
-    values, valid = read_date(dataset, path, small.target.window, list(bands), nodata=nodata, warp=small)
+    date = DateSource(dataset, path, bands, nodata=nodata, warp=small)
+    values, valid = read_date(date, small.target.window)
     values[:, ~valid] = 0
     return values, valid
 

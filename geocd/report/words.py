@@ -280,8 +280,8 @@ def shift_in_words(shift: Shift | None, pixel_size: float | None) -> Measurement
     down = f"{abs(shift.row):.2f} px {'down' if shift.row > 0 else 'up'}"
     return Measurement(
         f"{shift.length:.2f} px{metres}",
-        f"The content of the after image lies {across} and {down} of that of the before image. "
-        f"{reliability} From {WARN_SHIFT:g} px, edges begin to look like change.",
+        f"The content of the after image lies {across} and {down}, relative to that of the before image. "
+        f"{reliability} From a shift of {WARN_SHIFT:g} px, edges begin to look like change.",
     )
 
 

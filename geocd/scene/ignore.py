@@ -33,7 +33,7 @@ import numpy as np
 from scipy import ndimage
 
 from geocd.errors import ConfigError, NoValidPixelError
-from geocd.raster.bands import named_places
+from geocd.raster.bands import band_positions
 from geocd.raster.pair import Chip, Pair
 from geocd.scene.sample import sample_chips, valid_pixels
 from geocd.types import BoolArray, Float64Array, PixelArray
@@ -173,7 +173,7 @@ class Rules:
         ConfigError
             The names do not tell. The message has them, and what to do.
         """
-        named = named_places(names)
+        named = band_positions(names)
         positions = {}
         for kind in kinds:
             bands = KINDS[kind].bands

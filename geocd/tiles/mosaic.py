@@ -1,8 +1,8 @@
 """Tiles back into one raster: weighted blend, flushed in finished block rows.
 
-Memory is one row of tiles, whatever the height of the raster. Tiles must come in the order of their
-:class:`~geocd.tiles.tiling.Tiling`, so the sum of floating point numbers, and with it every output byte, does
-not depend on how many tiles are computed at a time.
+Memory is one row of tiles, whatever the height of the raster. Tiles must be added in the order of their
+:class:`~geocd.tiles.tiling.Tiling`, so that the floating point sums, and with them every output byte, do not
+depend on how many tiles are computed at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from geocd.types import Float32Array
 
 
 class Mosaic:
-    """Blend overlapping tiles and hand finished rows on.
+    """Blend overlapping tiles and pass finished rows on.
 
     Parameters
     ----------
@@ -55,6 +55,11 @@ class Mosaic:
             The next tile of the tiling.
         values : ndarray, (bands, height, width), float32
             NaN (in the first band) where not valid: such pixels take no part in the blend.
+
+        Raises
+        ------
+        ValueError
+            The tile is not the next one.
         """
         expected = self._tiling[self._next]
         if tile != expected:
@@ -73,12 +78,19 @@ class Mosaic:
         self._weight[rows, cols] += weight
 
     def finish(self) -> None:
-        """Flush what is left; every tile must have come."""
+        """Flush the remaining rows.
+
+        Raises
+        ------
+        ValueError
+            Tiles are missing.
+        """
         if self._next != len(self._tiling):
-            raise ValueError(f"{self._next} of {len(self._tiling)} tiles came")
+            raise ValueError(f"only {self._next} of {len(self._tiling)} tiles were added")
         self._flush_until(self._tiling.height, last=True)
 
     def _grow(self, until: int) -> None:
+        """Make room for all rows above ``until``."""
         missing = until - self._first - self._weight.shape[0]
         if missing > 0:
             bands, _, width = self._sum.shape
@@ -86,7 +98,7 @@ class Mosaic:
             self._weight = np.concatenate([self._weight, np.zeros((missing, width), np.float32)])
 
     def _flush_until(self, row: int, *, last: bool = False) -> None:
-        """Hand on all rows above ``row`` that fill whole blocks."""
+        """Pass on all rows above ``row`` that fill whole blocks."""
         end = row if last else row // self._block * self._block
         count = end - self._first
         if count <= 0:
@@ -99,7 +111,7 @@ class Mosaic:
 
 
 def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, Float32Array]]) -> Float32Array:
-    """Return what :class:`Mosaic` has inside a window, bit for bit.
+    """Return what :class:`Mosaic` yields inside a window, bit for bit.
 
     Parameters
     ----------
@@ -118,17 +130,8 @@ def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, Float32Arr
     total = np.zeros((tiles[0][1].shape[0], height, width), dtype=np.float32)
     weights = np.zeros((height, width), dtype=np.float32)
     for tile, values in tiles:
-        inner = window.intersection(tile.window)
-        there = Window(
-            inner.col_off - window.col_off, inner.row_off - window.row_off, inner.width, inner.height
-        )
-        here = Window(
-            inner.col_off - tile.window.col_off,
-            inner.row_off - tile.window.row_off,
-            inner.width,
-            inner.height,
-        )
-        (rows, cols), part = there.toslices(), here.toslices()
+        shared = window.intersection(tile.window)
+        (rows, cols), part = _inside(window, shared), _inside(tile.window, shared)
         values = values[(slice(None), *part)]
         valid = np.isfinite(values[0])
         weight = np.where(valid, tiling.weight(tile)[part], np.float32(0))
@@ -137,7 +140,15 @@ def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, Float32Arr
     return _mean(total, weights)
 
 
+def _inside(window: Window, part: Window) -> tuple[slice, slice]:
+    """Return the rows and columns of a part of a window, counted from its first."""
+    offset = part.col_off - window.col_off, part.row_off - window.row_off
+    rows, cols = Window(*offset, part.width, part.height).toslices()
+    return rows, cols
+
+
 def _mean(total: Float32Array, weight: Float32Array) -> Float32Array:
+    """Return the weighted mean, NaN where nothing has a weight."""
     with np.errstate(invalid="ignore"):
-        # Not that of 0 / 0, whose sign is the processor's.
+        # not the NaN of 0 / 0, whose sign depends on the processor
         return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)

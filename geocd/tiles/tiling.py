@@ -1,4 +1,4 @@
-"""Overlapping tiles: places only, no pixels.
+"""Overlapping tiles: their windows and blending weights, no pixels.
 
 Every pixel of the grid lies in at least one tile. All tiles of a grid have one size; where the grid is
 not a multiple of the stride the tiles move closer together, so that no tile is ever padded with
@@ -22,12 +22,12 @@ from geocd.types import Float32Array
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """One place in the grid.
+    """One tile.
 
     Attributes
     ----------
     row, col : int
-        Place in the grid of tiles, from 0.
+        Row and column of tiles, from 0.
     window : rasterio.windows.Window
         Pixels of the tile, inside the raster.
     """
@@ -53,34 +53,34 @@ def starts(length: int, tile_size: int, overlap: int) -> list[int]:
 LEAST_WEIGHT = 1e-6
 
 
-def ramp(begin: list[int], size: int, place: int, margin: int) -> Float32Array:
-    """Return the blending weight along one axis of the tile ``place``, shape ``(size,)``, in (0, 1].
+def ramp(begin: list[int], size: int, index: int, margin: int) -> Float32Array:
+    """Return the blending weight along one axis of the tile ``index``, shape ``(size,)``, in (0, 1].
 
     1 in the middle; towards a neighbour it falls linearly over what both tiles share, leaving out the
     outermost ``margin`` pixels of each, where values lack a part of their surroundings. The weights of
     two neighbours sum to one over what they share.
     """
-    at = np.arange(size, dtype=np.float32) + 0.5
+    position = np.arange(size, dtype=np.float32) + 0.5
     weight = np.ones(size, dtype=np.float32)
-    if place > 0:
-        weight = np.minimum(weight, _rise(at, begin[place - 1] + size - begin[place], margin))
-    if place + 1 < len(begin):
-        weight = np.minimum(weight, _rise(size - at, begin[place] + size - begin[place + 1], margin))
+    if index > 0:
+        weight = np.minimum(weight, _rise(position, begin[index - 1] + size - begin[index], margin))
+    if index + 1 < len(begin):
+        weight = np.minimum(weight, _rise(size - position, begin[index] + size - begin[index + 1], margin))
     return np.maximum(weight, np.float32(LEAST_WEIGHT))
 
 
-def _rise(at: Float32Array, shared: int, margin: int) -> Float32Array:
-    """Up from 0 to 1 over the inner part of ``shared`` pixels, and beyond both outside it."""
+def _rise(position: Float32Array, shared: int, margin: int) -> Float32Array:
+    """Return a line from 0 to 1 over the inner part of ``shared`` pixels, which goes on outside it."""
     if shared <= 0:
-        return np.ones_like(at)
-    margin = kept_margin(shared, margin)
-    return (at - np.float32(margin)) / np.float32(shared - 2 * margin)
+        return np.ones_like(position)
+    margin = usable_margin(shared, margin)
+    return (position - np.float32(margin)) / np.float32(shared - 2 * margin)
 
 
-def kept_margin(shared: int, margin: int) -> int:
-    """Return the pixels of ``margin`` that an overlap of ``shared`` pixels can leave out on each side.
+def usable_margin(shared: int, margin: int) -> int:
+    """Return how many pixels of ``margin`` can be left out on each side of an overlap of ``shared`` pixels.
 
-    At least two pixels (one, where no more are shared) are left to blend over, however large the margin.
+    At least two pixels (one, where no more are shared) are left for the blend, however large the margin.
     """
     return min(margin, max(0, (shared - 2) // 2))
 
@@ -94,8 +94,8 @@ class Border:
     begin, end : int
         First pixel of the second tile, and the first pixel behind the first tile.
     blend_begin, blend_end : int
-        The blend: both tiles have a say in ``blend_begin <= pixel < blend_end``, on either side of it one
-        of them decides (up to ``LEAST_WEIGHT``). Empty where nothing is shared.
+        The blend: both tiles count in ``blend_begin <= pixel < blend_end``, and on either side of it only
+        one of them (up to ``LEAST_WEIGHT``). Empty where nothing is shared.
     """
 
     begin: int
@@ -106,12 +106,12 @@ class Border:
 
 def borders(begin: list[int], size: int, margin: int) -> list[Border]:
     """Return the borders between tiles of ``size`` pixels that begin at ``begin``, in their order."""
-    found = []
-    for before, start in itertools.pairwise(begin):
-        end = before + size
-        kept = kept_margin(end - start, margin)
-        found.append(Border(start, end, start + kept, end - kept))
-    return found
+    result = []
+    for previous, start in itertools.pairwise(begin):
+        end = previous + size
+        usable = usable_margin(end - start, margin)
+        result.append(Border(start, end, start + usable, end - usable))
+    return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Tiling:
     overlap : int
         Smallest number of pixels that two neighbours share.
     margin : int
-        Pixels around a pixel that its value depends on; so far from a tile's border, values of
-        neighbouring tiles agree, and only there they are blended.
+        Pixels around a pixel that its value depends on. That far inside their borders, neighbouring tiles
+        have the same values, and only there they are blended.
 
     Raises
     ------

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from rasterio.windows import Window
 
-from geocd.raster.bands import band_key, named_places
+from geocd.raster.bands import band_key, band_positions
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.ignore import normalized_difference
@@ -49,7 +49,7 @@ def band_columns(names: Sequence[str]) -> list[str]:
     names : sequence of str
         Names of all bands of an image.
     """
-    words = {band: word for word, band in named_places(names).items()}
+    words = {band: word for word, band in band_positions(names).items()}
     columns: list[str] = []
     for band, name in enumerate(names):
         key = re.sub(r"[^a-z0-9]+", "_", band_key(name)).strip("_")[:24]
@@ -73,7 +73,7 @@ class BandMeans:
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
-        named = named_places(pair.band_names)
+        named = band_positions(pair.band_names)
         needed = [named[word] for words in INDICES.values() for word in words if word in named]
         order = dict.fromkeys([*needed, *range(len(pair.band_names))])
         self._bands = sorted(list(order)[:MOST_BANDS])

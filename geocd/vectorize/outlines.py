@@ -113,7 +113,7 @@ def link_outlines(
     turns : Turns
         The n corners, in any order.
     grid : Grid
-        Whose coordinates the polygons get; with the identity for a transform, those of pixel corners.
+        Its transform gives the coordinates of the polygons; with the identity they are in pixels.
     size : PixelSize
 
     Returns

@@ -100,7 +100,7 @@ def test_a_killed_client_loses_nothing(
     with subprocess.Popen(
         [sys.executable, "-c", code, *map(str, command)], stderr=subprocess.DEVNULL, start_new_session=True
     ) as client:
-        until(lambda: (tmp_path / "out").exists() and lines(tmp_path / "out", "done"))
+        until(lambda: (tmp_path / "out" / "manifest.jsonl").exists() and lines(tmp_path / "out", "done"))
         client.kill()
     finished = {line["id"] for line in lines(tmp_path / "out", "done")}
     assert 1 <= len(finished) < 5
@@ -149,7 +149,7 @@ def test_a_killed_scheduler_is_told_and_the_same_command_goes_on(
         with subprocess.Popen(
             [sys.executable, "-c", code, *map(str, command)], stderr=subprocess.PIPE, text=True
         ) as client:
-            until(lambda: (tmp_path / "out").exists() and lines(tmp_path / "out", "done"))
+            until(lambda: (tmp_path / "out" / "manifest.jsonl").exists() and lines(tmp_path / "out", "done"))
             processes[0].kill()
             _, said = client.communicate(timeout=60)
         assert client.returncode == 1, said

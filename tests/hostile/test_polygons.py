@@ -56,8 +56,8 @@ def prob(write_raster: WriteRaster) -> Path:
 def test_a_vector_file_reaches_no_network(name: str, text: str, ear: Ear, prob: Path, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(text.replace("ADDRESS", ear.url))
-    assert "names another source or an address" in refused("evaluate", prob, path)
-    assert "names another source or an address" in refused("batch", path, tmp_path / "out")
+    assert "refers to another source or an address" in refused("evaluate", prob, path)
+    assert "refers to another source or an address" in refused("batch", path, tmp_path / "out")
     assert ear.heard == 0
 
 
@@ -98,13 +98,13 @@ BOX = shapely.box(500_100, 4_199_700, 500_200, 4_199_900)
     ("at", "packed", "told"),
     [
         (40 + 13, struct.pack("<d", 500_000.0), "polygons cannot be read"),  # a ring that is not closed
-        (40 + 13 + 16, struct.pack("<d", np.nan), "coordinates that are no numbers"),
-        (40 + 13 + 24, struct.pack("<d", np.inf), "coordinates that are no numbers"),
+        (40 + 13 + 16, struct.pack("<d", np.nan), "coordinates that are NaN or infinite"),
+        (40 + 13 + 24, struct.pack("<d", np.inf), "coordinates that are NaN or infinite"),
     ],
 )
 def test_polygons_that_are_none(at: int, packed: bytes, told: str, prob: Path, tmp_path: Path) -> None:
     path = altered(write_gpkg(tmp_path / "r.gpkg", [BOX]), at, packed)
-    code = 2 if "numbers" in told else 1
+    code = 2 if "NaN" in told else 1
     message = refused("evaluate", prob, path, code=code)
     assert told in message
     assert "makevalid" in message

@@ -29,7 +29,9 @@ def _one_thread() -> Iterator[None]:
 
 def test_the_logit_does_not_depend_on_where_a_tile_begins() -> None:
     networks = fresh().eval().requires_grad_(False)
-    detector = default.DefaultDetector(None, networks, CPU, MethodSettings())  # type: ignore[arg-type]
+    detector = default.DefaultDetector(
+        None, networks, CPU, Settings(method=MethodSettings()).resolved().method
+    )  # type: ignore[arg-type]
     inputs = simulated_input(3, size=160)
 
     def logit(row: int, col: int, size: int) -> torch.Tensor:
@@ -49,7 +51,9 @@ def test_tiles_go_on_from_the_scene_with_fit_tile() -> None:
     inputs = simulated_input(0)
     logits = {}
     for fit in ("scene", "tile"):
-        settings = MethodSettings(fit=fit, iterations=8, learning_rate=1e-2)  # type: ignore[arg-type]
+        settings = (
+            Settings(method=MethodSettings(fit=fit, iterations=8, learning_rate=1e-2)).resolved().method
+        )  # type: ignore[arg-type]
         networks = fresh().eval().requires_grad_(False)
         detector = default.DefaultDetector(None, networks, CPU, settings)  # type: ignore[arg-type]
         with torch.no_grad():  # as in a run
@@ -74,7 +78,12 @@ def test_several_devices_share_the_tiles_by_their_place(monkeypatch: pytest.Monk
     monkeypatch.setattr(default, "in_room", recording)
     chips = [chip_at(simulated_input(0), row, row // 2) for row in range(0, 4160, 416)]
     features, _ = SceneDistance.fit(chips[:1], colour=(0, 1, 2, 3), pixel_size=None)
-    detector = default.DefaultDetector(features, fresh().eval().requires_grad_(False), CPU, MethodSettings())
+    detector = default.DefaultDetector(
+        features,
+        fresh().eval().requires_grad_(False),
+        CPU,
+        Settings(method=MethodSettings()).resolved().method,
+    )
     probs = [detector.prob(chip) for chip in chips]
     assert set(used.values()) == set(pair)
     before = dict(used)
@@ -90,7 +99,7 @@ def test_without_room_on_a_device_the_result_is_the_same(
     whole = chip_at(simulated_input(0, size=400), 13, 3)
     features, _ = SceneDistance.fit([whole], colour=(0, 1, 2, 3), pixel_size=None)
     networks = fresh().eval().requires_grad_(False)
-    settings = MethodSettings(uncertainty=uncertainty)
+    settings = Settings(method=MethodSettings(uncertainty=uncertainty)).resolved().method
     expected = default.DefaultDetector(features, networks, CPU, settings).prob(whole)
     detector = default.DefaultDetector(features, networks, CPU, settings)
 
@@ -130,4 +139,4 @@ def test_without_room_for_the_sample_the_cpu_fits(
 
 def test_imagenet_weights_are_refused_by_the_default_preset() -> None:
     with pytest.raises(ConfigError, match="VGG16's"):
-        default.starting_networks(MethodSettings(weights="imagenet"))
+        default.starting_networks(Settings(method=MethodSettings(weights="imagenet")).resolved().method)

@@ -55,7 +55,11 @@ def test_reference_fitted_to_the_scene_learns_once_and_its_tiles_agree() -> None
 
 def test_reference_weights_are_checked_before_any_tile(tmp_path: Path) -> None:
     save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, str(tmp_path / "part.safetensors"))
-    settings = MethodSettings(preset="reference", weights=str(tmp_path / "part.safetensors"))
+    settings = (
+        Settings(method=MethodSettings(preset="reference", weights=str(tmp_path / "part.safetensors")))
+        .resolved()
+        .method
+    )
     inputs = simulated_input(0, size=64)
     chip = Chip(inputs.x1, inputs.x2, inputs.valid, Window(0, 0, 64, 64))
     with pytest.raises(WeightsError, match=r"missing: features\.0\.bias"):
@@ -66,7 +70,11 @@ def test_reference_starts_from_a_local_checkpoint(tmp_path: Path) -> None:
     trained = Vgg16Features(3)
     initialise(trained, torch.Generator().manual_seed(4))
     torch.save(trained.state_dict(), tmp_path / "vgg16.pth")
-    settings = MethodSettings(preset="reference", weights=str(tmp_path / "vgg16.pth"))
+    settings = (
+        Settings(method=MethodSettings(preset="reference", weights=str(tmp_path / "vgg16.pth")))
+        .resolved()
+        .method
+    )
     inputs = simulated_input(0, size=64)
     chip = Chip(inputs.x1, inputs.x2, inputs.valid, Window(0, 0, 64, 64))
     detector = reference.ReferenceDetector.fit([chip], settings)

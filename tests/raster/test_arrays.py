@@ -142,7 +142,11 @@ def test_nodata_and_time() -> None:
         (array().isel(y=[1, 1, 1]), GridError, r"along y are not evenly spaced"),
         (array().expand_dims("when"), BandError, r"when, band, y, x.*isel\(when=0\)"),
         (array().rename(band="time"), BandError, r"time holds times.*isel\(time=0\)"),
-        (array().astype(np.uint8).assign_attrs(_FillValue=-9999), BandError, r"uint8 can hold.*write_nodata"),
+        (
+            array().astype(np.uint8).assign_attrs(_FillValue=-9999),
+            BandError,
+            r"be represented in uint8.*write_nodata",
+        ),
     ],
 )
 def test_what_is_no_raster_is_refused(given: Any, error: type[Exception], message: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from geocd.raster import bands
-from geocd.raster.bands import Sensor, colour_bands, named_colours, named_places
+from geocd.raster.bands import Sensor, band_positions, colour_bands, named_colours
 from geocd.scene.ignore import Rules
 from geocd.vectorize.bandmeans import band_columns
 
@@ -62,8 +62,8 @@ def test_unnamed_bands_are_taken_from_the_first() -> None:
         (["band 1", "band 2", "band 3", "band 4"], {}),
     ],
 )
-def test_named_places(names: list[str], places: dict[str, int]) -> None:
-    assert named_places(names) == places
+def test_band_positions(names: list[str], places: dict[str, int]) -> None:
+    assert band_positions(names) == places
 
 
 def sensor_table() -> str:
@@ -83,11 +83,11 @@ def test_a_further_sensor_takes_one_entry(monkeypatch: pytest.MonkeyPatch) -> No
     modis = Sensor("MODIS", red="1", nir="2", blue="3", green="4", swir="6", pattern=r"sur_refl_b0*(\d+)\b")
     monkeypatch.setattr(bands, "SENSORS", (*bands.SENSORS, modis))
     assert colour_bands(names) == (0, 3, 2, 1)
-    assert named_places(names) == {"red": 0, "green": 3, "blue": 2, "nir": 1, "swir": 5}
-    assert Rules.of(["water", "vegetation"], names).places == {"water": (3, 1), "vegetation": (0, 1)}
+    assert band_positions(names) == {"red": 0, "green": 3, "blue": 2, "nir": 1, "swir": 5}
+    assert Rules.of(["water", "vegetation"], names).positions == {"water": (3, 1), "vegetation": (0, 1)}
     assert band_columns(names)[:4] == ["red", "nir", "blue", "green"]
     assert r"| MODIS | 1 | 4 | 3 | 2 | 6 | names like `sur_refl_b0*(\d+)\b` |" in sensor_table()
-    assert named_places(["B04", "B03", "B02", "B08"]) == {"red": 0, "green": 1, "blue": 2, "nir": 3}
+    assert band_positions(["B04", "B03", "B02", "B08"]) == {"red": 0, "green": 1, "blue": 2, "nir": 3}
 
 
 def test_the_documentation_lists_every_sensor() -> None:

@@ -107,7 +107,7 @@ def test_threads_have_their_own_handles(make_pair: MakePair, scene: Any) -> None
             thread.start()
         for thread in threads:
             thread.join()
-        handles = list(pair._handles)
+        handles = list(pair._files._handles)
     assert not wrong
     assert len(handles) == 2 * 5
     assert all(handle.closed for handle in handles)

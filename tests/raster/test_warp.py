@@ -242,7 +242,7 @@ def test_no_overlap_says_where_both_lie(crs: CRS, transform: Affine, make_pair: 
 def test_a_transform_that_is_no_number_is_named(make_pair: MakePair, scene) -> None:  # type: ignore[no-untyped-def]
     transform = Affine(math.nan, 0, 500_000, 0, -10, 4_200_000)
     paths = make_pair(scene(), scene(), after_transform=transform)
-    with pytest.raises(GridError, match=r"after.tif: its transform gives a pixel no area .*\(nan, -10\)"):
+    with pytest.raises(GridError, match=r"after.tif: its transform gives pixels no area .*\(nan, -10\)"):
         Pair(*paths, align=True)
 
 

@@ -1,4 +1,4 @@
-"""The report: what it says, that it is harmless, and that a browser shows it."""
+"""The report: complete, harmless, and shown by a browser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakePair, write_raster
+from conftest import MakePair, run_record, write_raster
 from PIL import Image
 from rasterio.crs import CRS
 from rasterio.transform import Affine
@@ -27,13 +27,13 @@ from geocd.config import Settings
 from geocd.pipeline.run import detect
 from geocd.raster.grid import Grid
 from geocd.report import page, thumbnails, words
-from geocd.report.record import FinishedRun, RunRecord, Summary
-from geocd.scene.registration import Alignment, Removed, Shift
+from geocd.report.record import FinishedRun, RunRecord
 from geocd.vectorize.polygons import polygonize
 
 Scene = Callable[..., np.ndarray]
+
+
 CREATED = "2024-01-02T03:04:05Z"
-GRID = Grid(CRS.from_epsg(32633), Affine(10, 0, 500_000, 0, -10, 4_200_000), 60, 80)
 
 
 class Parsed(html.parser.HTMLParser):
@@ -67,38 +67,6 @@ def picture(attrs: dict[str, str | None]) -> Image.Image:
     kind, data = (attrs["src"] or "").split(";base64,")
     assert kind in ("data:image/jpeg", "data:image/png")
     return Image.open(io.BytesIO(base64.b64decode(data)))
-
-
-def record(**changes: Any) -> RunRecord:
-    values: dict[str, Any] = {
-        "before": "before.tif",
-        "after": "after.tif",
-        "grid": GRID,
-        "band_names": ("red", "nir"),
-        "settings": {"tile_size": 256, "bidx": None, "min_area": 0.0, "ignore": [], "threshold": None},
-        "method": "deep",
-        "preset": "default",
-        "threshold": 0.5,
-        "seed": 3,
-        "timings": {"fit": 0.25},
-        "summary": Summary(
-            valid_share=1.0,
-            changed_share=0.031,
-            zero_share={},
-            ignored_share={},
-            n_polygons=41,
-            area_m2=124_000.0,
-            seam_score=None,
-            shift=Shift(0.02, -0.1, 20.0, 0.1, 9),
-        ),
-        "date_before": "2015-07-01T00:00:00Z",
-        "date_after": "2017-08-20T10:00:00Z",
-        "versions": {"geocd": "1"},
-        "histogram": [1000, 50, 0, 20],
-        "losses": (0.5, 0.4, 0.3),
-    }
-    values["summary"] = dataclasses.replace(values["summary"], **changes.pop("summary", {}))
-    return RunRecord(**(values | changes))
 
 
 def write(
@@ -136,133 +104,12 @@ def one_place(height: int = 60, width: int = 80) -> np.ndarray:
     return prob
 
 
-# --- words ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        pytest.param(
-            {},
-            "3.1 % of the valid area changed between 2015-07-01 and 2017-08-20: 41 places, 12.4 ha in total.",
-            id="usual",
-        ),
-        pytest.param(
-            {"date_before": None, "summary": {"n_polygons": 1, "area_m2": 900.0, "changed_share": 0.0002}},
-            "< 0.1 % of the valid area changed between the two images: 1 place, 900 m².",
-            id="one, a date missing",
-        ),
-        pytest.param(
-            {"summary": {"n_polygons": 0, "area_m2": 0.0, "changed_share": 0.0}},
-            "No change was detected between 2015-07-01 and 2017-08-20.",
-            id="nothing",
-        ),
-        pytest.param(
-            {"settings": {"min_area": 400.0}, "summary": {"n_polygons": 1234, "area_m2": 2.5e8}},
-            "3.1 % of the valid area changed between 2015-07-01 and 2017-08-20: 1,234 places of 400 m² or "
-            "more, 250 km² in total.",
-            id="large, small ones left out",
-        ),
-    ],
-)
-def test_headline(changes: dict[str, Any], expected: str) -> None:
-    assert words.headline(record(**changes)) == expected
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        pytest.param({}, None, id="none"),
-        pytest.param({"date_after": "2015-07-01T12:00:00Z"}, "are dated 2015-07-01", id="one day"),
-        pytest.param({"date_after": "2014-07-01T12:00:00Z"}, "taken later than", id="wrong way round"),
-        pytest.param({"summary": {"changed_share": 0.31}}, "31.0 % of the area changed", id="much"),
-        pytest.param(
-            {"summary": {"changed_share": 0.9999}}, r"^More than 99\.9 % of the area", id="nearly all"
-        ),
-        pytest.param(
-            {"summary": {"changed_share": 0.0003}},
-            r"small part of the area changed \(less than 0\.1 %\)",
-            id="little",
-        ),
-        pytest.param({"summary": {"changed_share": 0.0, "n_polygons": 0}}, None, id="nothing at all"),
-        pytest.param(
-            {"summary": {"valid_share": 0.2}},
-            r"Only a part of the raster could be analysed \(20\.0 %\)",
-            id="little valid",
-        ),
-        pytest.param(
-            {"summary": {"ignored_share": {"water": 0.3, "cloud": 0.0}}},
-            "30.0 %, was left out as water",
-            id="ignored",
-        ),
-        pytest.param(
-            {"summary": {"zero_share": {"before": 0.009, "after": 0.17}}},
-            r"^after\.tif: 17% of the pixels .* pass --nodata 0\. Otherwise",
-            id="undeclared nodata",
-        ),
-        pytest.param({"summary": {"seam_score": 1.31}}, "seam score 1.31", id="seams"),
-        pytest.param({"summary": {"seam_score": 1.1}}, None, id="seams of chance"),
-        pytest.param({"summary": {"shift": Shift(0.3, 0.4, 20, 0.1, 9)}}, "by 0.5 pixels", id="shifted"),
-        pytest.param({"summary": {"shift": Shift(0.0, 0.29, 20, 0.1, 9)}}, None, id="hardly shifted"),
-        pytest.param(
-            {"summary": {"shift": Shift(9.0, 9.0, 3, 20, 9)}},
-            "No shift .* could be measured",
-            id="no shift",
-        ),
-        pytest.param({"summary": {"shift": None}}, None, id="nothing to measure on"),
-        pytest.param({"method": "cva", "preset": None}, "classical method", id="classical"),
-        pytest.param(
-            {"settings": {"min_area": 1e9}, "summary": {"n_polygons": 0}}, "smaller than", id="all too small"
-        ),
-    ],
-)
-def test_warnings(changes: dict[str, Any], expected: str | None) -> None:
-    found = words.warnings(record(**changes))
-    assert len(found) == (expected is not None)
-    if expected is not None:
-        assert re.search(expected, found[0])
-
-
-def test_a_shift_that_is_not_measurable_is_no_number() -> None:
-    shift = words.shift_in_words(Shift(3.21, 7.89, 3.0, 15.0, 9), 10.0)
-    assert shift.value == "not measurable"
-    assert not re.search(r"3\.21|7\.89|8\.5", str(shift))
-    assert words.shift_in_words(None, None).value == "not measurable"
-
-
-def test_a_shift_has_a_direction() -> None:
-    shift = words.shift_in_words(Shift(-0.3, 0.4, 20.0, 0.1, 9), 10.0)
-    assert shift.value == "0.50 px (about 5 m)"
-    assert "0.40 px to the right and 0.30 px up" in shift.detail
-
-
-@pytest.mark.parametrize(
-    ("alignment", "expected"),
-    [
-        (None, ""),
-        (Alignment(GRID, None, 1.0, None), "The after image is on the grid of the before image."),
-        (
-            Alignment(GRID, "cubic", 0.42, Removed(0.5, -0.2, None)),
-            "grid of the before image (cubic resampling); it covers 42.0 % of it. No shift was",
-        ),
-    ],
-    ids=["not asked for", "one grid", "warped"],
-)
-def test_alignment(alignment: Alignment | None, expected: str) -> None:
-    found = words.alignment_in_words(alignment)
-    assert expected in found
-    assert bool(found) == bool(expected)
-
-
-# --- the page ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("upwards", [False, True], ids=["north up", "south up"])
 def test_pictures_outlines_and_table_agree(upwards: bool, tmp_path: Path) -> None:
     transform = Affine(10, 0, 500_000, 0, 10 if upwards else -10, 4_200_000)
     prob = one_place()
     prob[50:, :20] = np.nan
-    run = record(grid=Grid(CRS.from_epsg(32633), transform, 60, 80))
+    run = run_record(grid=Grid(CRS.from_epsg(32633), transform, 60, 80))
     _, found = write(tmp_path, run, prob)
     assert (found.of_class("outlines")["viewbox"] or "") == "0 0 80 60"
     points = np.array(re.findall(r"([\d.]+) ([\d.]+)", found.of_class("outline")["d"] or ""), float)
@@ -287,7 +134,7 @@ def test_pictures_outlines_and_table_agree(upwards: bool, tmp_path: Path) -> Non
 
 
 def test_the_page_can_load_and_run_nothing_but_itself(tmp_path: Path) -> None:
-    _, found = write(tmp_path, record(), one_place())
+    _, found = write(tmp_path, run_record(), one_place())
     (policy,) = (a["content"] for a in found.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
     rules = dict(rule.split(" ", 1) for rule in (policy or "").split("; "))
     assert rules["default-src"] == "'none'"
@@ -311,8 +158,8 @@ HOSTILE = "<script>alert(1)</script> \"'&amp;{{7*7}}{% x %}\n\u202e\x07\udcff.ti
 
 def test_what_files_hold_is_text(tmp_path: Path) -> None:
     """Names, bands, settings and versions come from outside, and a name need not even be UTF-8."""
-    _, expected = write(tmp_path, record(), one_place())
-    run = record(
+    _, expected = write(tmp_path, run_record(), one_place())
+    run = run_record(
         before=HOSTILE,
         after=f"</title><img src=x onerror=alert(1)>{HOSTILE}",
         band_names=(HOSTILE, "</script>"),
@@ -330,7 +177,7 @@ def test_what_files_hold_is_text(tmp_path: Path) -> None:
 
 
 def test_passwords_do_not_travel(tmp_path: Path) -> None:
-    run = record(
+    run = run_record(
         before="https://me:secret1@host/b.tif?sig=secret2",
         settings={"valid": "https://host/v.tif?token=secret3", "min_area": 0.0, "threshold": None},
     )
@@ -352,7 +199,7 @@ def test_passwords_do_not_travel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [0.0, 0.9, math.nan], ids=["nothing changed", "all changed", "not valid"])
 def test_any_raster_has_a_page(shape: tuple[int, int], crs: str, value: float, tmp_path: Path) -> None:
     transform = Affine(0.001, 0, 10, 0, -0.001, 50)
-    run = record(
+    run = run_record(
         grid=Grid(CRS.from_user_input(crs), transform, *shape),
         histogram=[0] * 50 if math.isnan(value) else [*[0] * 49, shape[0] * shape[1]],
         losses=(),
@@ -371,7 +218,7 @@ def test_the_worst_pair_of_a_megapixel_is_small(tmp_path: Path) -> None:
     """Noise is what no compression helps with; its polygons are too many to be drawn."""
     rng = np.random.default_rng(0)
     prob = rng.uniform(0, 1, (1000, 1000))
-    run = record(histogram=np.histogram(prob, 50)[0].tolist())
+    run = run_record(histogram=np.histogram(prob, 50)[0].tolist())
     path, found = write(tmp_path, run, prob, before=rng.integers(0, 255, (3, 1000, 1000)))
     assert 1e6 < path.stat().st_size < 5e6
     assert re.search(r"Outlines show the [\d,]+ largest of \d\d,\d+ places", found.text)
@@ -413,7 +260,7 @@ def test_detect_writes_the_report_of_its_run(make_pair: MakePair, scene: Scene, 
 @pytest.mark.parametrize("gain", [2, 40])
 def test_pictures_that_do_not_compare_are_said_to(tmp_path: Path, gain: int) -> None:
     image = np.tile(np.arange(80, dtype=np.uint16), (60, 1))
-    _, found = write(tmp_path, record(), one_place(), before=image, after=gain * image)
+    _, found = write(tmp_path, run_record(), one_place(), before=image, after=gain * image)
     before, after = (np.asarray(picture(found.of_class(which)).convert("L")) for which in ("before", "after"))
     assert (before.max() > 200) == (gain == 40)
     assert after.max() > 200
@@ -423,8 +270,6 @@ def test_pictures_that_do_not_compare_are_said_to(tmp_path: Path, gain: int) -> 
     )
     assert (beside in found.text) == (above in found.text) == (gain == 40)
 
-
-# --- in a browser -----------------------------------------------------------------------------------
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -448,7 +293,7 @@ def shown(browser: Any, tmp_path: Path) -> Iterator[Any]:
     before[:, :, ::8] = 200
     prob = np.zeros((600, 800))
     prob[100:200, 100:200] = prob[400:450, 500:600] = 0.9
-    path, _ = write(tmp_path, record(before=HOSTILE), prob, before=before)
+    path, _ = write(tmp_path, run_record(before=HOSTILE), prob, before=before)
     context = browser.new_context(
         offline=True, viewport={"width": 1280, "height": 900}, has_touch=True, reduced_motion="reduce"
     )

@@ -8,17 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
-from conftest import Image, ground, moved
-from rasterio.windows import Window
+from conftest import Image, chip, ground, moved
 
-from geocd.raster.pair import Chip
 from geocd.scene.registration import Shift, measure_shift
 
 
 def measured(before: Image, after: Image, valid: npt.NDArray[np.bool_] | None = None) -> Shift | None:
-    shape = before.shape[1:]
-    valid = np.ones(shape, bool) if valid is None else valid
-    return measure_shift([Chip(before, after, valid, Window(0, 0, shape[1], shape[0]))])
+    return measure_shift([chip(before, after, valid)])
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (0.5, 0.5), (-0.3, 1.7), (6.2, -4.4), (0, 11)])

@@ -192,7 +192,7 @@ def test_tiles_out_of_order_are_refused() -> None:
     mosaic.add(tiling[0], values)
     with pytest.raises(ValueError, match="out of order"):
         mosaic.add(tiling[0], values)
-    with pytest.raises(ValueError, match="1 of 4 tiles came"):
+    with pytest.raises(ValueError, match="only 1 of 4 tiles were added"):
         mosaic.finish()
 
 
@@ -320,7 +320,7 @@ def test_the_score_keeps_few_rows() -> None:
     for row in range(0, 20_000, 512):
         seams.add(row, np.zeros((min(512, 20_000 - row), 70), np.float32))
         assert len(seams._above) <= 16
-        assert sum(len(runs) for runs in seams._begun.values()) <= 5 * 17 * 2
+        assert sum(len(runs) for runs in seams._incomplete.values()) <= 5 * 17 * 2
     with pytest.raises(ValueError, match="row 5 came out of order"):
         seams.add(5, np.zeros((1, 70), np.float32))
 

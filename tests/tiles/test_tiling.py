@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from geocd.errors import ConfigError
-from geocd.tiles.tiling import LEAST_WEIGHT, Tile, Tiling, borders, kept_margin, ramp, starts
+from geocd.tiles.tiling import LEAST_WEIGHT, Tile, Tiling, borders, ramp, starts, usable_margin
 
 sizes = st.integers(1, 400)
 
@@ -136,7 +136,7 @@ def test_two_neighbours_sum_to_one_without_dividing(
     ],
 )
 def test_two_pixels_or_three_are_left_to_blend_over(shared: int, margin: int, kept: int) -> None:
-    assert kept_margin(shared, margin) == kept
+    assert usable_margin(shared, margin) == kept
 
 
 def test_margin_gets_next_to_no_weight() -> None:
