@@ -162,6 +162,27 @@ def test_links_of_the_documents_lead_somewhere() -> None:
             assert (ROOT / target).exists(), f"{document.name}: {target}"
 
 
+DOCUMENTED_PATHS = re.compile(
+    r"\b((?:geocd|tests|benchmarks|training|examples)/[\w./]*\w\.(?:py|toml|ipynb))\b"
+)
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "setup.cfg"], ids=lambda page: page.stem
+)
+def test_files_that_the_documents_name_exist(page: Path) -> None:
+    for path in DOCUMENTED_PATHS.findall(page.read_text(encoding="utf-8")):
+        assert (ROOT / path).is_file(), path
+
+
+def test_files_that_mutmut_is_told_of_exist() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11")
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        mutmut = tomllib.load(file)["tool"]["mutmut"]
+    for pattern in (*mutmut["only_mutate"], *mutmut["pytest_add_cli_args_test_selection"]):
+        assert list(ROOT.glob(pattern)), pattern
+
+
 def test_version_is_in_the_changes() -> None:
     assert f"## {geocd.__version__}" in (ROOT / "CHANGES.md").read_text()
 
