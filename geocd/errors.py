@@ -8,8 +8,6 @@ is wrong, with the values of both sides, and then what to do. The library never 
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class GeocdError(Exception):
     """Base class of the errors that geocd raises on purpose.
@@ -20,7 +18,7 @@ class GeocdError(Exception):
         The values in the message, by name, for programs that handle the error.
     """
 
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(self, message: str, **details: object) -> None:
         super().__init__(message)
         self.message = message
         self.details = details

@@ -13,47 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-import geocd
-
-PACKAGE = Path(geocd.__file__).parent
-
-#: The layers, from the ground up: each unit (a package, or a module that stands alone) with what it holds.
-#: A unit imports from its own layer or from those before it. CONTRIBUTING.md shows this table.
-LAYERS: list[dict[str, str]] = [
-    {
-        "errors": "every error that geocd raises on purpose",
-        "types": "array types, the progress callback",
-        "location": "paths and URLs: their names, links to them, what of them is public",
-        "exports": "names that packages hand on, and modules of version 0.1 under their old names",
-    },
-    {
-        "config": "every setting, once: type, default, help; as given and as resolved",
-        "configfile": "settings in TOML",
-        "heap": "memory that the C library keeps",
-    },
-    {"raster": "files to pixels: grids, sensors, windows, warping, pairs, the probability raster"},
-    {"tiles": "places of tiles, their blend, how much of them is seen"},
-    {"scene": "what is measured once for a scene: sample, radiometry, shift, pixels to ignore"},
-    {
-        "method": "chips to probability; the only one that knows torch",
-        "vectorize": "probability to polygons, and polygons to files",
-    },
-    {"report": "what a run says about itself: record, STAC item, pictures, page, styles"},
-    {"pipeline": "one pair from two paths to all products: prepared, tiled, resumed, committed"},
-    {
-        "check": "whether two rasters are a usable pair",
-        "environment": "what geocd runs on",
-        "xarray": "the same from Python, of DataArrays",
-        "rerun": "a run made again from its item",
-    },
-    {"batch": "many pairs on a dask cluster"},
-    # beside the way of the data: agreement with a reference, of which detection must know nothing
-    {"metrics": "scores against a reference, of arrays"},
-    {"evaluate": "scores against a reference, of files"},
-    {"cli": "options in, exit codes out; the only one that knows click"},
-    {"__main__": "python -m geocd"},
-]
+from layers import LAYERS, PACKAGE
 
 #: Who may import a package or module, inside a function or not; everybody else may not. Units or modules.
 ONLY = {

@@ -16,6 +16,7 @@ import click
 import numpy as np
 import pytest
 from conftest import MakePair
+from layers import PACKAGE
 from sphinx.util.inventory import InventoryFile
 
 from geocd import errors
@@ -127,6 +128,15 @@ def test_every_page_is_in_the_contents() -> None:
     )
     listed = [line for entry in entries for line in entry.split("\n\n", 1)[1].split()]
     assert sorted(listed) == sorted(path.stem for path in DOCS.glob("*.md") if path.stem != "index")
+
+
+def test_every_module_of_what_computes_is_in_the_reference() -> None:
+    pages = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("api.md", "blocks.md"))
+    named = set(re.findall(r"^\.\. automodule:: geocd\.(\S+)$", pages, re.MULTILINE))
+    named |= {"vectorize.polygons"}  # as what geocd.vectorize re-exports
+    packages = ("raster", "tiles", "scene", "method", "vectorize")
+    paths = [path for package in packages for path in (PACKAGE / package).glob("[!_]*.py")]
+    assert {f"{path.parent.name}.{path.stem}" for path in paths} <= named
 
 
 def test_every_error_has_its_remedy() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import layers
 import pytest
 import yaml
 
@@ -134,7 +135,7 @@ def test_options_in_the_readme_s_table_exist() -> None:
 
 
 def test_the_readme_lists_every_product_in_its_table() -> None:
-    """docs/outputs.md includes the table made from ``PRODUCTS``; the README is read without a build."""
+    """docs/outputs.md includes the table that is made from ``PRODUCTS``; the README is read unbuilt."""
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What comes out")[2]
     rows = re.findall(r"^\| (`valley.*?) \| .+ \|$", section.partition("\n## ")[0], re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`(.+?)`", row)]
@@ -148,12 +149,38 @@ def test_python_of_the_readme_compiles() -> None:
         compile(block, "README.md", "exec")
 
 
+def test_the_map_of_the_code_is_that_of_the_code() -> None:
+    text = layers.DOCUMENT.read_text(encoding="utf-8")
+    assert text == layers.updated(text), "the map in CONTRIBUTING.md is outdated: run python tests/layers.py"
+
+
 def test_links_of_the_documents_lead_somewhere() -> None:
     for document in ROOT.glob("*.md"):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             if target.startswith("docs/images/"):
                 continue  # pictures come from a machine with QGIS
             assert (ROOT / target).exists(), f"{document.name}: {target}"
+
+
+DOCUMENTED_PATHS = re.compile(
+    r"\b((?:geocd|tests|benchmarks|training|examples)/[\w./]*\w\.(?:py|toml|ipynb))\b"
+)
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "setup.cfg"], ids=lambda page: page.stem
+)
+def test_files_that_the_documents_name_exist(page: Path) -> None:
+    for path in DOCUMENTED_PATHS.findall(page.read_text(encoding="utf-8")):
+        assert (ROOT / path).is_file(), path
+
+
+def test_files_that_mutmut_is_told_of_exist() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11")
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        mutmut = tomllib.load(file)["tool"]["mutmut"]
+    for pattern in (*mutmut["only_mutate"], *mutmut["pytest_add_cli_args_test_selection"]):
+        assert list(ROOT.glob(pattern)), pattern
 
 
 def test_version_is_in_the_changes() -> None:
