@@ -18,6 +18,8 @@ from rasterio.transform import Affine
 from geocd.config import Settings
 from geocd.errors import ConfigError
 from geocd.pipeline import plan as planning
+from geocd.pipeline.estimate import forecast
+from geocd.pipeline.run import detect
 from geocd.raster.files import bounded_cache
 from geocd.raster.pair import Pair
 
@@ -123,6 +125,28 @@ def test_the_block_cache_is_in_megabytes(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [planning.cache_size(limit) for limit in (100, 1000, 2000, 64_000)] == [16, 62, 125, 128]
 
 
+def test_a_preset_and_the_options_it_stands_for_are_one_run(
+    make_pair: MakePair, scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    """The plan reads resolved settings: ``--fit tile``, which the preset implies, changes nothing."""
+    before = scene(3, 72, 256)
+    after = (before * 1.1).astype(np.uint16)
+    after[:, 20:50, 60:150] += 3000
+    files = make_pair(before, after)
+    forecasts, written = [], []
+    for name, options in (("implied", {}), ("explicit", {"fit": "tile"})):
+        settings = Settings.from_flat(
+            {"preset": "reference", "weights": "random", "iterations": 1, **options}
+        )
+        forecasts.append(forecast(*files, settings=settings, jobs=2, mem_limit=1000, measure=False))
+        paths, _ = detect(*files, tmp_path / name, settings=settings, jobs=2, mem_limit=1000)
+        written.append([paths[key].read_bytes() for key in ("prob", "changes", "quicklook")])
+    assert forecasts[0] == forecasts[1]
+    assert forecasts[0].tile_size == 192, "the limit is too small for the 256 px of the preset"
+    assert forecasts[0].tiles == 2
+    assert written[0] == written[1]
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured in kilobytes there")
 def test_the_limit_holds_and_changes_no_byte(
     make_pair: MakePair, scene: Callable[..., np.ndarray], tmp_path: Path
@@ -176,3 +200,23 @@ def test_memory_is_taken_from_the_system_once_also_on_a_dask_worker() -> None:
         for what in ("keep", "leave")
     }
     assert faults["keep"] < faults["leave"] / 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured in kilobytes there")
+@pytest.mark.parametrize("options", [(), ("--fit", "tile")], ids=["implied", "explicit"])
+def test_the_reference_preset_stays_within_the_limit(
+    options: tuple[str, ...], make_pair: MakePair, scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    """The peak as the kernel reports it to the parent, whose own memory is smaller."""
+    before = scene(6, 256, 256)
+    after = (before * 1.1).astype(np.uint16)
+    after[:, 60:140, 50:180] += 3000
+    command = [sys.executable, "-c", "from geocd.cli import main; main()", "-q", "detect"]
+    command += [*map(str, make_pair(before, after)), "-o", str(tmp_path / "run"), "-j", "1"]
+    command += ["--preset", "reference", "--weights", "random", "--iterations", "2", "--mem-limit", "2000"]
+    process = subprocess.Popen([*command, *options])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert usage.ru_maxrss / 1024 <= 2000
