@@ -23,7 +23,8 @@ from unittest import mock
 import numpy as np
 import torch
 from accuracy import GROUPS, Map, d_plus_ir, labelled_pairs, score
-from leave_pairs_out import macro, read_reference
+from closed_form import read_reference
+from leave_pairs_out import macro
 
 from geocd.config import Settings
 from geocd.method import default, learning, losses
@@ -139,9 +140,11 @@ def main() -> None:
         with one_thread(), Pair(folder / "before.tif", folder / "after.tif") as pair:
             chip, sample = pair.read(pair.grid.window), sample_chips(pair)
             colour = colour_bands(pair.band_names)
-            features, known = SceneDistance.fit(sample, colour=colour, pixel_size=pair.grid.pixel_size)
+            features, samples = SceneDistance.fit(sample, colour=colour, pixel_size=pair.grid.pixel_size)
             inputs = [
-                learning.network_input(seen, colour, taught) for seen, taught in known if seen.valid.any()
+                learning.network_input(scaled, colour, distance)
+                for scaled, distance in samples
+                if scaled.valid.any()
             ]
             scene = Scene(pair, chip, inputs, features, distance_of(features, chip))
             logits: dict[str, Values | None] = {"closed form alone": None}

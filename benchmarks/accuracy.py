@@ -124,14 +124,14 @@ RANDOM = {"default", "default without adaptation", *(name for name in METHODS if
 def score(result: Map, reference: np.ndarray) -> dict[str, float]:
     """Return the four columns, over the pixels that the reference knows."""
     values, threshold = result
-    known = (reference != 255) & np.isfinite(values)
+    valid = (reference != 255) & np.isfinite(values)
     # Controls are distances; the scores but the calibration hold for any ranking.
     scores = evaluate(
-        np.asarray(values[known], np.float32), reference[known] == 1, threshold=float(threshold)
+        np.asarray(values[valid], np.float32), reference[valid] == 1, threshold=float(threshold)
     )
     return {column: float(getattr(scores, column)) for column in COLUMNS} | {
         "ece": float(scores.ece),
-        "share": float((reference[known] == 1).mean()),
+        "share": float((reference[valid] == 1).mean()),
     }
 
 

@@ -108,8 +108,8 @@ def spoil(folder: Path, rows: list[dict[str, str]]) -> dict[str, str]:
         "no-valid-pixel": ("empty.tif", "NoValidPixelError"),
         "remote": ("http://127.0.0.1:9/x.tif", "RasterOpenError"),
     }
-    for place, (name, (path, _)) in enumerate(bad.items()):
-        rows.insert((place + 1) * len(rows) // 7, {"id": name, "before": path, "after": good["after"]})
+    for number, (name, (path, _)) in enumerate(bad.items()):
+        rows.insert((number + 1) * len(rows) // 7, {"id": name, "before": path, "after": good["after"]})
     return {name: error for name, (_, error) in bad.items()}
 
 
@@ -124,12 +124,12 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def records(out: Path) -> list[dict[str, Any]]:
     """Return the lines of a manifest, as far as they are whole."""
-    found = []
+    lines = []
     with contextlib.suppress(FileNotFoundError):
         for line in (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-    return found
+                lines.append(json.loads(line))
+    return lines
 
 
 def finished(out: Path) -> Counter[str]:

@@ -74,8 +74,8 @@ def make_pair(folder: Path) -> list[str]:
         values = random.normal(1000, 30, (3, 150, 200))
         values[:, 40:80, 50:100] += step
         profile = {"driver": "GTiff", "width": 200, "height": 150, "count": 3, "dtype": "uint16"}
-        place = {"crs": 32633, "transform": from_origin(5e5, 4e6, 10, 10)}
-        with rasterio.open(folder / f"{name}.tif", "w", **profile, **place) as dataset:
+        georeference = {"crs": 32633, "transform": from_origin(5e5, 4e6, 10, 10)}
+        with rasterio.open(folder / f"{name}.tif", "w", **profile, **georeference) as dataset:
             dataset.write(values.astype(np.uint16))
         paths.append(str(folder / f"{name}.tif"))
     return paths
@@ -144,11 +144,11 @@ class Runner:
             os._exit(code)
 
 
-def alike(one: bytes, two: bytes, name: str) -> bool:
+def alike(before: bytes, after: bytes, name: str) -> bool:
     """Tell whether two results are the same, but for the times in an item and a report."""
     if name.endswith((".json", ".html")):
-        return bool(one and two) and timeless(one) == timeless(two)
-    return one == two
+        return bool(before and after) and timeless(before) == timeless(after)
+    return before == after
 
 
 def timeless(content: bytes) -> str:
@@ -161,9 +161,9 @@ def results(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
-def same(one: dict[str, bytes], two: dict[str, bytes]) -> bool:
+def same(before: dict[str, bytes], after: dict[str, bytes]) -> bool:
     """Tell whether two folders hold the same results."""
-    return one.keys() == two.keys() and all(alike(one[name], two[name], name) for name in one)
+    return before.keys() == after.keys() and all(alike(before[name], after[name], name) for name in before)
 
 
 def calls_of(trace: Path, folder: Path) -> tuple[Counter[str], list[str]]:

@@ -42,28 +42,28 @@ def measured(command: list[str]) -> tuple[int, float, float, float, str]:
 
 def problems(stem: Path) -> list[str]:
     """Return what is wrong with the outputs of one run."""
-    found = [key for key in KEYS if not stem.with_name(stem.name + key).exists()]
-    if found:
-        return [f"missing: {', '.join(found)}"]
+    faults = [key for key in KEYS if not stem.with_name(stem.name + key).exists()]
+    if faults:
+        return [f"missing: {', '.join(faults)}"]
     prob, changes = (stem.with_name(stem.name + key) for key in ("_prob.tif", "_changes.gpkg"))
     valid, errors, warnings = cog_validate(str(prob), strict=True, quiet=True)
     if not valid:
-        found.append(f"COG: {[*errors, *warnings]}")
+        faults.append(f"COG: {[*errors, *warnings]}")
     polygons = geopandas.read_file(changes)
     if not polygons.is_valid.all():
-        found.append(f"{(~polygons.is_valid).sum()} invalid polygons")
+        faults.append(f"{(~polygons.is_valid).sum()} invalid polygons")
     with rasterio.open(prob) as dataset:
         threshold = json.loads(dataset.tags()["GEOCD_PROVENANCE"])["threshold"]
         changed = int((dataset.read(1) >= threshold).sum())
     if int(polygons.n_pixels.sum()) != changed:
-        found.append(f"polygons hold {polygons.n_pixels.sum()} pixels, the raster {changed}")
+        faults.append(f"polygons hold {polygons.n_pixels.sum()} pixels, the raster {changed}")
     item = json.loads(stem.with_name(stem.name + ".json").read_text(encoding="utf-8"))
     try:  # the core schema comes with pystac; those of extensions would be fetched
         RegisteredValidator.set_validator(JsonSchemaSTACValidator())
         pystac.Item.from_dict(item | {"stac_extensions": []}).validate()
     except Exception as error:
-        found.append(f"STAC: {error}")
-    return found
+        faults.append(f"STAC: {error}")
+    return faults
 
 
 def main() -> None:

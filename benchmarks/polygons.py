@@ -79,8 +79,8 @@ def make(path: Path, side: int, blobs: int, inverse: bool) -> None:
             strip = random.uniform(0, 0.45, (height, side)).astype(np.float32)
             for column in range(cells if line < cells else 0):
                 if line * cells + column in chosen:
-                    place = strip[: cell - 1, column * cell : (column + 1) * cell - 1]
-                    place[blob(random, cell - 1)] += 0.5
+                    part = strip[: cell - 1, column * cell : (column + 1) * cell - 1]
+                    part[blob(random, cell - 1)] += 0.5
             pending = np.concatenate([pending, strip])
             while len(pending) >= BLOCK or (line == cells and len(pending)):
                 block = 1 - pending[:BLOCK] if inverse else pending[:BLOCK]
@@ -177,7 +177,7 @@ def main() -> None:
             changed = dataset.read(1) >= 0.5
         regions = ndimage.label(changed)[1]
         invalid, pixels = int((~polygons.is_valid).sum()), int(changed.sum())
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "Mpx": round(side * side / 1e6, 1),
             "blobs": options.blobs,
             "polygons": len(polygons),
@@ -193,18 +193,18 @@ def main() -> None:
             len(polygons) == regions
             and (options.inverse or regions == options.blobs)
             and invalid == 0
-            and abs(found["shared m2"]) < 1e-3
+            and abs(figures["shared m2"]) < 1e-3
             and int(polygons.n_pixels.sum()) == pixels
         )
-    found["all right"] = "yes" if good else "no"
+    figures["all right"] = "yes" if good else "no"
     if options.markdown:
-        print("| " + " | ".join(found) + " |\n|" + "--:|" * len(found))
-        print("| " + " | ".join(map(str, found.values())) + " |")
+        print("| " + " | ".join(figures) + " |\n|" + "--:|" * len(figures))
+        print("| " + " | ".join(map(str, figures.values())) + " |")
     else:
-        for key, value in found.items():
+        for key, value in figures.items():
             print(f"{key:18s}{value}")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     sys.exit(int(not good))
 
 

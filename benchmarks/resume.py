@@ -46,14 +46,14 @@ def run(
     return process.returncode, done, time.perf_counter() - begin
 
 
-def different(one: Path, two: Path) -> list[str]:
+def different(expected: Path, actual: Path) -> list[str]:
     """Return the outputs of two stems that are not equal."""
 
     def content(stem: Path, suffix: str) -> bytes:
         path = stem.with_name(stem.name + suffix)
         return path.read_bytes() if path.exists() else b"missing"
 
-    return [suffix for suffix in SAME if content(one, suffix) != content(two, suffix)]
+    return [suffix for suffix in SAME if content(expected, suffix) != content(actual, suffix)]
 
 
 def main() -> None:
@@ -64,15 +64,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    given, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
+    arguments, options = parser.parse_args(sys.argv[1:cut]), sys.argv[cut + 1 :]
     geocd = shutil.which("geocd", path=str(Path(sys.executable).parent)) or "geocd"
-    random_numbers = random.Random(given.seed)
+    random_numbers = random.Random(arguments.seed)
     bad = 0
     with tempfile.TemporaryDirectory() as scratch:
 
         def command(stem: Path) -> list[str]:
             stem.parent.mkdir(exist_ok=True)
-            inputs = [str(Path(path).absolute()) for path in (given.before, given.after)]
+            inputs = [str(Path(path).absolute()) for path in (arguments.before, arguments.after)]
             return [geocd, "-q", "detect", *inputs, "-o", str(stem), "--resume", *options]
 
         whole = Path(scratch, "whole", "run")
@@ -81,21 +81,21 @@ def main() -> None:
             sys.exit(f"geocd exits with {code}; run it by hand to see why")
         print(f"undisturbed: {total} tiles, {seconds:.1f} s\n")
         print(f"{'killed after s':>15s}{'tiles kept':>12s}{'then s':>8s}  outputs")
-        for number in range(given.kills):
+        for number in range(arguments.kills):
             stem = Path(scratch, f"{number}", "run")
             tiles, moment = random_numbers.randint(0, total), random_numbers.uniform(0, 1)
             code, _, before = run(command(stem), stem, tiles, moment)
             if not stem.with_name(f".{stem.name}.geocd").exists() and not different(whole, stem):
                 code = 0  # killed after its last result was in place
-            kept, after = str(finished(stem)) if code else "(done)", 0.0
+            tiles_kept, after = str(finished(stem)) if code else "(done)", 0.0
             if code:
                 code, _, after = run(command(stem), stem)
             wrong = different(whole, stem) or [f"exit {code}"] * (code != 0)
             bad += bool(wrong)
             verdict = "differ: " + ", ".join(wrong) if wrong else "identical"
-            print(f"{before:15.1f}{kept:>12s}{after:8.1f}  {verdict}", flush=True)
+            print(f"{before:15.1f}{tiles_kept:>12s}{after:8.1f}  {verdict}", flush=True)
             shutil.rmtree(stem.parent)
-    print(f"\n{given.kills - bad} of {given.kills} identical")
+    print(f"\n{arguments.kills - bad} of {arguments.kills} identical")
     sys.exit(int(bad > 0))
 
 

@@ -134,13 +134,13 @@ def main() -> None:
     parser.add_argument("--method", default="deep")
     options = parser.parse_args()
     names = options.pairs.split(",") if options.pairs else None
-    found = sorted(
+    folders = sorted(
         p.parent for p in options.folder.glob("*/before.tif") if not names or p.parent.name in names
     )
     shares: dict[str, list[float]] = {name: [] for name in NULLS}
     planted: dict[str, list[float]] = {"2 sigma: IoU": [], "texture: share hit": []}
     with tempfile.TemporaryDirectory() as scratch:
-        for folder in found:
+        for folder in folders:
             with rasterio.open(folder / "before.tif") as dataset:
                 window = Window(0, 0, min(MOST, dataset.width), min(MOST, dataset.height))
                 before = dataset.read(window=window).astype(np.float64)

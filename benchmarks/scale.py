@@ -67,8 +67,8 @@ def measured(command: list[str]) -> dict[str, Any]:
 
 def mirrored(begin: int, length: int, size: int) -> np.ndarray:
     """Return which of ``size`` pixels stand at ``begin``... of an axis that goes to and fro."""
-    place = np.arange(begin, begin + length) % (2 * size)
-    return np.where(place < size, place, 2 * size - 1 - place)
+    positions = np.arange(begin, begin + length) % (2 * size)
+    return np.where(positions < size, positions, 2 * size - 1 - positions)
 
 
 def enlarge(source: Path, target: Path, height: int, width: int) -> None:
@@ -117,15 +117,19 @@ def make_pair(folder: Path, target: Path, megapixels: float) -> tuple[Path, Path
 
 def floor(before: str, after: str, target: str) -> None:
     """Read both rasters and write one band of float32, by blocks, compressed as a result is."""
-    with rasterio.Env(GDAL_CACHEMAX=128), rasterio.open(before) as one, rasterio.open(after) as two:
+    with (
+        rasterio.Env(GDAL_CACHEMAX=128),
+        rasterio.open(before) as before_image,
+        rasterio.open(after) as after_image,
+    ):
         profile = {
             "driver": "GTiff",
-            "crs": one.crs,
-            "transform": one.transform,
+            "crs": before_image.crs,
+            "transform": before_image.transform,
             "count": 1,
             "dtype": "float32",
-            "height": one.height,
-            "width": one.width,
+            "height": before_image.height,
+            "width": before_image.width,
             "tiled": True,
             "blockxsize": BLOCK,
             "blockysize": BLOCK,
@@ -134,11 +138,13 @@ def floor(before: str, after: str, target: str) -> None:
             "bigtiff": "if_safer",
         }
         with rasterio.open(target, "w", **profile) as sink:
-            for row in range(0, one.height, BLOCK):
-                for col in range(0, one.width, BLOCK):
-                    window = Window(col, row, min(BLOCK, one.width - col), min(BLOCK, one.height - row))
+            for row in range(0, before_image.height, BLOCK):
+                for col in range(0, before_image.width, BLOCK):
+                    window = Window(
+                        col, row, min(BLOCK, before_image.width - col), min(BLOCK, before_image.height - row)
+                    )
                     # Something that must be computed from all bands of both and compresses like a map.
-                    apart = (one.read(window=window) > two.read(window=window)).mean(axis=0)
+                    apart = (before_image.read(window=window) > after_image.read(window=window)).mean(axis=0)
                     sink.write(apart.astype(np.float32), 1, window=window)
 
 
@@ -157,13 +163,16 @@ def commands(before: Path, after: Path, out: Path, methods: list[str]) -> Iterat
             yield method, [OTB, "-in1", pair[0], "-in2", pair[1], "-out", str(out / "otb.tif"), "float"]
 
 
-def told(stem: Path) -> dict[str, Any]:
+def reported(stem: Path) -> dict[str, Any]:
     """Return what a run of geocd says of itself: seam score, seconds by stage."""
     path = stem.with_name(stem.name + ".json")
     if not path.exists():
         return {"seam_score": None}
-    found = json.loads(path.read_text(encoding="utf-8"))["properties"]
-    return {"seam_score": found["geocd:summary"]["seam_score"], "stages": found.get("geocd:timings")}
+    properties = json.loads(path.read_text(encoding="utf-8"))["properties"]
+    return {
+        "seam_score": properties["geocd:summary"]["seam_score"],
+        "stages": properties.get("geocd:timings"),
+    }
 
 
 def measure(
@@ -180,7 +189,7 @@ def measure(
         ):
             stem = scratch / "crop" / method
             row = measured([*GEOCD, *pair, "-o", str(stem), "--overwrite", *extra])
-            row |= {"method": method, "megapixels": crop * crop / 1e6} | told(stem)
+            row |= {"method": method, "megapixels": crop * crop / 1e6} | reported(stem)
             rows.append(row)
             report(method, row)
         reference = rows[-1]
@@ -192,7 +201,7 @@ def measure(
             bands, kind = dataset.count, dataset.dtypes[0]
         for method, command in commands(before, after, where, methods):
             row = measured(command) | {"method": method, "megapixels": megapixels}
-            rows.append(row | {"bands": bands, "dtype": kind} | told(where / method))
+            rows.append(row | {"bands": bands, "dtype": kind} | reported(where / method))
             report(method, row)
             save(rows, record)
         if reference is not None and reference["code"] == 0:
@@ -295,14 +304,14 @@ def compare_tiles(folder: Path, side: int, scratch: Path) -> list[dict[str, Any]
             raise SystemExit(row["said"])
         with rasterio.open(stem.with_name(stem.name + "_prob.tif")) as dataset:
             maps[size] = dataset.read(1)
-        one, whole = maps[size], maps[side]
-        changed, reference = one >= 0.5, whole >= 0.5
+        tiled, whole = maps[size], maps[side]
+        changed, reference = tiled >= 0.5, whole >= 0.5
         row |= {
             "tile_size": size,
             "megapixels": side * side / 1e6,
-            **told(stem),
-            "mean_abs_difference": float(np.nanmean(np.abs(one - whole))),
-            "largest_difference": float(np.nanmax(np.abs(one - whole))),
+            **reported(stem),
+            "mean_abs_difference": float(np.nanmean(np.abs(tiled - whole))),
+            "largest_difference": float(np.nanmax(np.abs(tiled - whole))),
             "iou": float((changed & reference).sum() / max((changed | reference).sum(), 1)),
         }
         report(f"tiles of {size}", row)

@@ -48,38 +48,38 @@ def pan(dates: list[Image], colours: list[int]) -> list[Image]:
 
 def stretched(dates: list[Image], colours: list[int]) -> list[Image]:
     """Return red, green and blue in 8 bit, every date and band stretched for itself."""
-    found = []
+    images = []
     for x in dates:
         low, high = np.percentile(x[colours[:3]], STRETCH, axis=(1, 2), keepdims=True)
-        found.append(np.clip((x[colours[:3]] - low) / (high - low) * 254 + 1, 1, 255))
-    return found
+        images.append(np.clip((x[colours[:3]] - low) / (high - low) * 254 + 1, 1, 255))
+    return images
 
 
 def jpeg(dates: list[Image], colours: list[int]) -> list[Image]:
     """Return the stretched colours after JPEG compression of quality 60."""
-    found = []
+    images = []
     for x in stretched(dates, colours):
         packed = io.BytesIO()
         PIL.Image.fromarray(x.round().astype(np.uint8).transpose(1, 2, 0)).save(packed, "JPEG", quality=60)
-        found.append(np.asarray(PIL.Image.open(packed), np.float64).transpose(2, 0, 1))
-    return found
+        images.append(np.asarray(PIL.Image.open(packed), np.float64).transpose(2, 0, 1))
+    return images
 
 
 def coarse(dates: list[Image], colours: list[int]) -> list[Image]:
     """Return pixels of half the resolution, brought back to the old grid as a resampled product would be."""
-    found = []
+    images = []
     for x in dates:
         rows, cols = (n // 2 * 2 for n in x.shape[1:])
         mean = x[:, :rows, :cols].reshape(len(x), rows // 2, 2, cols // 2, 2).mean(axis=(2, 4))
         back = np.kron(mean, np.ones((1, 2, 2)))
-        found.append(
+        images.append(
             np.pad(
                 back,
                 [(0, 0), *((0, n - m) for n, m in zip(x.shape[1:], back.shape[1:], strict=True))],
                 "edge",
             )
         )
-    return found
+    return images
 
 
 def noisy(dates: list[Image], colours: list[int]) -> list[Image]:
@@ -136,8 +136,8 @@ def see(folder: Path, view: str, destination: Path) -> Path:
             dates.append(source.read().astype(np.float64))
             profiles.append(source.profile)
             described, interpreted = source.descriptions, source.colorinterp
-    seen = VIEWS[view](dates, colour_bands(folder))
-    for name, values, profile in zip(("before", "after"), seen, profiles, strict=True):
+    shown = VIEWS[view](dates, colour_bands(folder))
+    for name, values, profile in zip(("before", "after"), shown, profiles, strict=True):
         dtype = np.dtype(DTYPES.get(view, profile["dtype"]))
         if dtype.kind != "f":
             limits = np.iinfo(dtype)
@@ -175,16 +175,16 @@ def main() -> None:
         rows: dict[str, dict[str, dict[str, float]]] = {method: {} for method in methods}
         with tempfile.TemporaryDirectory() as scratch:
             for pair in pairs:
-                seen = see(pair, view, Path(scratch))
+                shown = see(pair, view, Path(scratch))
                 with rasterio.open(pair / "mask.tif") as dataset:
                     reference = dataset.read(1)
                 for method in methods:
-                    rows[method][pair.name] = score(METHODS[method](seen, 0), reference)
+                    rows[method][pair.name] = score(METHODS[method](shown, 0), reference)
         for group, prefix in GROUPS.items():
             for method in methods:
-                members = [found for pair, found in rows[method].items() if pair.startswith(prefix)]
+                members = [scores for pair, scores in rows[method].items() if pair.startswith(prefix)]
                 if members:
-                    mean = (statistics.fmean(found[column] for found in members) for column in COLUMNS)
+                    mean = (statistics.fmean(scores[column] for scores in members) for column in COLUMNS)
                     print(
                         f"{view:12s}{group:12s}{method:12s}" + "".join(f"{m:18.3f}" for m in mean), flush=True
                     )

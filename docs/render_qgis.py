@@ -81,9 +81,9 @@ def main(after: str, stem: str, picture: str) -> None:
         QgsLayoutSize(2 * MARGIN + width + GAP + SIDE, 2 * MARGIN + HEIGHT + GAP + BELOW)
     )
     right, low = MARGIN + width + GAP, MARGIN + HEIGHT + GAP
-    around = grow(whole, width / HEIGHT)
+    around = widened(whole, width / HEIGHT)
     overview = add_map(layout, [changes, prob, image], around, (MARGIN, MARGIN, width, HEIGHT), "both layers")
-    wide = inside(grow(detail, SIDE / small), whole)
+    wide = inside(widened(detail, SIDE / small), whole)
     add_map(layout, [prob, image], wide, (right, MARGIN, SIDE, small), "probability")
     zoomed = add_map(layout, [changes, image], wide, (right, MARGIN + small + GAP, SIDE, small), "polygons")
     add_bar(layout, overview, MARGIN + 3, MARGIN + HEIGHT - 13)
@@ -130,22 +130,22 @@ def flat(image: Any) -> Any:
 def densest(changes: Any, crs: Any, whole: Any, project: Any) -> Any:
     """Return the 3/10 of the map, around one of the polygons, that has the largest changed area."""
     transform = QgsCoordinateTransform(changes.crs(), crs, project)
-    found = []
+    boxes = []
     for feature in changes.getFeatures():
-        found.append((feature["area_m2"], transform.transformBoundingBox(feature.geometry().boundingBox())))
-    found.sort(key=lambda pair: -pair[0])
+        boxes.append((feature["area_m2"], transform.transformBoundingBox(feature.geometry().boundingBox())))
+    boxes.sort(key=lambda pair: -pair[0])
 
     def around(centre: Any) -> Any:
         return QgsRectangle.fromCenterAndSize(centre, 0.3 * whole.width(), 0.3 * whole.height())
 
     def inside_of(part: Any) -> float:
-        return float(sum(area * box.intersect(part).area() / box.area() for area, box in found))
+        return float(sum(area * box.intersect(part).area() / box.area() for area, box in boxes))
 
-    parts = [around(box.center()) for _, box in found[:100]]
+    parts = [around(box.center()) for _, box in boxes[:100]]
     return max(parts, key=inside_of, default=around(whole.center()))
 
 
-def grow(extent: Any, ratio: float) -> Any:
+def widened(extent: Any, ratio: float) -> Any:
     """Return the extent made wider or higher, to the ratio width / height."""
     width, height = extent.width(), extent.height()
     width, height = max(width, height * ratio), max(height, width / ratio)
@@ -162,12 +162,12 @@ def inside(extent: Any, whole: Any) -> Any:
     return QgsRectangle(x, y, x + extent.width(), y + extent.height())
 
 
-def add_map(layout: Any, layers: list[Any], extent: Any, place: tuple[float, ...], title: str) -> Any:
+def add_map(layout: Any, layers: list[Any], extent: Any, position: tuple[float, ...], title: str) -> Any:
     """Put a map on the page."""
     item = QgsLayoutItemMap(layout)
     layout.addLayoutItem(item)
-    item.attemptMove(QgsLayoutPoint(*place[:2]))
-    item.attemptResize(QgsLayoutSize(*place[2:]))
+    item.attemptMove(QgsLayoutPoint(*position[:2]))
+    item.attemptResize(QgsLayoutSize(*position[2:]))
     item.setLayers(layers)
     item.setKeepLayerSet(True)
     item.setExtent(extent)
@@ -179,7 +179,7 @@ def add_map(layout: Any, layers: list[Any], extent: Any, place: tuple[float, ...
     label.setBackgroundEnabled(True)
     label.setMarginX(1.5)
     label.adjustSizeToText()
-    label.attemptMove(QgsLayoutPoint(*place[:2]))
+    label.attemptMove(QgsLayoutPoint(*position[:2]))
     return item
 
 

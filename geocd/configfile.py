@@ -71,7 +71,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     return settings
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     """Return a value in TOML syntax."""
     if isinstance(value, bool):
         return str(value).lower()

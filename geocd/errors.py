@@ -1,26 +1,24 @@
-"""All errors that geocd raises on purpose.
+"""The errors that geocd raises on purpose.
 
-They have one root, :class:`GeocdError`, so that a caller can catch all of them, and also derive from the
-builtin error that plain Python would raise. The message says what is wrong, with the values of both sides,
-and then what to do. The library never prints and never exits: only :mod:`geocd.cli` turns errors into exit
-codes.
+All derive from :class:`GeocdError`, so that a caller can catch all of them, and from the builtin exception
+that plain Python would raise, so that code that does not know geocd catches them too. The message says what
+is wrong, with the values of both sides, and then what to do. The library never prints and never exits: only
+:mod:`geocd.cli` turns errors into exit codes.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class GeocdError(Exception):
-    """Root of all errors raised on purpose.
+    """Base class of the errors that geocd raises on purpose.
 
     Attributes
     ----------
     details : dict
-        The values in the message by name, for programs that handle the error.
+        The values in the message, by name, for programs that handle the error.
     """
 
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(self, message: str, **details: object) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
@@ -30,7 +28,7 @@ class GeocdError(Exception):
 
 
 class ConfigError(GeocdError, ValueError):
-    """An option has an invalid value, or one that does not go with another option."""
+    """An option has a value that cannot work, alone or beside another option."""
 
 
 class RasterOpenError(GeocdError, OSError):
@@ -42,7 +40,7 @@ class RasterReadError(GeocdError, OSError):
 
 
 class GridError(GeocdError, ValueError):
-    """Two rasters are not on the same grid, or a raster has no usable grid."""
+    """Two rasters are not on one grid, or a raster has no usable grid."""
 
 
 class BandError(GeocdError, ValueError):
@@ -54,19 +52,19 @@ class NoValidPixelError(GeocdError, ValueError):
 
 
 class OutputError(GeocdError, OSError):
-    """An output cannot be written: the folder is missing or read-only, or the disk is full."""
+    """An output cannot be written: folder missing or read-only, disk full."""
 
 
 class OutputExistsError(OutputError, FileExistsError):
-    """An output exists already, and overwriting was not requested."""
+    """An output already exists, and overwriting was not requested."""
 
 
 class ResumeError(GeocdError, ValueError):
-    """The interrupted run had other inputs or settings, so it cannot be resumed."""
+    """The interrupted run cannot be resumed: its inputs, settings or software versions were different."""
 
 
 class ItemError(GeocdError, ValueError):
-    """A file is not a STAC item of a geocd run, or lacks what is needed to repeat the run."""
+    """A file is not the STAC item of a geocd run, or lacks information needed to repeat the run."""
 
 
 class WeightsError(GeocdError, ValueError):
@@ -78,7 +76,7 @@ class DeviceError(ConfigError):
 
 
 class PairsError(GeocdError, ValueError):
-    """The pairs of a batch cannot be read, or an id among them cannot be used."""
+    """A list of pairs for a batch cannot be read, or an id in it cannot be used."""
 
 
 class SearchError(GeocdError, OSError):
@@ -90,7 +88,7 @@ class UploadError(GeocdError, OSError):
 
 
 class ClusterError(GeocdError, ConnectionError):
-    """A dask scheduler cannot be reached, or the connection to it is lost."""
+    """A dask scheduler cannot be reached, or the connection to it was lost."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -99,16 +97,22 @@ class Interrupted(KeyboardInterrupt):
     Parameters
     ----------
     folder : str
-        Folder that holds the finished tiles.
+        Folder of the finished tiles.
+    finished, total : int
+        Number of finished tiles, and of all tiles of the run.
+
+    Attributes
+    ----------
+    folder : str
     kept, total : int
-        Number of finished tiles, and of all tiles.
+        As ``finished`` and ``total``.
     """
 
-    def __init__(self, folder: str, kept: int, total: int) -> None:
+    def __init__(self, folder: str, finished: int, total: int) -> None:
         super().__init__(
-            f"{kept} of {total} tiles are kept; run the same command with --resume to go on, "
+            f"{finished} of {total} tiles are kept; run the same command with --resume to continue, "
             f"or delete {folder}"
         )
         self.folder = folder
-        self.kept = kept
+        self.kept = finished
         self.total = total

@@ -32,12 +32,12 @@ from geocd.scene.sample import sample_chips
 
 def pairs(folder: Path, left_out: set[str]) -> list[tuple[Path, Path]]:
     """Return before and after of every pair in a folder, but for those left out."""
-    found = []
+    paths = []
     for before in sorted(folder.glob("*/before.*")):
         after = before.with_name("after" + before.suffix)
         if before.parent.name not in left_out and after.exists():
-            found.append((before, after))
-    return found
+            paths.append((before, after))
+    return paths
 
 
 def inputs_of(before: Path, after: Path) -> list[NetworkInput]:

@@ -1,4 +1,4 @@
-"""What a run is expected to take."""
+"""Forecast of the tiles, memory and time of a run, without writing anything."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 from geocd.config import Settings
 from geocd.pipeline.prepared import OpenRun, computing, open_run
 
-#: Seconds per megapixel of what comes beside and after the tiles: blending, writing, polygons, quick-look.
+#: Seconds per megapixel of everything but the tiles: blending, writing, polygons, quick-look.
 REST_SECONDS = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """What a run is expected to take.
+    """Expected cost of a run.
 
     Attributes
     ----------
     tiles, tile_size, jobs : int
-        Number of tiles, side of one in pixels, and how many are computed at a time.
+        Number of tiles, side of a tile in pixels, and number of tiles computed at a time.
     peak : int
-        Megabytes at the peak; a megabyte is 2**20 bytes.
+        Peak memory in megabytes (2**20 bytes).
     seconds : float or None
-        None where it was not measured.
+        Wall time; None where it was not measured.
     """
 
     tiles: int
@@ -47,15 +47,19 @@ def forecast(
 ) -> Forecast:
     """Forecast what :func:`geocd.pipeline.run.detect` would take, without writing anything.
 
-    For the time, the method is fitted to the scene, some tiles are computed, twice as many as at a time, and
-    theirs is extrapolated, as if the machine stayed as busy as it is.
+    To measure the time, the method is fitted to the scene and ``2 * jobs`` tiles are computed; their time is
+    extrapolated to all tiles, assuming that the load of the machine stays the same.
 
     Parameters
     ----------
     before, after, settings, jobs, mem_limit
         As for :func:`geocd.pipeline.run.detect`.
     measure : bool
-        Whether to measure the time; all else is known at once.
+        Whether to measure the time; everything else takes no time.
+
+    Returns
+    -------
+    Forecast
 
     Raises
     ------
@@ -68,12 +72,12 @@ def forecast(
 
 
 def _measured(run: OpenRun, start: float) -> float:
-    """Return the seconds that the run would take; it began at ``start``."""
+    """Return the seconds that the run would take, with those since ``start``."""
     with computing(run.settings):
         prepared = run.fit()
         pair, tiling, jobs = prepared.pair, prepared.tiling, run.plan.jobs
         fitted = time.perf_counter()
-        # spread over the scene, because what is not valid takes no time
+        # spread over the scene, because invalid pixels take no time
         count = min(2 * jobs, len(tiling))
         indexes = [(2 * i + 1) * len(tiling) // (2 * count) for i in range(count)]
         with ThreadPoolExecutor(jobs, thread_name_prefix="geocd-tile") as pool:

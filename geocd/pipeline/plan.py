@@ -1,9 +1,9 @@
-"""How much memory a run takes, and what follows from a limit.
+"""How much memory a run takes, and the tiles and jobs that fit a limit.
 
-A model with measured constants, not a meter: the number of tiles at a time is settled before a pixel is read
-and is the same on every run. ``benchmarks/scale.py`` measures the peak of whole runs. Tensors on a graphics
-card are not counted, nor are the outlines of polygons, some 200 bytes for each of their corners, and the
-values of regions that lie side by side by the thousand in one row.
+A model with measured constants, not a measurement: the number of tiles computed at a time is decided before
+any pixel is read, and is the same on every run. ``benchmarks/scale.py`` measures the peak of whole runs. Not
+counted: tensors on a graphics card, the outlines of polygons (some 200 bytes per vertex), and the values of
+regions that lie side by side by the thousand in one row.
 """
 
 from __future__ import annotations
@@ -25,42 +25,41 @@ from geocd.scene.sample import SAMPLE_PIXELS
 from geocd.tiles.tiling import Tiling
 from geocd.vectorize.polygons import STRIP_PIXELS
 
-#: Megabytes (2**20 bytes) for a run whose user names no limit.
+#: Megabytes (2**20 bytes) of a run without a limit of the user.
 DEFAULT_LIMIT = 2000
-#: GDAL's block cache: this share of the limit, within bounds. A block is read by up to four tiles.
+#: GDAL's block cache: this share of the limit, within this range of megabytes. Up to four tiles read a block.
 CACHE_SHARE, CACHE_RANGE = 1 / 16, (16, 128)
-#: Tiles made smaller for a limit differ by so many pixels, and are no smaller than the last.
+#: Tiles are made smaller in steps of this many pixels, down to the least side.
 TILE_STEP, LEAST_TILE = 64, 128
-#: Megabytes that importing a torch that was built for GPUs takes beside the method's own, used or not.
+#: Additional megabytes of a torch that was built for GPUs, whether one is used or not.
 GPU_BUILD = 400
-#: Bytes that a tile of the preset ``reference`` takes: for each pixel, and for each pixel and band. The
-#: published networks keep all activations of a full-resolution generator for their gradients.
+#: Bytes that a tile of the preset ``reference`` takes: per pixel, and per pixel and band. The published
+#: networks keep all activations of a full-resolution generator for their gradients.
 REFERENCE_BYTES = (16_000, 100)
-#: What each further tile takes of that: not all are at their peak at once.
+#: Share of that for each further tile at a time: not all reach their peak at once.
 FURTHER = 0.8
-#: A tile with an adaptation of its own takes so many times as much.
+#: Factor for a tile to which the networks are adapted separately (``--fit tile``).
 FITTED_TILE = 1.5
-#: Copies of the pixels of a block, and of where they are valid, that are held while it is warped.
+#: Copies of the pixels and of the validity of a block that are held while it is warped.
 WARP_COPIES = 6
-#: Bytes for each pixel of the rows that are blended (sums, weights, what is being written), and of those that
-#: are made polygons.
+#: Bytes per pixel of the rows being blended (sums, weights, output), and of those being polygonized.
 BLEND_BYTES, POLYGON_BYTES = 20, 40
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run does with its memory.
+    """Tile size and jobs of a run, and the memory it takes.
 
     Attributes
     ----------
     limit : int
-        Megabytes that it may take; a megabyte is 2**20 bytes throughout.
+        Limit in megabytes (2**20 bytes).
     tile_size : int
         Side of a tile, in pixels.
     jobs : int
-        Tiles computed at a time.
+        Number of tiles computed at a time.
     peak : int
-        Megabytes that it is expected to take at most.
+        Expected peak memory in megabytes.
     """
 
     limit: int
@@ -70,21 +69,21 @@ class Plan:
 
 
 class Limits(TypedDict, total=False):
-    """What a run may use: keyword arguments of everything that runs."""
+    """Keyword arguments that limit the resources of a run."""
 
-    #: Tiles computed at a time.
+    #: Number of tiles computed at a time.
     jobs: int | None
-    #: Megabytes that the process may take.
+    #: Memory of the process, in megabytes.
     mem_limit: int | None
 
 
 def available_jobs(jobs: int | None) -> int:
-    """Return the tiles that may be computed at a time: those asked for, or one per processor.
+    """Return the number of tiles that may be computed at a time: ``jobs``, or one per available processor.
 
     Raises
     ------
     ConfigError
-        Less than one was asked for.
+        ``jobs`` is less than 1.
     """
     if jobs is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -94,21 +93,21 @@ def available_jobs(jobs: int | None) -> int:
 
 
 def cache_size(limit: int) -> int:
-    """Return the megabytes of GDAL's block cache under a limit."""
+    """Return the size of GDAL's block cache in megabytes, for a memory limit in megabytes."""
     least, most = CACHE_RANGE
     return int(min(max(limit * CACHE_SHARE, least), most))
 
 
 @functools.cache
 def gpu_build() -> bool:
-    """Whether torch was built for GPUs, as the one that PyPI has for Linux is; does not import it."""
-    found = importlib.util.find_spec("torch")
-    folder = Path(found.origin).parent / "lib" if found is not None and found.origin else Path()
+    """Return whether torch was built for GPUs (as PyPI's for Linux is), without importing it."""
+    spec = importlib.util.find_spec("torch")
+    folder = Path(spec.origin).parent / "lib" if spec is not None and spec.origin else Path()
     return any(next(folder.glob(f"libtorch_{kind}.so"), None) is not None for kind in ("cuda", "hip"))
 
 
 def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: int) -> int:
-    """Return the megabytes that a run takes at its peak.
+    """Predict the peak memory of a run.
 
     Parameters
     ----------
@@ -117,29 +116,34 @@ def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit:
     tile_size : int
         Side of a tile, in pixels.
     jobs : int
-        Tiles computed at a time.
+        Number of tiles computed at a time.
     limit : int
-        Megabytes; sets the size of the block cache.
+        Memory limit in megabytes, which determines the size of the block cache.
+
+    Returns
+    -------
+    int
+        Megabytes (2**20 bytes).
     """
     method = settings.method
     height, width = pair.grid.shape
     bands, item = len(pair.indexes), pair.itemsize
     sampled = min(height * width, SAMPLE_PIXELS)
     uses_torch, memory = METHODS[method.method].uses_torch, METHODS[method.method].memory
-    flat, banded = memory.fit
+    fit_per_pixel, fit_per_band = memory.fit
     imported = GPU_BUILD if uses_torch and gpu_build() else 0
-    fit = memory.start + imported + sampled * (flat + bands * (banded + 2 * item)) / 2**20
+    fit = memory.start + imported + sampled * (fit_per_pixel + bands * (fit_per_band + 2 * item)) / 2**20
 
     reference = method.method == "deep" and method.preset == "reference"
-    each, banded = REFERENCE_BYTES if reference else memory.tile
+    per_pixel, per_band = REFERENCE_BYTES if reference else memory.tile
     pixels = min(tile_size, height) * min(tile_size, width)
-    one: float = pixels * (each + bands * (banded + 4 * (item - 4)))
+    tile: float = pixels * (per_pixel + bands * (per_band + 4 * (item - 4)))
     if method.method == "deep" and method.fit == "tile":
-        one *= FITTED_TILE
+        tile *= FITTED_TILE
     if pair.warp is not None:
-        one += pair.warp.most_pixels * (bands + 1) * item * WARP_COPIES
+        tile += pair.warp.most_pixels * (bands + 1) * item * WARP_COPIES
     rows = width * (BLOCK_SIZE + min(tile_size, height)) * BLEND_BYTES * (1 + method.uncertainty)
-    tiles = (one * (1 + FURTHER * (jobs - 1)) + rows) / 2**20
+    tiles = (tile * (1 + FURTHER * (jobs - 1)) + rows) / 2**20
     polygons = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS)) * POLYGON_BYTES / 2**20
     return math.ceil(cache_size(limit) + max(fit, memory.fitted + imported + max(tiles, polygons)))
 
@@ -147,25 +151,29 @@ def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit:
 def plan_run(
     pair: Pair, settings: RunSettings, jobs: int, limit: int | None, *, jobs_given: bool = True
 ) -> Plan:
-    """Choose how many tiles are computed at a time and, only if one is still too many, how large they are.
+    """Choose the number of tiles computed at a time and, if even one is too many, a smaller tile size.
 
     Parameters
     ----------
     pair : Pair
     settings : RunSettings
-        Tiles may be made smaller than these say where their size is ``adjustable``.
+        The tile size is reduced only where it is ``adjustable``.
     jobs : int
-        The most that may be computed at a time.
+        Maximum number of tiles computed at a time.
     limit : int, optional
-        Megabytes that the process may take. None is ``DEFAULT_LIMIT``, which is no contract: it lowers a
-        number of jobs that the user did not ask for, and nothing else.
+        Memory limit of the process in megabytes. Default: ``DEFAULT_LIMIT``, which is only a target: it
+        lowers a number of jobs that the user has not chosen, and nothing else.
     jobs_given : bool
-        Whether the user asked for this number of jobs.
+        Whether the user has chosen the number of jobs.
+
+    Returns
+    -------
+    Plan
 
     Raises
     ------
     ConfigError
-        The limit is too small for one tile at a time. The message names the least that works.
+        The limit is too small for one tile at a time. The message has the smallest limit that works.
     """
     tiling = settings.tiling
     budget = DEFAULT_LIMIT if limit is None else limit
@@ -189,7 +197,7 @@ def plan_run(
 
 
 def _too_small(pair: Pair, settings: RunSettings, limit: int, tile_size: int) -> ConfigError:
-    """Return the error for a limit that one tile of this size exceeds."""
+    """Return the error for a limit that a single tile of this size exceeds."""
     least = limit
     while predict(pair, settings, tile_size, 1, least) > least:
         least += 1

@@ -1,4 +1,4 @@
-"""What tiles depend on, so that an interrupted run can tell whether they are still good."""
+"""What the tiles of a run depend on: an interrupted run can be resumed where all of it is unchanged."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ import zlib
 from pathlib import Path
 
 from geocd.config import RunSettings
+from geocd.pipeline.checkpoint import Dependencies
 from geocd.raster.pair import Pair
 from geocd.raster.sources import is_file
 from geocd.report.links import source_href
 from geocd.report.record import versions
 
-#: What tiles depend on, by the names that messages call it; JSON values.
-Dependencies = dict[str, object]
-
 
 def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
-    """Return all that a tile depends on, by the names that a message calls it.
+    """Return everything that a tile depends on, by the names used in messages.
 
-    An interrupted run can be resumed where all of it is equal. The folder of the inputs is no part of it, so
-    that they may be moved with their times.
+    The folder of the inputs is not included, so that they may be moved if their modification times are
+    preserved.
     """
     options = {"--" + name.replace("_", "-"): value for name, value in settings.as_dict().items()}
     del options["--valid"]  # a path
@@ -41,13 +39,13 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
 
 
 def weights_file(settings: RunSettings) -> Path | None:
-    """Return the file that ``--weights`` names; None where it names weights that geocd knows."""
+    """Return the weights file that the settings name; None for weights that come with geocd, or none."""
     weights = settings.method.weights
     return None if weights is None or not is_file(weights) else Path(weights)
 
 
 def device_kind(settings: RunSettings) -> str:
-    """Return the kind of device that computes: bytes are only promised to be the same on one kind."""
+    """Return the kind of device and processor: identical bytes are only guaranteed on the same kind."""
     device = "cpu"
     if settings.method.method == "deep":
         from geocd.method.devices import choose_device
@@ -57,9 +55,9 @@ def device_kind(settings: RunSettings) -> str:
 
 
 def _identity(path: str) -> str:
-    """Return what tells that a file is still the same without reading it."""
+    """Return size and modification time of a file, or the URL of a remote one without its query."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError):
-        return source_href(path, Path())  # remote: a signature must not be written down, and changes
+        return source_href(path, Path())  # remote: a signature is secret, and changes
     return f"{status.st_size} bytes, modified at {status.st_mtime_ns} ns"

@@ -22,14 +22,14 @@ from geocd.scene.ignore import Tally, ignored_counts
 from geocd.tiles.tiling import Tile, Tiling
 from geocd.types import Float32Array, Progress
 
-#: Probability of a tile, and pixels of it that were ignored, by kind.
+#: Probability of a tile, and the number of its ignored pixels by kind.
 TileResult = tuple[Float32Array, dict[str, int]]
 
 
 def first_seen(tiling: Tiling, tile: Tile) -> tuple[slice, slice]:
-    """Return the rows and columns of a tile that no tile above it or to its left has.
+    """Return the rows and columns of a tile that no tile above it or to its left covers.
 
-    Over all tiles, these parts cover the grid once.
+    Over all tiles, these parts cover every pixel of the grid exactly once.
     """
 
     def part(starts: list[int], size: int, index: int) -> slice:
@@ -49,9 +49,29 @@ def probabilities(
 ) -> Generator[tuple[Tile, Float32Array], None, None]:
     """Yield the tiles in order with their probability, ``jobs`` of them computed at a time.
 
-    At most ``2 * jobs`` tiles are in memory: a slow consumer holds the readers back. A ``tally`` counts
-    what was ignored, each pixel once. Tiles that a ``checkpoint`` holds are taken from there, others saved.
-    Close the generator to wait for the tiles in work.
+    At most ``2 * jobs`` tiles are in memory: a slow consumer slows the readers down. Closing the generator
+    waits for the tiles being computed.
+
+    Parameters
+    ----------
+    detector : Detector
+    pair : Pair
+    tiling : Tiling
+    jobs : int
+    tally : Tally, optional
+        Counts the ignored pixels, each pixel once.
+    checkpoint : Checkpoint, optional
+        Tiles saved there are loaded, all others computed and saved.
+
+    Yields
+    ------
+    tile : Tile
+    prob : ndarray, (1 or 2, height, width), float32
+        Probability and, where it is computed, uncertainty, in [0, 1]; NaN where not valid.
+
+    Raises
+    ------
+    RasterReadError, OutputError
     """
 
     def compute(index: int) -> TileResult:
@@ -86,7 +106,7 @@ def probabilities(
 def _tile(
     index: int, detector: Detector, pair: Pair, tiling: Tiling, checkpoint: Checkpoint | None
 ) -> TileResult:
-    """Return probability and counts of a tile: those that were saved, or computed and then saved."""
+    """Return probability and counts of a tile, loaded from the checkpoint or computed and saved there."""
     if checkpoint is not None and (saved := checkpoint.load(index)) is not None:
         return saved
     tile = tiling[index]
@@ -109,19 +129,19 @@ def begin_tiles(
     mem_limit: int | None = None,
     least: int = 1,
 ) -> int:
-    """Prepare the folder that :func:`compute_tiles` writes into: an interrupted run without a tile.
+    """Create the folder that :func:`compute_tiles` writes into: that of an interrupted run without tiles.
 
     Parameters
     ----------
     before, after, output, settings, resume, mem_limit
         As for :func:`geocd.pipeline.run.detect`, with ``jobs=1``.
     least : int
-        With fewer tiles than this nothing is written.
+        If the run has fewer tiles than this, nothing is written.
 
     Returns
     -------
     int
-        Number of tiles.
+        Number of tiles of the run.
 
     Raises
     ------
@@ -154,20 +174,20 @@ def compute_tiles(
 ) -> None:
     """Compute a part of the tiles of a run; :func:`geocd.pipeline.run.detect` with ``resume`` does the rest.
 
-    Several processes may do so at a time, each a part, while none of them runs ``detect``. Each fits to
-    the scene for itself, which gives all of them the same.
+    Several processes may compute different parts at the same time, as long as none of them runs ``detect``.
+    Each fits the method to the scene; the result is the same in all of them.
 
     Parameters
     ----------
     before, after, output, settings, mem_limit, progress
         As for :func:`geocd.pipeline.run.detect`, with ``jobs=1``.
     part : tuple of int
-        Number of the part, from 0, and how many parts there are.
+        Index of the part, from 0, and the number of parts.
 
     Raises
     ------
     ResumeError
-        :func:`begin_tiles` has not been called, or for another pair or other settings.
+        :func:`begin_tiles` was not called, or was called for a different pair or different settings.
     GeocdError
     """
     outputs = Outputs(Path(output))
@@ -178,14 +198,14 @@ def compute_tiles(
         checkpoint = Checkpoint(outputs.folder)
         if differing := differences(checkpoint.record() or {}, dependencies(run.pair, run.settings)):
             raise ResumeError(
-                f"{outputs.folder}: is not ready for the tiles of this run ({'; '.join(differing)}). Call "
+                f"{outputs.folder}: not prepared for the tiles of this run ({'; '.join(differing)}). Call "
                 "begin_tiles first.",
                 folder=str(outputs.folder),
                 differing=differing,
             )
         prepared = run.fit()
         tiling = prepared.tiling
-        # every so many, not a stretch: what is not valid takes no time, and lies together
+        # interleaved, not contiguous: invalid pixels take no time, and are often clustered
         for done, index in enumerate(range(part[0], len(tiling), part[1]), 1):
             _tile(index, prepared.detector, prepared.pair, tiling, checkpoint)
             if progress is not None:

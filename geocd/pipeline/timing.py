@@ -8,19 +8,19 @@ from collections.abc import Iterator
 
 
 class Stopwatch:
-    """Adds up the seconds that the stages of a run take."""
+    """Sums the seconds that the stages of a run take."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def stage(self, name: str | None) -> Iterator[None]:
-        """Add the time spent inside to a stage; to none where the name is None."""
+        """Add the time spent in the context to a stage; with None, do not count it."""
         start = time.perf_counter()
         yield
         if name is not None:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
 
     def seconds(self) -> dict[str, float]:
-        """Return the seconds by stage, to the millisecond, in the order in which the stages began."""
+        """Return the seconds by stage, rounded to milliseconds, in the order of the stages."""
         return {name: round(seconds, 3) for name, seconds in self._seconds.items()}

@@ -1,9 +1,9 @@
-"""The files of one run: their names, and all of them or none.
+"""The output files of a run: all of them or none.
 
-Everything is first written into a hidden folder beside the destination, on the same file system, and
-moved to its final name when all of it is complete. A failed or killed run leaves no file under a final
-name and no older result destroyed. What an interrupted run has finished stays in the folder, for a run that
-goes on with it.
+Everything is written into a hidden folder beside the destination, on the same file system, and moved to its
+final name once all of it is complete. A run that fails or is killed leaves no partial output under a final
+name and destroys no older result. Finished tiles of an interrupted run stay in the folder, so that the run
+can be resumed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from geocd.errors import Interrupted, OutputError, OutputExistsError, ResumeError
-from geocd.pipeline.checkpoint import Checkpoint, differences
+from geocd.pipeline.checkpoint import Checkpoint, Dependencies, differences
 from geocd.raster.files import output_errors
+from geocd.report.products import Outputs
 
 try:
     import fcntl
@@ -28,20 +28,20 @@ try:
     _LOCKS = True
 except ImportError:  # Windows
     _LOCKS = False
-from geocd.report.products import Outputs
 
 LOG = logging.getLogger("geocd")
 
 
-#: Names in the hidden folder: open while a run lives; there while its files are being moved; an older result.
+#: Files in the hidden folder: held open and locked by a running run; present while the outputs are being
+#: moved; an older output that is being replaced.
 _LOCK, _COMMIT, _OLD = "lock", "commit", "old-{}"
 
 
 class Transaction:
-    """Write the outputs of a run somewhere else, then put all of them in place.
+    """Write the outputs of a run to a hidden folder, then move all of them into place.
 
-    Use as a context manager: leaving it by an error deletes what was written. When it is interrupted, the
-    tiles in ``checkpoint`` are kept, for a run with ``resume``.
+    A context manager: leaving it by an error deletes what was written. When the run is interrupted, the
+    tiles in ``checkpoint`` are kept, so that it can be resumed.
 
     Parameters
     ----------
@@ -49,11 +49,12 @@ class Transaction:
     overwrite : bool
         Whether files that exist may be replaced.
     resume : bool
-        Whether to use what an interrupted run of these outputs has kept; without, it is deleted.
-    record : mapping
-        What the kept tiles depend on, by the names that a message calls it; None where none are kept.
+        Whether to reuse the finished tiles of an interrupted run of these outputs; otherwise they are
+        deleted.
+    record : mapping, optional
+        What the tiles depend on, by the names used in messages; None where no tiles are saved.
     total : int
-        Number of tiles.
+        Number of tiles of the run.
 
     Attributes
     ----------
@@ -65,10 +66,10 @@ class Transaction:
     OutputExistsError
         A file exists and ``overwrite`` is false.
     OutputError
-        The folder does not exist or is not writable, a folder stands where a file must go, or another run
+        The folder does not exist or is not writable, an output's name is that of a folder, or another run
         is writing these outputs.
     ResumeError
-        The interrupted run had another record; it stays as it is.
+        The interrupted run had a different record; its files stay untouched.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Transaction:
         *,
         overwrite: bool = False,
         resume: bool = False,
-        record: Mapping[str, Any] | None = None,
+        record: Dependencies | None = None,
         total: int = 0,
     ) -> None:
         self.outputs = outputs
@@ -102,7 +103,7 @@ class Transaction:
                 path=str(folder),
             ) from error
         self.checkpoint = Checkpoint(self._folder)
-        self._keep = True  # until it is known that an earlier run's work may be deleted
+        self._keep = True  # until it is certain that an earlier run's work may be deleted
         try:
             with output_errors(self._folder):
                 self._settle()
@@ -114,34 +115,33 @@ class Transaction:
             self._leave()
             raise
 
-    def _begin(self, record: Mapping[str, Any] | None, resume: bool) -> None:
-        """Take over what an interrupted run has kept, or clear it away."""
-        kept, then = len(self.checkpoint), self.checkpoint.record()
-        if resume and kept and then is not None:
-            if differing := differences(then, record or {}):
+    def _begin(self, record: Dependencies | None, resume: bool) -> None:
+        """Take over the tiles of an interrupted run, or delete them."""
+        finished, previous = len(self.checkpoint), self.checkpoint.record()
+        if resume and finished and previous is not None:
+            if differing := differences(previous, record or {}):
                 raise ResumeError(
-                    f"--resume: the interrupted run in {self._folder} was another one: it had "
-                    f"{'; '.join(differing)}. Repeat its command, or leave out --resume to start from the "
+                    f"--resume: the interrupted run in {self._folder} differs from this one: "
+                    f"{'; '.join(differing)}. Repeat its command, or omit --resume to start from the "
                     "beginning.",
                     folder=str(self._folder),
                     differing=differing,
                 )
-            LOG.info("going on with an interrupted run: %d of %d tiles are kept", kept, self._total)
+            LOG.info("resuming an interrupted run: %d of %d tiles are done", finished, self._total)
         elif resume:
             LOG.info("nothing to resume for %s: starting from the beginning", self.outputs.stem)
-        elif kept:
+        elif finished:
             LOG.warning(
-                "an interrupted run of %s had kept %d tiles: they are deleted; --resume would have gone on "
-                "with them",
+                "deleting %d finished tiles of an interrupted run of %s; --resume would have reused them",
+                finished,
                 self.outputs.stem,
-                kept,
             )
-        self._clear(tiles=not resume or then is None)
+        self._clear(tiles=not resume or previous is None)
         if record is not None:
             self.checkpoint.begin(record)
 
     def _settle(self) -> None:
-        """Finish the commit of a run that was killed in the middle of it: all its files were complete."""
+        """Finish the commit of a run that was killed during it: all its files were complete."""
         if (self._folder / _COMMIT).exists():
             for key, target in self.outputs.paths().items():
                 if self.path(key).exists():
@@ -149,13 +149,13 @@ class Transaction:
             self._clear(tiles=True)
         elif any(self._folder.glob(_OLD.format("*"))):
             raise OutputError(
-                f"{self._folder}: holds older results that an earlier run could not put back. Move them "
-                "away, and delete this folder.",
+                f"{self._folder}: contains older results that an earlier run could not restore. Move them "
+                "elsewhere, and delete this folder.",
                 path=str(self._folder),
             )
 
     def _clear(self, *, tiles: bool) -> None:
-        """Delete what an earlier run has left, but for the lock and, unless asked for, its tiles."""
+        """Delete what an earlier run has left, except the lock and, without ``tiles``, its tiles."""
         for path in self._folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -167,25 +167,25 @@ class Transaction:
         for path in existing:
             if path.is_dir() and not path.is_symlink():
                 raise OutputError(
-                    f"{path}: is a folder, and a file of this name must be written. Move it away, or choose "
+                    f"{path}: is a folder, but a file must be written there. Move the folder, or choose "
                     "another --output.",
                     path=str(path),
                 )
         if existing and not self._overwrite:
             raise OutputExistsError(
-                f"{existing[0]}: exists already"
+                f"{existing[0]}: already exists"
                 + (f" (and {len(existing) - 1} more of this run's outputs)" if existing[1:] else "")
-                + (". Nothing is left to resume: the run that wrote it has ended" if ended else "")
+                + (". There is nothing to resume: the run that wrote it has finished" if ended else "")
                 + ". Pass --overwrite to replace it, or choose another --output.",
                 paths=[str(path) for path in existing],
             )
 
     def keep(self) -> None:
-        """Leave the folder to a run with ``resume``, also without a tile in it."""
+        """Keep the folder for a later run with ``resume``, even if no tile is finished."""
         self._keep = True
 
     def path(self, key: str) -> Path:
-        """Return where to write one output now; its file name is the final one."""
+        """Return the path at which to write an output before the commit; its file name is the final one."""
         return self._folder / self.outputs.path(key).name
 
     def commit(self) -> dict[str, Path]:
@@ -199,20 +199,20 @@ class Transaction:
         Raises
         ------
         OutputExistsError
-            A file came to exist since the run began, and overwriting was not asked for.
+            A file has appeared since the run began, and ``overwrite`` is false.
         OutputError
-            A file cannot be moved; those moved before it are taken back, older ones put back.
+            A file cannot be moved; the files already moved are moved back, and older ones restored.
         """
         self._refuse_existing()
         written = {key: path for key, path in self.outputs.paths().items() if self.path(key).exists()}
         with output_errors(self._folder):
             (self._folder / _COMMIT).touch()
-        # Noted before each move: an interrupt may come between a move and the line after it.
+        # Recorded before each move: an interrupt may come between a move and the line after it.
         undo: list[tuple[Path, Path]] = []
         target = self.outputs.stem
         try:
             for key, target in self.outputs.paths().items():
-                if _exists(target):  # also an old output that this run does not write again
+                if _exists(target):  # including an older output that this run does not write
                     old = self._folder / _OLD.format(key)
                     undo.append((old, target))
                     target.replace(old)
@@ -221,14 +221,14 @@ class Transaction:
                     self.path(key).replace(target)
         except BaseException as error:
             self._undo(undo)
-            with contextlib.suppress(OSError):  # the error that matters is the first
+            with contextlib.suppress(OSError):  # the first error is the one to report
                 (self._folder / _COMMIT).unlink()
             if not isinstance(error, OSError):
                 raise
-            kept = f" The older results are in {self._folder}." if self._keep else ""
+            older = f" The older results are in {self._folder}." if self._keep else ""
             raise OutputError(
-                f"{target}: cannot be put in place ({error.strerror}). Close the programs that hold "
-                f"the file, check the folder's permissions, and run again.{kept}",
+                f"{target}: cannot be moved into place ({error.strerror}). Close programs that have the "
+                f"file open, check the folder's permissions, and run again.{older}",
                 path=str(target),
                 kept=str(self._folder) if self._keep else None,
             ) from error
@@ -236,17 +236,17 @@ class Transaction:
         return written
 
     def _undo(self, moves: list[tuple[Path, Path]]) -> None:
-        """Take moves back, the last one first; an old result that cannot be put back is not deleted."""
-        for now, then in reversed(moves):
-            if not _exists(now):
+        """Undo moves, last one first; an older result that cannot be restored is not deleted."""
+        for current, original in reversed(moves):
+            if not _exists(current):
                 continue  # the move that failed
             try:
-                now.replace(then)
+                current.replace(original)
             except OSError:
-                self._keep = self._keep or now.parent == self._folder
+                self._keep = self._keep or current.parent == self._folder
 
     def _sync(self) -> None:
-        """Ask the system to keep the renames across a power cut, where it can: nothing here may fail."""
+        """Flush the renames to disk where the system supports it; errors are ignored."""
         with contextlib.suppress(OSError):
             handle = os.open(self.outputs.stem.parent, os.O_RDONLY)
             try:
@@ -263,31 +263,31 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # An error would come again, so nothing of the run is kept; more memory or time may be had next time.
+        # An error would recur, so no tile is kept; an interrupt, or memory that ran out, need not.
         stopped = error is not None and not (isinstance(error, Exception) and kind is not MemoryError)
-        kept = 0
+        finished = 0
         if stopped:
             try:
-                kept = len(self.checkpoint)
-            except OSError:  # what cannot be counted is not deleted
+                finished = len(self.checkpoint)
+            except OSError:  # a folder that cannot be listed is not deleted
                 self._keep = True
-        self._keep = self._keep or kept > 0
+        self._keep = self._keep or finished > 0
         self._leave()
-        if kept and isinstance(error, KeyboardInterrupt):
-            raise Interrupted(str(self._folder), kept, self._total) from error
+        if finished and isinstance(error, KeyboardInterrupt):
+            raise Interrupted(str(self._folder), finished, self._total) from error
 
     def _leave(self) -> None:
-        """Give the folder back; delete it unless something in it is to be kept."""
+        """Release the folder; delete it unless something in it is to be kept."""
         if not _LOCKS:
-            self._close()  # Windows deletes no open file
+            self._close()  # Windows cannot delete an open file
         if not self._keep:
-            with contextlib.suppress(OSError):  # what cannot even be listed is left to the next run
+            with contextlib.suppress(OSError):  # a folder that cannot be listed is left for the next run
                 self._delete()
         self._close()
 
     def _delete(self) -> None:
-        # Replaced results go first. One that cannot be deleted stays with the note of the commit, by
-        # which the next run knows it for rubbish and not for the only copy.
+        # Replaced results go first. One that cannot be deleted stays together with the commit mark, which
+        # tells the next run that it is obsolete and not the only copy.
         replaced = list(self._folder.glob(_OLD.format("*")))
         for path in replaced:
             with contextlib.suppress(OSError):
@@ -296,25 +296,32 @@ class Transaction:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _close(self) -> None:
-        with contextlib.suppress(OSError):  # all is written by now
+        with contextlib.suppress(OSError):  # everything is written by now
             self._lock.close()
 
 
 def _exists(path: Path) -> bool:
-    """Tell whether the name is taken, be it by a link that leads nowhere."""
+    """Return whether the name is taken, even by a dangling link."""
     return path.exists() or path.is_symlink()
 
 
-def lock(file: IO[Any], *, wait: bool, shared: bool = False) -> bool:
-    """Lock an open file against other processes until it is closed, also by a kill.
+def lock(file: IO[bytes] | IO[str], *, wait: bool, shared: bool = False) -> bool:
+    """Lock an open file against other processes, until it is closed or the process dies.
 
-    With ``shared`` only against those that want it for themselves alone.
+    Parameters
+    ----------
+    file : file object
+        Open for reading or writing.
+    wait : bool
+        Whether to wait until the lock is free.
+    shared : bool
+        Whether other processes may hold a shared lock at the same time.
 
     Returns
     -------
     bool
-        False when another process holds it. True too where there are no locks (Windows, some network
-        file systems).
+        False if another process holds the lock. Also True where file locks are not supported (Windows, some
+        network file systems).
     """
     if not _LOCKS:
         return True
@@ -330,10 +337,10 @@ def lock(file: IO[Any], *, wait: bool, shared: bool = False) -> bool:
 
 
 def _lock(folder: Path) -> IO[bytes]:
-    """Make a folder that is this run's alone; closing what is returned gives it back.
+    """Create the folder of a run and lock it; closing the returned file releases it.
 
-    The system gives it back too when the run dies. Where it has no locks (Windows, some network file
-    systems), two runs at once are not told apart.
+    The system also releases it when the process dies. Where file locks are not supported (Windows, some
+    network file systems), concurrent runs are not detected.
     """
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -344,11 +351,11 @@ def _lock(folder: Path) -> IO[bytes]:
         if not lock(file, wait=False):
             file.close()
             raise OutputError(
-                f"{folder}: another run is writing these outputs. Wait until it has ended, or choose another "
-                "--output.",
+                f"{folder}: another run is writing these outputs. Wait until it has finished, or choose "
+                "another --output.",
                 path=str(folder),
             )
-        # Between opening and locking, another run may have ended and deleted the folder.
+        # Between opening and locking, another run may have finished and deleted the folder.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat()):
                 return file

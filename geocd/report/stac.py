@@ -209,7 +209,7 @@ def _bands(path: Path) -> list[Json]:
     return bands
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: object) -> Any:
     """Return strict JSON values: numpy scalars unwrapped, None for what is not finite, paths as text."""
     if isinstance(value, Mapping):
         return {str(key): _strict(item) for key, item in value.items()}

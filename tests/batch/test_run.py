@@ -117,7 +117,7 @@ def test_a_list_grows_and_a_configuration_changes(
     caplog.clear()
     other = Settings.from_flat({"method": "cva", "threshold": 0.8})
     assert run_batch(items, out, settings=other, cluster=where).computed == 3
-    assert "threshold (None then, 0.8 now)" in caplog.text
+    assert "threshold (was None, is now 0.8)" in caplog.text
     assert "p1 is done again: the configuration has changed" in caplog.text
     assert contents(out).keys() == before.keys()
     assert contents(out) != before

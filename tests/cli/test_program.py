@@ -51,7 +51,7 @@ def test_an_interrupt_says_how_to_go_on(sent: str, code: int, pair: tuple[Path, 
     assert said[0] == f"INFO: nothing to resume for {out / 'run'}: starting from the beginning"
     found = re.fullmatch(
         r"interrupted: (\d+) of 9 tiles are kept; "
-        r"run the same command with --resume to go on, or delete (.*)",
+        r"run the same command with --resume to continue, or delete (.*)",
         said[1],
     )
     assert found
@@ -64,7 +64,7 @@ def test_an_interrupt_says_how_to_go_on(sent: str, code: int, pair: tuple[Path, 
         check=False,
     )
     assert again.returncode == 0, again.stderr
-    assert f"going on with an interrupted run: {found[1]} of 9 tiles are kept" in again.stderr
+    assert f"resuming an interrupted run: {found[1]} of 9 tiles are done" in again.stderr
     assert sorted(p.name for p in out.iterdir()) == OUTPUTS
 
 

@@ -53,7 +53,7 @@ def test_differences_are_named() -> None:
     then = {"--bidx": [1, 2], "--seed": 0, "gone": 1}
     assert differences(then, {"--bidx": (1, 2), "--seed": 0, "gone": 1}) == []
     assert differences(then, {"--bidx": (1, 2), "--seed": 4, "new": "x"}) == [
-        "--seed (0 then, 4 now)",
-        "new (None then, x now)",
-        "gone (1 then, None now)",
+        "--seed (was 0, is now 4)",
+        "new (was None, is now x)",
+        "gone (was 1, is now None)",
     ]

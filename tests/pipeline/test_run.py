@@ -101,7 +101,7 @@ def test_a_damaged_tile_stops_the_run_and_leaves_nothing(
         assert list(out.iterdir()) == []
 
 
-# --- interrupted and gone on with -------------------------------------------------------------------
+# --- interrupted and resumed --------------------------------------------------------------------------
 
 SMALL_TILES = {"tile_size": 50, "overlap": 20, "method": "cva"}
 #: What must be equal, byte for byte; the item holds times, and one section of the report does.
@@ -303,7 +303,7 @@ def test_what_another_command_has_kept_is_refused(
         other = {"--tile-size": 51, "--method": "irmad", "--threshold": 0.6, "--valid": str(pair[0])}
         values[changed[2:].replace("-", "_")] = other[changed]
     with pytest.raises(
-        ResumeError, match=rf"it had {changed} \(.* then, .* now\)\. Repeat its command"
+        ResumeError, match=rf"differs from this one: {changed} \(was .*, is now .*\)\. Repeat its command"
     ) as caught:
         detect(*pair, out / "run", settings=Settings.from_flat(values), resume=True)
     assert len(caught.value.details["differing"]) == 1

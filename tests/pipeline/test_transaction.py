@@ -9,83 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from output_folder import NEW, OLD, SUFFIXES, contents, run, write_all
 
-from geocd.errors import Interrupted, OutputError, OutputExistsError, ResumeError
+from geocd.errors import OutputError, OutputExistsError
 from geocd.pipeline.transaction import Transaction
-from geocd.report.products import PRODUCTS, Outputs, default_stem
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Every file below a folder, with its text, but for the lock of a run."""
-    return {
-        str(path.relative_to(folder)): path.read_text()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "lock"
-    }
-
-
-SUFFIXES = {product.key: product.suffix for product in PRODUCTS}
-
-
-def write_all(transaction: Transaction, text: str, keys: Any = tuple(SUFFIXES)) -> None:
-    for key in keys:
-        transaction.path(key).write_text(text)
-
-
-def run(stem: Path, *, overwrite: bool = False, then: Callable[[], object] = lambda: None) -> None:
-    """Write all outputs, do something else, commit."""
-    with Transaction(Outputs(stem), overwrite=overwrite) as transaction:
-        write_all(transaction, "new")
-        then()
-        transaction.commit()
-
-
-NEW = {f"x{suffix}": "new" for suffix in SUFFIXES.values()}
-OLD = {f"x{suffix}": "old" for suffix in SUFFIXES.values()}
-
-
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A folder with all outputs of an earlier run."""
-    for name in OLD:
-        (tmp_path / name).write_text("old")
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "stem"),
-    [
-        ("a.tif", "b.tif", "a_b"),
-        ("/data/2019/a.tif", "../b.TIFF", "a_b"),
-        ("s3://bucket/2019/a.tif", "https://host/b.tif", "a_b"),
-        ("/vsizip/pack.zip/a.tif", "zip://pack.zip!b.tif", "a_b"),
-        ("a.b.tif", "c", "a.b_c"),
-        ("folder/", "b.tif", "folder_b"),
-        ("https://host/a.tif?sig=x%2Fy&n=1", "b.tif", "a_b"),
-        ("NETCDF:scene.nc:B04", "b.tif", "B04_b"),
-    ],
-)
-def test_default_stem(before: str, after: str, stem: str) -> None:
-    assert default_stem(before, after) == Path(stem)
-
-
-def test_names(tmp_path: Path) -> None:
-    outputs = Outputs(tmp_path / "pair.v1")
-    assert outputs.path("prob") == tmp_path / "pair.v1_prob.tif"
-    assert outputs.path("item") == tmp_path / "pair.v1.json"
-    names = [path.name for path in outputs.paths().values()]
-    assert len(set(names)) == len(names)
-    # QGIS looks for <stem>.qml: a style must belong to exactly one layer.
-    for style, layer in (("prob_style", "prob"), ("changes_style", "changes")):
-        assert outputs.path(style).stem == outputs.path(layer).stem
-
-
-@pytest.mark.parametrize("stem", ["", ".", "..", "/", "folder/.."])
-def test_a_stem_needs_a_name(stem: str) -> None:
-    with pytest.raises(OutputError, match=r"no name for the outputs.*--output"):
-        Outputs(Path(stem))
+from geocd.report.products import Outputs
 
 
 def test_commit_puts_all_in_place_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -129,7 +58,7 @@ def test_leaving_without_commit_leaves_nothing(tmp_path: Path) -> None:
 def test_existing_output_is_refused(key: str, tmp_path: Path) -> None:
     outputs = Outputs(tmp_path / "x")
     outputs.path(key).write_text("old")
-    with pytest.raises(OutputExistsError, match=r"exists already\. Pass --overwrite") as caught:
+    with pytest.raises(OutputExistsError, match=r"already exists\. Pass --overwrite") as caught:
         Transaction(outputs)
     assert outputs.path(key).name in str(caught.value)
     assert isinstance(caught.value, FileExistsError)
@@ -139,7 +68,7 @@ def test_existing_output_is_refused(key: str, tmp_path: Path) -> None:
 
 def test_a_run_that_has_ended_leaves_nothing_to_resume(old: Path) -> None:
     with pytest.raises(
-        OutputExistsError, match=r"Nothing is left to resume: .* has ended\. Pass --overwrite"
+        OutputExistsError, match=r"There is nothing to resume: .* has finished\. Pass --overwrite"
     ):
         Transaction(Outputs(old / "x"), resume=True)
 
@@ -235,7 +164,7 @@ def test_failed_commit_rolls_back(
     assert contents(old) == OLD
     if isinstance(caught.value, OutputError):
         name = list(OLD)[(number - 1) // 2]
-        assert f"{name}: cannot be put in place (Permission denied)" in str(caught.value)
+        assert f"{name}: cannot be moved into place (Permission denied)" in str(caught.value)
 
 
 @pytest.mark.parametrize("number", range(1, len(SUFFIXES) + 1))
@@ -243,7 +172,7 @@ def test_failed_commit_into_an_empty_folder_leaves_it_empty(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_at(monkeypatch, lambda n: n == number, DENIED)
-    with pytest.raises(OutputError, match="cannot be put in place"):
+    with pytest.raises(OutputError, match="cannot be moved into place"):
         run(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
@@ -313,13 +242,13 @@ def test_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
 
 
 def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
-    with Transaction(Outputs(tmp_path / "x")) as one:
-        write_all(one, "one")
+    with Transaction(Outputs(tmp_path / "x")) as first:
+        write_all(first, "first")
         with pytest.raises(OutputError, match=r"\.x\.geocd: another run is writing these outputs\. Wait"):
             Transaction(Outputs(tmp_path / "x"), overwrite=True)
         run(tmp_path / "y")
-        one.commit()
-    assert contents(tmp_path) == {f"x{suffix}": "one" for suffix in SUFFIXES.values()} | {
+        first.commit()
+    assert contents(tmp_path) == {f"x{suffix}": "first" for suffix in SUFFIXES.values()} | {
         name.replace("x", "y", 1): "new" for name in NEW
     }
     run(tmp_path / "x", overwrite=True)  # it has ended
@@ -327,117 +256,9 @@ def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
 
 def test_a_result_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     """Somebody else's run finished while this one computed, and nobody said --overwrite."""
-    with pytest.raises(OutputExistsError, match=r"x_prob\.tif: exists already"):
+    with pytest.raises(OutputExistsError, match=r"x_prob\.tif: already exists"):
         run(tmp_path / "x", then=lambda: (tmp_path / "x_prob.tif").write_text("other"))
     assert contents(tmp_path) == {"x_prob.tif": "other"}
-
-
-# --- what an interrupted run has kept ---------------------------------------------------------------
-
-RECORD = {"--seed": 0, "before": "10 bytes"}
-TILE = np.float32([[[0.25, np.nan]]])
-
-
-def transaction(stem: Path, **options: Any) -> Transaction:
-    return Transaction(Outputs(stem), **({"record": RECORD, "total": 9} | options))
-
-
-def interrupt(stem: Path, error: BaseException, tiles: int = 2) -> None:
-    """A run that has finished some tiles, and then this comes."""
-    with transaction(stem) as begun:
-        for index in range(tiles):
-            begun.checkpoint.save(index, TILE + index, {"usable": index})
-        write_all(begun, "half")
-        raise error
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), MemoryError()])
-def test_an_interrupted_run_is_gone_on_with(
-    error: BaseException, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "geocd")
-    with pytest.raises(type(error)) as caught:
-        interrupt(tmp_path / "x", error)
-    if isinstance(error, KeyboardInterrupt):
-        assert isinstance(caught.value, Interrupted)
-        assert (caught.value.kept, caught.value.total) == (2, 9)
-        assert str(caught.value) == (
-            "2 of 9 tiles are kept; run the same command with --resume to go on, or delete "
-            f"{tmp_path / '.x.geocd'}"
-        )
-    with transaction(tmp_path / "x", resume=True) as again:
-        values, counts = again.checkpoint.load(1)
-        np.testing.assert_array_equal(values, TILE + 1)
-        assert counts == {"usable": 1}
-        assert again.checkpoint.load(2) is None
-        assert not again.path("prob").exists()  # only tiles are taken over
-        write_all(again, "new")
-        again.commit()
-    assert contents(tmp_path) == NEW
-    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
-    assert "2 of 9 tiles" in caplog.text
-
-
-def test_without_resume_it_is_deleted_and_that_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(Interrupted):
-        interrupt(tmp_path / "x", KeyboardInterrupt())
-    with transaction(tmp_path / "x") as again:
-        assert again.checkpoint.load(0) is None
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "2 tiles: they are deleted; --resume would have gone on" in caplog.text
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_nothing_to_resume_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "geocd")
-    with transaction(tmp_path / "x", resume=True):
-        pass
-    assert "nothing to resume" in caplog.text
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupt_before_the_first_tile_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt) as caught:
-        interrupt(tmp_path / "x", KeyboardInterrupt(), tiles=0)
-    assert not isinstance(caught.value, Interrupted)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
-        interrupt(tmp_path / "x", KeyboardInterrupt())
-    kept = contents_bytes(tmp_path)
-    message = r"another one: it had --seed \(0 then, 1 now\)\. Repeat its command, or leave out --resume"
-    with pytest.raises(ResumeError, match=message) as caught:
-        transaction(tmp_path / "x", resume=True, record=RECORD | {"--seed": 1})
-    assert caught.value.details["differing"] == ["--seed (0 then, 1 now)"]
-    assert contents_bytes(tmp_path) == kept
-    with transaction(tmp_path / "x", resume=True) as again:  # the right one still can
-        assert len(again.checkpoint) == 2
-
-
-def test_existing_outputs_come_before_what_was_kept(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
-        interrupt(tmp_path / "x", KeyboardInterrupt())
-    (tmp_path / "x.json").write_text("old")
-    kept = contents_bytes(tmp_path)
-    with pytest.raises(OutputExistsError):
-        transaction(tmp_path / "x", resume=True)
-    assert contents_bytes(tmp_path) == kept
-
-
-def contents_bytes(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_a_run_that_fails_after_it_was_resumed_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
-        interrupt(tmp_path / "x", KeyboardInterrupt())
-    with pytest.raises(ValueError, match="bad"), transaction(tmp_path / "x", resume=True):
-        raise ValueError("bad")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", range(1, 2 * len(SUFFIXES) + 1))
@@ -460,7 +281,7 @@ def test_older_results_that_could_not_be_put_back_are_left_alone(tmp_path: Path)
     folder = tmp_path / ".x.geocd"
     folder.mkdir()
     (folder / "old-prob").write_text("precious")
-    with pytest.raises(OutputError, match=r"\.x\.geocd: holds older results"):
+    with pytest.raises(OutputError, match=r"\.x\.geocd: contains older results"):
         Transaction(Outputs(tmp_path / "x"), overwrite=True)
     assert contents(tmp_path) == {".x.geocd/old-prob": "precious"}
 

@@ -187,7 +187,7 @@ def test_an_error_is_passed_on_as_it_is(executable: Path, tmp_path: Path) -> Non
 
 @posix
 def test_cancelled_as_by_ctrl_c(executable: Path, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    """The child ends, keeps its finished tiles, and the same run can be gone on with."""
+    """The child ends, keeps its finished tiles, and the run can be resumed."""
     folder = tmp_path / "out"
     folder.mkdir()
     said = [str(executable), "detect", f"--output={folder / 'run'}", "--progress=json", "--method=cva",
@@ -199,7 +199,7 @@ def test_cancelled_as_by_ctrl_c(executable: Path, pair: tuple[Path, Path], tmp_p
     assert [path.name for path in folder.iterdir()] == [".run.geocd"]
     again = process.run(said, Feedback())
     assert again.returncode == 0
-    assert "going on with an interrupted run" in again.errors
+    assert "resuming an interrupted run" in again.errors
     assert "run_prob.tif" in [path.name for path in folder.iterdir()]
 
 

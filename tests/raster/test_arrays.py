@@ -145,7 +145,7 @@ def test_nodata_and_time() -> None:
         (
             array().astype(np.uint8).assign_attrs(_FillValue=-9999),
             BandError,
-            r"be represented in uint8.*write_nodata",
+            r"represented in uint8.*write_nodata",
         ),
     ],
 )
