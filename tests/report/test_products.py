@@ -84,7 +84,7 @@ def test_one_entry_more_is_not_replaced_unasked(
     summary: Product, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "valley_summary.json").write_text("mine", encoding="utf-8")
-    with pytest.raises(OutputExistsError, match=r"valley_summary\.json: exists already"):
+    with pytest.raises(OutputExistsError, match=r"valley_summary\.json: already exists"):
         detect(*pair, tmp_path / "valley", settings=CVA)
     assert (tmp_path / "valley_summary.json").read_text() == "mine"
     detect(*pair, tmp_path / "valley", settings=CVA, overwrite=True)
