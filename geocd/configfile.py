@@ -8,13 +8,12 @@ import os
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 from geocd.config import STAGES, RunSettings, Settings, stage_of, typed
 from geocd.errors import ConfigError
 
 
-def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_config(path: str | os.PathLike[str]) -> dict[str, object]:
     """Read settings from a TOML file: ``name = value``, by the names of :class:`Settings`.
 
     Parameters
@@ -47,7 +46,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path}: not TOML ({error}). Write lines like tile_size = 512; geocd config prints all.",
             path=path,
         ) from error
-    settings = {}
+    settings: dict[str, object] = {}
     for name, value in content.items():
         if isinstance(value, dict):
             raise ConfigError(

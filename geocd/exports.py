@@ -1,6 +1,6 @@
-"""Names that a package hands on to users, imported when they are first asked for.
+"""Names that a package re-exports, imported on first use; and modules of version 0.1 under their old names.
 
-Inside geocd, code imports from the modules where things stand.
+These are for users: code inside geocd imports from the defining modules.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from types import ModuleType
 
 
 def exported(package: str, *modules: str) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` of a package that hands on what ``__all__`` names.
+    """Return ``__getattr__`` and ``__dir__`` for a package that re-exports the names in its ``__all__``.
 
     Parameters
     ----------
     package : str
-        Its ``__name__``.
+        ``__name__`` of the package.
     *modules : str
-        Where the names stand, below the package; looked through in this order.
+        Modules below the package that define the names; searched in this order.
+
+    Returns
+    -------
+    getattribute, directory : callable
     """
 
     def getattribute(name: str) -> object:
@@ -36,7 +40,7 @@ def exported(package: str, *modules: str) -> tuple[Callable[[str], object], Call
 
 
 def _find(name: str, modules: Sequence[str]) -> object:
-    if name.startswith("__"):  # what Python asks of every module: nothing need be imported for it
+    if name.startswith("__"):  # looked up by Python on every module: no reason to import
         raise AttributeError(name)
     for module in map(importlib.import_module, modules):
         if hasattr(module, name):
@@ -44,7 +48,7 @@ def _find(name: str, modules: Sequence[str]) -> object:
     raise AttributeError(f"none of {', '.join(modules)} has an attribute {name!r}")
 
 
-#: Modules of version 0.1, which had no packages, and where their contents stand now.
+#: Modules of version 0.1, which had no packages, and the modules that their contents have moved to.
 MOVED = {
     "align": ("raster.warp",),
     "arrays": ("raster.arrays",),
@@ -77,27 +81,27 @@ MOVED = {
 
 
 class MovedFinder(MetaPathFinder, Loader):
-    """Finds the modules of ``MOVED``, so that programs written for version 0.1 still run."""
+    """Imports the modules in ``MOVED``, so that programs written for version 0.1 still run."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return what loads a module that has moved; None for any other."""
+        """Return the spec of a module that has moved; None for any other."""
         package, _, name = fullname.rpartition(".")
         return ModuleSpec(fullname, self) if package == "geocd" and name in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Let Python make an empty module."""
+        """Return None: Python creates the module."""
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Look every name up where it stands now."""
+        """Give the module a ``__getattr__`` that imports names from where they have moved."""
         modules = [f"geocd.{name}" for name in MOVED[module.__name__.rpartition(".")[2]]]
-        module.__doc__ = f"Has moved to {', '.join(modules)}."
+        module.__doc__ = f"Moved to {', '.join(modules)}."
         module.__dict__["__getattr__"] = lambda name: _find(name, modules)
 
 
 def install() -> None:
-    """Let Python find the modules that have moved."""
+    """Install the finder, once."""
     if not any(isinstance(finder, MovedFinder) for finder in sys.meta_path):
         sys.meta_path.append(MovedFinder())

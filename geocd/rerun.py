@@ -1,4 +1,4 @@
-"""A run made again from its STAC item, and compared with what the item says came out."""
+"""A run repeated from its STAC item, and compared with the original one."""
 
 from __future__ import annotations
 
@@ -23,79 +23,103 @@ from geocd.types import Progress
 
 @dataclasses.dataclass(frozen=True)
 class Rerun:
-    """How a run made again compares with the first one.
+    """Comparison of a repeated run with the original one.
 
     Attributes
     ----------
     same : dict of bool
-        By output (``prob``, ``changes``, ...): whether its bytes are those whose checksum the item has.
+        By output (``prob``, ``changes``, ...): whether its checksum equals the one in the item.
     inputs : dict of bool
-        By input (``before``, ``after``, ...): whether its content is the same. Empty where the item does not
-        tell.
-    then, now : dict of str
-        Versions of software, and the device, that differ.
+        By input (``before``, ``after``, ...): whether its content is unchanged. Empty where the item has no
+        fingerprints.
+    recorded, current : dict of str
+        Versions of software, and the device, that differ: those in the item, and those of this run.
     files : dict of pathlib.Path
-        The new outputs; empty where they were not to be kept.
+        Paths of the new outputs; empty where they were not to be kept.
     """
 
     same: dict[str, bool]
     inputs: dict[str, bool]
-    then: dict[str, str]
-    now: dict[str, str]
+    recorded: dict[str, str]
+    current: dict[str, str]
     files: dict[str, Path]
 
     @property
     def identical(self) -> bool:
-        """Whether every output is the same."""
+        """Whether every output is the same byte for byte."""
         return all(self.same.values())
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What an item says of how its run was made."""
+    """What an item says about its run: how to repeat it, and what to compare the result with.
+
+    Attributes
+    ----------
+    before, after : str
+        Paths or URLs of the rasters.
+    settings : Settings
+    checksums : mapping of str
+        Checksum of each output, by the key of its asset; None where the item has none.
+    inputs : mapping of list of Fingerprint
+        Fingerprints of the inputs, by their names.
+    versions : mapping of str
+        Versions of software, and the kind of device as ``device``.
+    """
 
     before: str
     after: str
     settings: Settings
+    checksums: Mapping[str, str | None]
+    inputs: Mapping[str, list[Fingerprint]]
+    versions: Mapping[str, str]
 
 
 def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
-    """Return inputs and settings of the run that an item tells of.
+    """Read the STAC item of a run.
 
     Parameters
     ----------
     item : mapping
+        The item, as parsed from JSON.
     path : pathlib.Path
-        Where the item stands: its relative links start there.
+        File of the item, which its relative links refer to.
 
     Raises
     ------
     ItemError
-        It is no item of a geocd run.
+        It is not the item of a geocd run, or names an input on the network.
     ConfigError
-        A setting does not exist in this version, or has a value that cannot work.
+        A setting does not exist in this version, or has an invalid value.
     """
     try:
-        flat = dict(item["properties"]["geocd:settings"])
+        properties = item["properties"]
+        flat = dict(properties["geocd:settings"])
         links = {
             link["title"].partition(":")[0]: source_path(link["href"], path.parent)
             for link in item["links"]
             if link["rel"] == "derived_from"
         }
         before, after = links["before"], links["after"]
-        _check_told(item)
+        checksums = {key: asset.get("file:checksum") for key, asset in item["assets"].items()}
+        inputs = {
+            name: [Fingerprint.from_dict(file) for file in files]
+            for name, files in properties.get("geocd:inputs", {}).items()
+        }
+        software, device = properties.get("processing:software", {}), properties.get("geocd:device", "")
+        versions = {name: str(version) for name, version in {**software, "device": device}.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ItemError(
-            f"{path}: is no STAC item of a geocd run: {error!r} cannot be found in it. Name the STEM.json "
-            "that geocd detect has written.",
+            f"{path}: not the STAC item of a geocd run ({error!r}). Pass the STEM.json that geocd detect "
+            "wrote.",
             path=str(path),
         ) from error
     for name, source in (*links.items(), ("valid", str(flat.get("valid")))):
         if is_remote(source) and not may_reach(""):
             raise ItemError(
-                f"{path}: its {name} lies on the network ({shown(source)}), and is not fetched "
-                f"because a file says so. If you trust the item, set {ALLOW}=YES in the environment, or "
-                "repeat the run with geocd detect.",
+                f"{path}: its {name} is on the network ({shown(source)}), and is not fetched just because a "
+                f"file names it. If you trust the item, set {ALLOW}=YES in the environment, or repeat the "
+                "run with geocd detect.",
                 path=str(path),
                 source=source,
             )
@@ -103,21 +127,14 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
         flat.pop(name, None)
     if flat.get("valid") is not None:
         flat["valid"] = links.get("valid", flat["valid"])
-    return Recipe(before, after, Settings.from_flat(flat))
-
-
-def _check_told(item: Mapping[str, Any]) -> None:
-    """Raise KeyError unless what is compared after the run has the form that a run writes."""
-    properties = item["properties"]
-    for name, values in (
-        ("assets", item["assets"].values()),
-        ("geocd:inputs", [part for files in properties.get("geocd:inputs", {}).values() for part in files]),
-    ):
-        if not all(isinstance(value, dict) for value in values):
-            raise KeyError(name)
-    for name, kind in (("processing:software", dict), ("geocd:device", str)):
-        if not isinstance(properties.get(name, kind()), kind):
-            raise KeyError(name)
+    return Recipe(
+        before=before,
+        after=after,
+        settings=Settings.from_flat(flat),
+        checksums=checksums,
+        inputs=inputs,
+        versions=versions,
+    )
 
 
 def rerun(
@@ -128,15 +145,15 @@ def rerun(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Rerun:
-    """Make a run again and say whether the same bytes come out.
+    """Repeat a run and compare its outputs byte for byte.
 
     Parameters
     ----------
     path : path
         The STAC item of the run.
     output : path, optional
-        Stem of the new outputs, which stay. Default: they are written beside the item, because relative paths
-        are among what the probability raster says of itself, and deleted when they have been compared.
+        Stem of the new outputs, which are kept. Default: write them beside the item (their tags have paths
+        relative to their folder), and delete them after the comparison.
     overwrite : bool
         Whether existing outputs of that name may be replaced.
     jobs : int, optional
@@ -144,10 +161,14 @@ def rerun(
     progress : callable, optional
         As for :func:`geocd.pipeline.run.detect`.
 
+    Returns
+    -------
+    Rerun
+
     Raises
     ------
     ItemError
-        The file is missing, or no item of a geocd run.
+        The file is missing, or is not the item of a geocd run.
     GeocdError
         See :func:`geocd.pipeline.run.detect`.
     """
@@ -157,46 +178,45 @@ def rerun(
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ItemError(
-            f"{path}: cannot be read as JSON ({reason}). Name the STEM.json that geocd detect has written.",
+            f"{path}: cannot be read as JSON ({reason}). Pass the STEM.json that geocd detect wrote.",
             path=str(path),
         ) from error
-    made = recipe(item, path)
+    original = recipe(item, path)
     with contextlib.ExitStack() as stack:
         if output is None:
-            # A name beside the item: a folder below it would make other relative paths.
+            # Beside the item: in another folder, relative paths would differ.
             stem = path.with_name(f".{path.stem}.rerun-{os.getpid()}")
             stack.callback(_delete, stem)
         else:
             stem = Path(output)
         files, record = detect(
-            made.before,
-            made.after,
+            original.before,
+            original.after,
             stem,
-            settings=made.settings,
+            settings=original.settings,
             overwrite=overwrite,
             jobs=jobs,
             progress=progress,
         )
-        properties = item["properties"]
         same = {
-            key: item_checksum(files[key]) == asset.get("file:checksum")
-            for key, asset in item["assets"].items()
+            key: item_checksum(files[key]) == checksum
+            for key, checksum in original.checksums.items()
             if key in files and not product(key).timed
         }
-        known = properties.get("geocd:inputs", {})
         inputs = {
-            name: same_content([Fingerprint.from_dict(file) for file in known[name]], fingerprints)
+            name: same_content(original.inputs[name], fingerprints)
             for name, fingerprints in record.inputs.items()
-            if name in known
+            if name in original.inputs
         }
-        then = {**properties.get("processing:software", {}), "device": properties.get("geocd:device", "")}
-        now = {**record.versions, "device": record.device}
-        differing = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+        recorded, current = original.versions, {**record.versions, "device": record.device}
+        differing = sorted(
+            name for name in recorded.keys() | current.keys() if recorded.get(name) != current.get(name)
+        )
         return Rerun(
             same,
             inputs,
-            {name: then.get(name, "none") for name in differing},
-            {name: now.get(name, "none") for name in differing},
+            {name: recorded.get(name, "none") for name in differing},
+            {name: current.get(name, "none") for name in differing},
             files if output is not None else {},
         )
 

@@ -1,7 +1,7 @@
-"""From Python: two rasters in, paths or DataArrays, and an xarray Dataset out.
+"""Change detection in Python: two rasters, as paths or DataArrays, to an xarray Dataset.
 
-``geocd.detect`` is :func:`detect`; importing this module also gives every DataArray ``.geocd``. Pixels go the
-way they go for the command line, so the probability is the same; nothing is written.
+``geocd.detect`` is :func:`detect`; importing this module also adds the accessor ``.geocd`` to DataArrays. The
+pixels are processed as by the command line, so the probability is the same; no file is written.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from geocd.tiles.tiling import Tile, Tiling
 from geocd.types import Float32Array, PixelArray, Progress
 
 if TYPE_CHECKING:
+    import dask.array as da
     from rasterio.transform import Affine
 
-#: What can be compared.
+#: A raster to compare: a path, a URL or an array.
 Raster = str | os.PathLike[str] | xr.DataArray
 
 
@@ -51,39 +52,39 @@ def detect(
     jobs: int | None = None,
     mem_limit: int | None = None,
     progress: Progress | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> xr.Dataset:
-    """Find what changed between two rasters.
+    """Detect changes between two rasters.
 
     Parameters
     ----------
     before, after : path or xarray.DataArray
-        One place, on one grid unless ``align`` says otherwise. Paths and URLs: anything GDAL opens.
+        The same area, on the same grid unless ``align`` is set. Paths and URLs: anything GDAL opens.
         DataArrays: dimensions ``(band, y, x)`` or ``(y, x)`` in any order, with CRS and nodata as rioxarray
-        keeps them; a file is opened with ``rioxarray.open_rasterio(path, masked=True)``, for masks and alpha
-        are lost otherwise. Names of bands are read from the coordinate of the bands or from ``long_name``.
-        Where the rows or columns of ``after`` run the other way, it is turned.
+        stores them; open files with ``rioxarray.open_rasterio(path, masked=True)``, since masks and alpha
+        are lost otherwise. Band names are read from the band coordinate or from ``long_name``. An ``after``
+        whose rows or columns run in the opposite direction is flipped.
     valid : path or xarray.DataArray, optional
         Non-zero where the pair may be used.
     lazy : bool, optional
-        Whether the result is computed by dask when it is asked for, chunk by chunk; default: where an input
-        has dask behind it. The method is fitted at once in any case, to a bounded sample.
+        Whether dask computes the result later, chunk by chunk; default: where an input is a dask array. The
+        method is fitted immediately in any case, to a sample of bounded size.
     jobs, mem_limit : int, optional
-        Tiles computed at a time, and megabytes the process may take, as for
-        :func:`geocd.pipeline.run.detect`. Not with ``lazy``: dask decides.
+        Number of tiles computed at a time, and memory limit of the process in megabytes, as for
+        :func:`geocd.pipeline.run.detect`. Not with ``lazy``, where dask decides.
     progress : callable, optional
         Called as ``progress(stage, done, total)``. Not with ``lazy``.
     **settings
-        Settings by name, as ``geocd detect --help`` lists them: ``method="irmad"``, ``bidx=(1, 2, 3)``.
+        Settings by name, as listed by ``geocd detect --help``: ``method="irmad"``, ``bidx=(1, 2, 3)``.
 
     Returns
     -------
     xarray.Dataset
         On the grid of ``before``, with its coordinates and CRS. ``change_probability``: ``(y, x)``, float32
-        in [0, 1], NaN where not valid; ``changed``: ``(y, x)``, bool, probability of the threshold or more;
-        with ``uncertainty=True``, ``uncertainty``: ``(y, x)``, float32 in [0, 1]. The attributes
-        ``threshold``, ``settings`` (JSON), ``provenance`` (JSON: inputs, bands, dates) and
-        ``geocd_version`` say how it was made, in types that netCDF can hold.
+        in [0, 1], NaN where not valid; ``changed``: ``(y, x)``, bool, True where the probability is at least
+        the threshold; with ``uncertainty=True``, ``uncertainty``: ``(y, x)``, float32 in [0, 1]. The
+        attributes ``threshold``, ``settings`` (JSON), ``provenance`` (JSON: inputs, bands, dates) and
+        ``geocd_version`` record how it was made, in types that netCDF supports.
 
     Raises
     ------
@@ -99,8 +100,8 @@ def detect(
     polygons = [field.name for field in dataclasses.fields(STAGES["polygons"]) if field.name in settings]
     if polygons:
         raise ConfigError(
-            f"{polygons[0]}: no polygons are made here. geocd.pipeline.run.detect writes them, and "
-            "geocd.vectorize.polygons.polygonize makes them of a probability raster.",
+            f"{polygons[0]}: geocd.detect makes no polygons. geocd.pipeline.run.detect writes them, and "
+            "geocd.vectorize.polygons.polygonize makes them from a probability raster.",
             name=polygons[0],
         )
     rasters = _rasters(before, after, valid)
@@ -108,8 +109,8 @@ def detect(
         lazy = any(isinstance(raster, ArrayRaster) and raster.is_lazy for raster in rasters)
     if lazy and (jobs is not None or mem_limit is not None or progress is not None):
         raise ConfigError(
-            "jobs, mem_limit and progress: not with a result that dask computes later. Set the number of its "
-            "workers instead (dask.config, or a Client), or pass lazy=False."
+            "jobs, mem_limit and progress: not supported for a lazy result. Set the number of dask workers "
+            "instead (dask.config, or a Client), or pass lazy=False."
         )
     progress = progress or (lambda stage, done, total: None)
     with (
@@ -132,21 +133,22 @@ def detect(
 
 @xr.register_dataarray_accessor("geocd")
 class GeocdAccessor:
-    """``before.geocd.detect(after)``."""
+    """The accessor ``.geocd`` of DataArrays: ``before.geocd.detect(after)``."""
 
     def __init__(self, array: xr.DataArray) -> None:
         self._array = array
 
     def detect(self, after: Raster, **options: Any) -> xr.Dataset:
-        """Find what changed from this array to ``after``; see :func:`geocd.detect`."""
+        """Detect changes from this array to ``after``; see :func:`geocd.detect`."""
         return detect(self._array, after, **options)
 
 
+#: Before, after and valid, as the pipeline reads them.
 Rasters = tuple[str | ArrayRaster, str | ArrayRaster, str | ArrayRaster | None]
 
 
 def _rasters(before: Raster, after: Raster, valid: Raster | None) -> Rasters:
-    """Return what is read, with rows and columns in the directions of ``before``."""
+    """Return before, after and valid, with rows and columns in the directions of ``before``."""
     first = _raster(before, "the array before")
     transform = first.transform if isinstance(first, ArrayRaster) else _transform(first)
 
@@ -171,7 +173,7 @@ def _transform(path: str) -> Affine:
 
 
 def _eager(run: PreparedRun, progress: Progress) -> Float32Array:
-    """Compute the bands of the whole scene, ``(1 or 2, height, width)``."""
+    """Compute probability and uncertainty of the whole scene, ``(1 or 2, height, width)`` float32."""
     tiling, count = run.tiling, 1 + run.settings.method.uncertainty
     values = np.empty((count, *run.pair.grid.shape), np.float32)
 
@@ -188,17 +190,19 @@ def _eager(run: PreparedRun, progress: Progress) -> Float32Array:
     return values
 
 
-def _lazy(run: PreparedRun, rasters: Rasters) -> Any:
-    """Return a dask array of the same, one chunk for each tile.
+def _lazy(run: PreparedRun, rasters: Rasters) -> da.Array:
+    """Return the same as a dask array, with one chunk per tile.
 
     A chunk is blended from all tiles that touch it, and a tile is computed from its own part of the inputs:
-    neither depends on anything that grows with the scene.
+    the memory of neither grows with the scene.
     """
     try:
         import dask.array as da
         from dask.delayed import delayed
     except ModuleNotFoundError as error:
-        raise ConfigError("lazy: dask is not installed here: pip install 'geocd[batch]'.") from error
+        raise ConfigError(
+            "lazy: dask is not installed. Install it with: pip install 'geocd[batch]'."
+        ) from error
 
     tiling, count = run.tiling, 1 + run.settings.method.uncertainty
     probs = _lazy_tiles(run, rasters)
@@ -213,19 +217,20 @@ def _lazy(run: PreparedRun, rasters: Rasters) -> Any:
             block = merge(tiling, window, touching)
             line.append(da.from_delayed(block, (count, bottom - top, right - left), dtype=np.float32))
         chunks.append(line)
-    return da.block(chunks)
+    result: da.Array = da.block(chunks)
+    return result
 
 
 def _lazy_tiles(run: PreparedRun, rasters: Rasters) -> dict[tuple[int, int], Any]:
-    """Return dask's promise of every tile's bands, by its row and column in the tiling."""
+    """Return the bands of every tile as a dask ``Delayed``, by row and column in the tiling."""
     from dask.delayed import delayed
 
     pair, tiling = run.pair, run.tiling
     for raster, warp in zip(rasters, (None, pair.warp, pair.valid_warp), strict=True):
         if isinstance(raster, ArrayRaster) and warp is not None:
             raise ConfigError(
-                f"align: {raster.name} is an array that dask would have to warp tile by tile. Warp it first, "
-                "with after.rio.reproject_match(before); or give its path; or pass lazy=False.",
+                f"align: {raster.name} is an array, which cannot be warped lazily. Warp it first, with "
+                "after.rio.reproject_match(before); or pass its path; or pass lazy=False.",
                 name="align",
             )
     before, after, valid = (
@@ -253,7 +258,7 @@ def _prob(
     around: Window,
     blocks: Sequence[PixelArray | None],
 ) -> Float32Array:
-    """Compute one tile of a pair whose arrays have only the blocks that are given."""
+    """Compute a tile of a pair, reading arrays from ``blocks``: their pixels in the window ``around``."""
     before, after, valid = (
         source.part(block, around) if block is not None and isinstance(source, ArrayRaster) else source
         for source, block in zip(pair.sources, blocks, strict=True)
@@ -265,13 +270,13 @@ def _prob(
 
 
 def _cuts(starts: list[int], size: int) -> list[int]:
-    """Return where the chunks begin and the last one ends: in the middle of what two tiles share."""
+    """Return the borders of the chunks along an axis: in the middle of each overlap of two tiles."""
     middles = ((start + previous + size) // 2 for previous, start in itertools.pairwise(starts))
     return [0, *middles, starts[-1] + size]
 
 
 def _touching(tiling: Tiling, window: Window) -> list[Tile]:
-    """Return the tiles that share a pixel with a window, in their order."""
+    """Return the tiles that share a pixel with a window, in the order of the tiling."""
     height, width = tiling.tile_shape
 
     def indexes(starts: list[int], size: int, first: int, last: int) -> list[int]:
@@ -282,8 +287,15 @@ def _touching(tiling: Tiling, window: Window) -> list[Tile]:
     return [tiling[row * len(tiling.col_starts) + col] for row in rows for col in cols]
 
 
-def _dataset(values: Any, run: PreparedRun, rasters: Rasters) -> xr.Dataset:
-    """Return the result with its coordinates and how it was made."""
+def _dataset(values: Float32Array | da.Array, run: PreparedRun, rasters: Rasters) -> xr.Dataset:
+    """Return the result as a Dataset with coordinates, CRS and attributes.
+
+    Parameters
+    ----------
+    values : ndarray or dask array, (1 or 2, height, width), float32
+    run : PreparedRun
+    rasters : tuple
+    """
     grid, threshold = run.pair.grid, run.settings.method.decision
     dims, coords = _coordinates(rasters[0], grid)
     layers = dict(zip(BANDS, values, strict=False))
@@ -314,7 +326,7 @@ def _dataset(values: Any, run: PreparedRun, rasters: Rasters) -> xr.Dataset:
 def _coordinates(
     before: str | ArrayRaster, grid: Grid
 ) -> tuple[tuple[Hashable, Hashable], Mapping[Hashable, Any]]:
-    """Return the names of the dimensions y and x, and the coordinates along them."""
+    """Return the names of the dimensions y and x, and the coordinates."""
     if isinstance(before, ArrayRaster):
         return before.dims, before.coords
     t = grid.transform
@@ -326,7 +338,7 @@ def _coordinates(
 
 
 def _provenance(run: PreparedRun) -> dict[str, object]:
-    """Return inputs, bands, dates and alignment, in JSON values."""
+    """Return inputs, bands, dates and alignment as JSON values."""
     pair, here = run.pair, Path()
     provenance: dict[str, object] = {
         "before": source_href(pair.before_path, here),

@@ -1,4 +1,4 @@
-"""A run made again from its item: the same bytes, or what is another."""
+"""A run repeated from its item: the same bytes, or what differs."""
 
 from __future__ import annotations
 
@@ -45,30 +45,30 @@ def edited(item: Path, change: Callable[[Any], object]) -> Path:
 def test_the_same_bytes_and_nothing_left(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sorted(path.name for path in done.parent.iterdir())
     monkeypatch.chdir("/")
-    found = rerun(done)
-    assert found.identical
-    assert set(found.same) == {"prob", "prob_style", "changes", "changes_style", "quicklook"}
-    assert found.inputs == {"before": True, "after": True}
-    assert found.then == found.now == {}
+    result = rerun(done)
+    assert result.identical
+    assert set(result.same) == {"prob", "prob_style", "changes", "changes_style", "quicklook"}
+    assert result.inputs == {"before": True, "after": True}
+    assert result.recorded == result.current == {}
     assert sorted(path.name for path in done.parent.iterdir()) == before
 
 
 def test_it_takes_every_setting_from_the_item(done: Path) -> None:
-    made = recipe(json.loads(done.read_text()), done)
-    assert made.settings.resolved() == Settings.from_flat(FLAT).resolved()
+    original = recipe(json.loads(done.read_text()), done)
+    assert original.settings.resolved() == Settings.from_flat(FLAT).resolved()
 
 
-def test_a_changed_input_is_told_and_gives_other_bytes(done: Path, tmp_path: Path) -> None:
+def test_a_changed_input_is_reported_and_gives_other_bytes(done: Path, tmp_path: Path) -> None:
     after = Path(recipe(json.loads(done.read_text()), done).after)
     with rasterio.open(after, "r+") as dataset:
         values = dataset.read()
         values[:, :20, :20] += 900
         dataset.write(values)
-    found = rerun(done)
-    assert not found.identical
-    assert found.inputs == {"before": True, "after": False}
-    assert not found.same["prob"]
-    assert found.same["prob_style"]
+    result = rerun(done)
+    assert not result.identical
+    assert result.inputs == {"before": True, "after": False}
+    assert not result.same["prob"]
+    assert result.same["prob_style"]
 
 
 def test_a_folder_that_was_moved_with_its_inputs(done: Path, tmp_path: Path) -> None:
@@ -78,9 +78,9 @@ def test_a_folder_that_was_moved_with_its_inputs(done: Path, tmp_path: Path) -> 
 
 
 def test_new_outputs_can_be_kept(done: Path) -> None:
-    found = rerun(done, done.with_name("again"))
-    assert found.identical
-    assert found.files["prob"].read_bytes() == done.with_name("x_prob.tif").read_bytes()
+    result = rerun(done, done.with_name("again"))
+    assert result.identical
+    assert result.files["prob"].read_bytes() == done.with_name("x_prob.tif").read_bytes()
 
 
 def test_valid_is_an_input_too(
@@ -93,9 +93,9 @@ def test_valid_is_an_input_too(
         dataset.write(np.tri(60, dtype=np.uint8)[None])
     settings = Settings.from_flat({"method": "cva", "valid": str(tmp_path / "usable.tif")})
     files, _ = detect(*pair, tmp_path / "x", settings=settings)
-    found = rerun(files["item"])
-    assert found.identical
-    assert found.inputs == {"before": True, "after": True, "valid": True}
+    result = rerun(files["item"])
+    assert result.identical
+    assert result.inputs == {"before": True, "after": True, "valid": True}
 
 
 @pytest.mark.parametrize(

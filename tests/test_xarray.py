@@ -252,7 +252,7 @@ def test_what_cannot_work_is_refused(paths: Paths) -> None:
         geocd.detect(one, two[:2])
     with pytest.raises(NoValidPixelError, match=r"no pixel is valid in both .*before.tif .*the array valid"):
         geocd.detect(one, two, valid=array_like(one))
-    with pytest.raises(ConfigError, match="min_area: no polygons are made here"):
+    with pytest.raises(ConfigError, match=r"min_area: geocd\.detect makes no polygons"):
         geocd.detect(one, two, min_area=5.0)
     with pytest.raises(ConfigError, match="colour: no such setting"):
         geocd.detect(one, two, colour=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import click
@@ -38,15 +37,21 @@ def rerun(
     with shown_progress("bar" if ctx.obj["progress"] else None) as progress:
         result = rerun(item, output, overwrite=overwrite, jobs=jobs, progress=progress)
     if as_json:
-        content = dataclasses.asdict(result) | {"identical": result.identical}
-        content["files"] = {key: str(path) for key, path in result.files.items()}
+        content = {
+            "same": result.same,
+            "inputs": result.inputs,
+            "then": result.recorded,
+            "now": result.current,
+            "files": {key: str(path) for key, path in result.files.items()},
+            "identical": result.identical,
+        }
         click.echo(json.dumps(content))
     else:
         for name, same in result.inputs.items():
             if not same:
                 click.echo(f"{name}: content has changed")
-        for name in result.then:
-            click.echo(f"{name}: {result.then[name]} before, {result.now[name]} now")
+        for name in result.recorded:
+            click.echo(f"{name}: {result.recorded[name]} before, {result.current[name]} now")
         for key, same in result.same.items():
             click.echo(f"{key}: {'identical' if same else 'different bytes'}")
     if not result.identical:

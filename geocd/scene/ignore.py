@@ -1,27 +1,26 @@
-"""What ``--ignore`` takes out: water, cloud and vegetation, by simple rules on bands whose names tell.
+"""Surfaces that ``--ignore`` masks: water, cloud and vegetation, by simple rules on bands known by name.
 
-A pixel that a rule takes out is not valid any more: it is left out of the statistics and NaN in the outputs,
-like one that is nodata.
+A masked pixel is no longer valid: it is excluded from the statistics and NaN in the outputs, like nodata.
 
 ============== ====================================================================================
 ``water``      NDWI = (green - nir) / (green + nir) above 0.05 in both dates
 ``vegetation`` NDVI = (nir - red) / (nir + red) above 0.4 in both dates
-``cloud``      in either date blue is far above the scene's median, and the pixel is nearly white
+``cloud``      blue far above the scene's median and nearly white, in either date
 ============== ====================================================================================
 
-Water and vegetation must be there in both dates, because a new lake and a cleared wood are changes. A
-cloud in one date hides the ground, so one is enough. What is found counts only where it fills a square: of 3
-pixels for water and vegetation, of 9 for cloud. Single pixels in the shadow of houses look like water, and
-white roofs like cloud: without the square, the cloud rule takes new halls, which are real changes, out of
-scenes that have no cloud.
+Water and vegetation must be present in both dates, because a new lake and a cleared forest are changes. A
+cloud in either date hides the ground. A mask is reduced to the parts that fill a square: of 3 pixels for
+water and vegetation, of 9 for cloud. Single pixels in the shadow of houses look like water, and white roofs
+like cloud: without the square, the cloud rule masks new halls, which are real changes, in scenes without
+cloud.
 
-The rules need values that are proportional to reflectance, whatever the factor: reflectance, Sentinel-2's
-reflectance x 10 000, top-of-atmosphere radiance scaled alike for all bands. An offset moves the indices
-towards 0 and little or nothing is found: rescale Landsat Collection 2 (x 0.0000275 - 0.2) and
-Sentinel-2 of processing baseline 04.00 and later (1000 is added) first. Eight-bit images that were
-stretched for the eye, band by band, have lost the proportion: what is found there is arbitrary. The share
-that each rule takes out is reported. The rules see neither thin or small cloud nor shadow, and take snow and
-wide white roofs for cloud; where it matters, pass a raster made by a classifier with ``--valid``.
+The rules need values proportional to reflectance, by any factor: reflectance, Sentinel-2's reflectance
+x 10 000, top-of-atmosphere radiance scaled equally in all bands. An offset moves the indices towards 0, and
+little or nothing is masked: rescale Landsat Collection 2 (x 0.0000275 - 0.2) and Sentinel-2 of processing
+baseline 04.00 and later (1000 is added) first. In 8-bit images that were stretched for display, band by
+band, the ratios are lost and the masks arbitrary. The share that each rule masks is reported. The rules
+miss thin and small clouds and shadow, and take snow and wide white roofs for cloud; where it matters, pass
+a raster made by a classifier with ``--valid``.
 """
 
 from __future__ import annotations
@@ -38,12 +37,11 @@ from geocd.raster.pair import Chip, Pair
 from geocd.scene.sample import sample_chips, valid_pixels
 from geocd.types import BoolArray, Float64Array, PixelArray
 
-#: Indices above these are water and vegetation. Water has an NDWI above 0; wet soil, shadow and roofs
-#: come close to it. Dense vegetation has an NDVI above 0.4; lawns and crops in spring lie around it.
+#: Thresholds of NDWI for water and of NDVI for vegetation. Water has an NDWI above 0; wet soil, shadow and
+#: roofs come close to it. Dense vegetation has an NDVI above 0.4; lawns and crops in spring lie around it.
 WATER, VEGETATION = 0.05, 0.4
-#: Cloud is brighter in blue than the median by so many robust deviations of the scene, and by such a
-#: share of the median at least: above forest or sea the deviation is that of noise, and every house
-#: would be a cloud.
+#: Cloud exceeds the median of blue by this many robust standard deviations of the scene, and by at least this
+#: share of the median: over forest or sea the deviation is that of noise, and every house would be a cloud.
 CLOUD_DEVIATIONS, CLOUD_LEAST = 4.0, 0.5
 #: Cloud is white: its spread of red, green and blue, over their mean, is below this share of the
 #: scene's median spread.
@@ -52,16 +50,16 @@ CLOUD_SPREAD = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What can be ignored.
+    """A surface that can be ignored.
 
     Attributes
     ----------
     bands : tuple of str
-        Those that the rule needs.
+        Names of the bands that the rule needs.
     side : int
-        Side, in pixels, of the square that must be all of this kind.
+        Side, in pixels, of the square that the surface must fill.
     description : str
-        The rule in the words of a message.
+        The rule as described in messages.
     """
 
     bands: tuple[str, ...]
@@ -91,9 +89,17 @@ def normalized_difference(first: PixelArray, second: PixelArray) -> Float64Array
 
 
 def colour_spread(colours: PixelArray) -> Float64Array:
-    """Return the range of ``(3, ...)`` colours over their mean: 0 is white or grey, 3 is one pure colour.
+    """Return the range of red, green and blue over their mean.
 
-    Infinite where the mean is 0 or less.
+    Parameters
+    ----------
+    colours : ndarray, (3, ...)
+
+    Returns
+    -------
+    ndarray, (...), float64
+        From 0 (white or grey) to 3 (a pure colour) for values of 0 or more; infinite where the mean is 0 or
+        less.
     """
     colours = colours.astype(np.float64)
     mean = colours.mean(axis=0)
@@ -106,8 +112,8 @@ def colour_spread(colours: PixelArray) -> Float64Array:
 def filled(mask: BoolArray, valid: BoolArray, side: int) -> BoolArray:
     """Return the part of ``mask`` that fills squares of ``side`` pixels (a morphological opening).
 
-    What is not valid, and what lies outside the array, may be part of a square: a lake that the scene cuts
-    off is a lake. A pixel depends on the ``side - 1`` pixels around it.
+    Invalid pixels and those outside the array may be part of a square, so that a lake at the edge of the
+    scene is not lost. A pixel depends on those up to ``side - 1`` pixels away.
     """
     square = (mask | ~valid).astype(np.uint8)
     inside = ndimage.minimum_filter(square, side, mode="constant", cval=1)
@@ -117,14 +123,14 @@ def filled(mask: BoolArray, valid: BoolArray, side: int) -> BoolArray:
 
 @dataclasses.dataclass(frozen=True)
 class CloudRule:
-    """Bright and white, as measured by one date of the scene.
+    """Thresholds for cloud in one date of a scene.
 
     Attributes
     ----------
     blue : float
-        Cloud is above this value of the blue band.
+        Cloud is brighter than this value of the blue band.
     spread : float
-        And below this :func:`colour_spread`.
+        The :func:`colour_spread` of cloud is less than this.
     """
 
     blue: float
@@ -132,26 +138,31 @@ class CloudRule:
 
     @classmethod
     def fit(cls, colours: PixelArray) -> CloudRule:
-        """Take the levels of one date from ``(3, n)`` valid pixels: red, green, blue.
+        """Determine the thresholds of one date.
 
-        A scene of which more than half is cloud has the cloud's own median, and none is found.
+        In a scene of which more than half is cloud, the median is that of cloud, and no cloud is detected.
+
+        Parameters
+        ----------
+        colours : ndarray, (3, n)
+            Red, green and blue of valid pixels.
         """
         blue = colours[2]
         median = float(np.median(blue))
         deviation = 1.4826 * float(np.median(np.abs(blue - median)))
         above = max(CLOUD_DEVIATIONS * deviation, CLOUD_LEAST * abs(median))
         spread = float(np.median(colour_spread(colours)))
-        # Of a scene that is mostly 0 or less (decibels, say) nothing is known to be white.
+        # In a scene that is mostly 0 or less (decibels, say), no pixel can be called white.
         return cls(median + above, CLOUD_SPREAD * spread if np.isfinite(spread) else 0.0)
 
     def mask(self, colours: PixelArray) -> BoolArray:
-        """Tell where ``(3, height, width)`` red, green and blue are cloud."""
+        """Return where there is cloud, ``(height, width)``, in ``(3, height, width)`` red, green and blue."""
         return np.asarray((colours[2] > self.blue) & (colour_spread(colours) < self.spread))
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """The rules that were asked for, on the bands of one pair: a :class:`geocd.raster.pair.ValidityRule`.
+    """The requested rules for the bands of a pair: a :class:`geocd.raster.pair.ValidityRule`.
 
     Attributes
     ----------
@@ -166,12 +177,19 @@ class Rules:
 
     @classmethod
     def of(cls, kinds: Sequence[str], names: Sequence[str]) -> Rules:
-        """Choose the bands of some kinds by their names.
+        """Select the bands that the rules need by their names.
+
+        Parameters
+        ----------
+        kinds : sequence of str
+            Keys of ``KINDS``.
+        names : sequence of str
+            Names of the bands of the pair.
 
         Raises
         ------
         ConfigError
-            The names do not tell. The message has them, and what to do.
+            A band cannot be identified by its name. The message has the names and the remedy.
         """
         named = band_positions(names)
         positions = {}
@@ -180,11 +198,11 @@ class Rules:
             missing = [band for band in bands if band not in named]
             if missing:
                 raise ConfigError(
-                    f"--ignore {kind}: needs the bands {', '.join(bands)} by their names, and "
-                    f"{', '.join(missing)} cannot be told among the chosen bands: {', '.join(names)}. Choose "
-                    "more bands with --bidx; or name them red, green, blue and nir, for instance "
-                    f"rio edit-info --bidx 1 --description {missing[0]} before.tif; or pass a raster of "
-                    "your own with --valid.",
+                    f"--ignore {kind}: needs the bands {', '.join(bands)}, but {', '.join(missing)} cannot "
+                    f"be identified by name among the selected bands: {', '.join(names)}. Select more bands "
+                    "with --bidx; or name them red, green, blue and nir, for instance with "
+                    f"rio edit-info --bidx 1 --description {missing[0]} before.tif; or pass a mask of your "
+                    "own with --valid.",
                     kind=kind,
                     missing=missing,
                     names=tuple(names),
@@ -193,23 +211,23 @@ class Rules:
         return cls(positions)
 
     def fit(self, chips: Sequence[Chip]) -> Rules:
-        """Return the rules with the scene's levels for cloud, from a sample with a valid pixel at least."""
+        """Return the rules with thresholds for cloud, fitted to a sample with at least one valid pixel."""
         colours = list(self.positions["cloud"])
         before, after = (CloudRule.fit(values[colours]) for values in valid_pixels(chips))
         return dataclasses.replace(self, clouds=(before, after))
 
     def fitted_to(self, pair: Pair) -> Rules:
-        """Return the rules with what they take from the scene, of which a sample is read if need be."""
+        """Return the rules with thresholds fitted to a sample of the pair, where they need any."""
         return self.fit(sample_chips(pair)) if "cloud" in self.positions else self
 
     def masks(self, chip: Chip) -> dict[str, BoolArray]:
-        """Tell where the chip is what, ``(height, width)`` bool by kind; nowhere that is not valid."""
+        """Return the mask of every kind, ``(height, width)`` bool, False where the chip is not valid."""
         dates = chip.before, chip.after
         masks: dict[str, BoolArray] = {}
         for kind, positions in self.positions.items():
             side = KINDS[kind].side
             if kind == "cloud":
-                assert self.clouds is not None, "cloud levels are the scene's: fit first"
+                assert self.clouds is not None, "thresholds for cloud depend on the scene: fit first"
                 clouds = [
                     filled(rule.mask(values[list(positions)]), chip.valid, side)
                     for rule, values in zip(self.clouds, dates, strict=True)
@@ -227,11 +245,11 @@ class Rules:
 
     @property
     def reach(self) -> int:
-        """Pixels around a pixel that its verdict depends on."""
+        """Distance, in pixels, up to which the mask of a pixel depends on others."""
         return max(KINDS[kind].side for kind in self.positions) - 1
 
     def apply(self, chip: Chip) -> Chip:
-        """Return the chip with a smaller valid area, and what was taken out of it in ``ignored``."""
+        """Return the chip with the masked pixels made invalid, and the masks in ``ignored``."""
         masks = self.masks(chip)
         valid = chip.valid & ~np.logical_or.reduce(list(masks.values()))
         return Chip(
@@ -243,13 +261,13 @@ class Rules:
         )
 
     def nothing_left(self, before: str, after: str) -> NoValidPixelError:
-        """Return the error for a pair of which no pixel is left."""
+        """Return the error for a pair without a pixel left."""
         kinds = ",".join(self.positions)
         return NoValidPixelError(
-            f"--ignore {kinds} left nothing of {before} and {after}: every pixel that is "
-            "valid in both is "
+            f"--ignore {kinds}: no pixel of {before} and {after} is left: every pixel that is valid in both "
+            "is "
             + ", or ".join(f"{kind} ({KINDS[kind].description})" for kind in self.positions)
-            + ". Ignore less, or pass a raster of what may be used with --valid.",
+            + ". Ignore less, or pass a mask of usable pixels with --valid.",
             before=before,
             after=after,
             ignore=tuple(self.positions),
@@ -257,9 +275,18 @@ class Rules:
 
 
 def ignored_counts(chip: Chip, part: tuple[slice, slice]) -> dict[str, int]:
-    """Count what was ignored in a part of a chip: pixels by kind, and ``usable``, all that were valid before.
+    """Count the ignored pixels in a part of a chip.
 
-    Empty where nothing was to be ignored.
+    Parameters
+    ----------
+    chip : Chip
+    part : tuple of slice
+        Rows and columns to count in.
+
+    Returns
+    -------
+    dict of int
+        Pixels by kind, and as ``usable`` all that were valid before masking; empty where no rule was applied.
     """
     if not chip.ignored:
         return {}
@@ -269,17 +296,17 @@ def ignored_counts(chip: Chip, part: tuple[slice, slice]) -> dict[str, int]:
 
 
 class Tally:
-    """Sums what was ignored over the tiles."""
+    """Sums the counts of ignored pixels over the tiles."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
     def add(self, counts: Mapping[str, int]) -> None:
-        """Add the counts of a part of the scene that no other part shares a pixel with."""
+        """Add the counts of a part of the scene, as from :func:`ignored_counts`; parts must not overlap."""
         for kind, count in counts.items():
             self._counts[kind] = self._counts.get(kind, 0) + count
 
     def shares(self) -> dict[str, float]:
-        """Return the share of the otherwise valid pixels by kind; empty where nothing was to be ignored."""
+        """Return the share of the otherwise valid pixels by kind, in [0, 1]; empty without rules."""
         usable = max(self._counts.get("usable", 0), 1)
         return {kind: count / usable for kind, count in self._counts.items() if kind != "usable"}

@@ -82,7 +82,11 @@ def bad(
     if name == "uncertainty of the reference":
         return [before, after, "--uncertainty", "--preset", "reference"], 2, "--preset reference has only one"
     if name == "ignore without names":
-        return [before, after, "--ignore", "water"], 2, "green, nir cannot be told.*band 1, band 2.*edit-info"
+        return (
+            [before, after, "--ignore", "water"],
+            2,
+            "green, nir cannot be.*band 1, band 2.*edit-info",
+        )
     if name == "ignore a word":
         return [before, after, "--ignore", "water,snow"], 2, "'snow' is not one of water, cloud, vegetation"
     if name == "ignore nothing":
@@ -90,7 +94,7 @@ def bad(
     if name == "ignore everything":
         grass = np.stack([one[0] * 0 + 1, one[0] * 0 + 9, one[0] * 0 + 1])
         files = make_pair(grass, grass, folder="other", names=("red", "nir", "blue"))
-        return [*files, "--ignore", "vegetation"], 1, "vegetation left nothing.*NDVI above 0.4.*--valid"
+        return [*files, "--ignore", "vegetation"], 1, "vegetation: no pixel .*NDVI above 0.4.*--valid"
     if name == "threshold":
         return [before, after, "--threshold", "2"], 2, "between 0 and 1"
     if name == "threshold word":
