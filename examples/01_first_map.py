@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where make_demo_pair.py has written")
     folder = parser.parse_args().folder
 
-    # masked=True turns nodata and masks into NaN, which geocd takes as "not known"
+    # masked=True turns nodata and masks into NaN, which geocd takes as "unknown"
     window = {"y": slice(330, 590), "x": slice(180, 600)}
     before, after = (
         rioxarray.open_rasterio(folder / name, masked=True).isel(window)
@@ -31,7 +31,7 @@ def main() -> None:
     )
     changes = geocd.detect(before, after)
 
-    prob = changes.change_probability  # (y, x), float32, 0 to 1, NaN where not known
+    prob = changes.change_probability  # (y, x), float32, 0 to 1, NaN where unknown
     valid = prob.notnull()
     share = float(changes.changed.sum() / valid.sum())
     print(f"{prob.sizes['x']} x {prob.sizes['y']} pixels, {float(valid.mean()):.1%} of them valid")

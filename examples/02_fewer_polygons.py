@@ -38,15 +38,15 @@ def main() -> None:
     target = folder / "fewer.gpkg"
     for threshold in (0.3, 0.5, 0.7):
         for min_area in (0.0, 20_000.0):
-            made = polygonize(
+            summary = polygonize(
                 files["prob"],
                 target,
                 threshold=threshold,
                 settings=PolygonSettings(min_area=min_area, fill_holes=5_000.0, simplify=12.0),
             )
             print(
-                f"threshold {threshold}, from {min_area:6.0f} m2: {made.count:2d} polygons, "
-                f"{made.area_m2 / 1e4:6.1f} ha"
+                f"threshold {threshold}, from {min_area:6.0f} m2: {summary.count:2d} polygons, "
+                f"{summary.area_m2 / 1e4:6.1f} ha"
             )
 
     # Which became what? The file of the run has the mean of each band before and after.

@@ -40,10 +40,10 @@ def main() -> None:
     for name, settings in METHODS.items():
         changes = geocd.detect(before, after, **settings)
         prob = changes.change_probability
-        known = (prob.notnull() & reference.notnull()).values
+        valid = (prob.notnull() & reference.notnull()).values
         scores = evaluate(
-            prob.values[known],
-            reference.values[known] == 1,
+            prob.values[valid],
+            reference.values[valid] == 1,
             threshold=changes.attrs["threshold"],
         )
         print(

@@ -27,10 +27,10 @@ def cut(folder: Path, pairs: Path) -> None:
         with rioxarray.open_rasterio(folder / name) as whole:
             for top in (0, 300):
                 for left in (0, 350):
-                    here = pairs / f"valley_{top}_{left}"
-                    here.mkdir(parents=True, exist_ok=True)
+                    target = pairs / f"valley_{top}_{left}"
+                    target.mkdir(parents=True, exist_ok=True)
                     part = whole.isel(y=slice(top, top + 300), x=slice(left, left + 350))
-                    part.rio.to_raster(here / name)
+                    part.rio.to_raster(target / name)
 
 
 def list_pairs(pairs: Path) -> Path:

@@ -3,8 +3,8 @@
     pip install 'geocd[batch]' dask-jobqueue
     python examples/batch_slurm.py pairs.csv /shared/archive --jobs 20 --partition standard
 
-Run it where it may stay for as long as the batch takes (a login node in tmux, or a small job of its own).
-Ended by whatever, the same command goes on. Other queues: PBSCluster, LSFCluster, ... of dask-jobqueue take
+Run it where it can stay for as long as the batch takes (a login node in tmux, or a small job of its own).
+Whatever ends it, the same command continues. Other queues: PBSCluster, LSFCluster, ... of dask-jobqueue take
 the same place. What --gpu asks for differs between sites: see `job_extra_directives` in your site's examples.
 """
 
@@ -41,11 +41,12 @@ def batch(options: argparse.Namespace, start: Any) -> Summary:
     settings = Settings.from_flat({"method": options.method, "device": "cuda" if options.gpu else "auto"})
     with start(**job(options)) as cluster:
         cluster.scale(jobs=options.jobs)  # or cluster.adapt(maximum_jobs=...)
-        where = Cluster(scheduler=cluster.scheduler_address, resources={"GPU": 1} if options.gpu else {})
-        return run(read_items(options.pairs), options.folder, settings=settings, cluster=where)
+        address = cluster.scheduler_address
+        workers = Cluster(scheduler=address, resources={"GPU": 1} if options.gpu else {})
+        return run(read_items(options.pairs), options.folder, settings=settings, cluster=workers)
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("pairs", type=Path)
@@ -57,7 +58,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lifetime", default="225m")
     parser.add_argument("--method", default="deep")
     parser.add_argument("--gpu", action="store_true")
-    return parser.parse_args(given)
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
