@@ -32,14 +32,14 @@ from geocd.tiles.tiling import Tiling
 
 @dataclasses.dataclass(frozen=True)
 class SceneFacts:
-    """What the sample of a scene shows beside what the method takes from it.
+    """Properties of a scene that the report has but the method does not need.
 
     Attributes
     ----------
     shift : Shift or None
-        Between the dates, once aligned; None where there is nothing to measure on.
+        Shift between the dates after alignment; None where there is no structure to measure it on.
     zero_share : mapping of float
-        By date, the share of the valid pixels that are 0 in all bands, in [0, 1].
+        By date, pixels that are 0 in all bands, as a share of the valid pixels of the sample, in [0, 1].
     """
 
     shift: Shift | None
@@ -47,27 +47,27 @@ class SceneFacts:
 
     @classmethod
     def measure(cls, chips: Sequence[Chip]) -> SceneFacts:
-        """Measure them on a sample."""
+        """Measure the facts on a sample of the scene."""
         before, after = zero_shares(chips)
         return cls(measure_shift(chips), {"before": before, "after": after})
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedRun:
-    """A method that is fitted to a pair, and the tiles it is to compute.
+    """A method fitted to a pair, and the tiles to compute with it.
 
     Attributes
     ----------
     pair : Pair
-        Aligned, and without what is to be ignored.
+        Aligned, and with the surfaces to ignore masked.
     settings : RunSettings
-        With the tile size that the plan chose.
+        With the tile size of the plan.
     plan : Plan
     alignment : Alignment or None
-        None where the pair was not to be aligned.
+        None where no alignment was requested.
     detector : Detector
     facts : SceneFacts or None
-        None where they were not asked for.
+        None where they were not requested.
     """
 
     pair: Pair
@@ -85,13 +85,13 @@ class PreparedRun:
 
 @dataclasses.dataclass(frozen=True)
 class OpenRun:
-    """A pair that is open and planned, of which no pixel has been read.
+    """An open pair and the plan of its run; no pixel has been read yet.
 
     Attributes
     ----------
     pair : Pair
     settings : RunSettings
-        With the tile size that the plan chose.
+        With the tile size of the plan.
     plan : Plan
     """
 
@@ -101,7 +101,7 @@ class OpenRun:
 
     @property
     def tiling(self) -> Tiling:
-        """The places of the tiles; how they are blended is known once the method is fitted."""
+        """The tiles, without the detector's margin, which is known once the method is fitted."""
         return tiling_of(self.pair, self.settings)
 
     def fit(self, *, facts: bool = False, stopwatch: Stopwatch | None = None) -> PreparedRun:
@@ -112,7 +112,7 @@ class OpenRun:
         facts : bool
             Whether to measure :class:`SceneFacts` too.
         stopwatch : Stopwatch, optional
-            Gets the stages ``align``, ``sample``, ``shift`` and ``fit``.
+            Records the stages ``align``, ``sample``, ``shift`` and ``fit``.
 
         Raises
         ------
@@ -152,7 +152,7 @@ def open_run(
     before, after : Source
     settings : Settings, optional
     valid : Source, optional
-        Instead of the path that the settings name.
+        Replaces the path in the settings.
     jobs, mem_limit : int, optional
         As for :func:`geocd.pipeline.run.detect`.
 
@@ -161,7 +161,7 @@ def open_run(
     RasterOpenError, GridError, BandError
         The pair cannot be compared.
     ConfigError
-        The settings do not fit each other or the pair, or the limit is too small.
+        The settings contradict each other or do not suit the pair, or the limit is too small.
     """
     resolved = (settings or Settings()).resolved()
     jobs_given, jobs = jobs is not None, available_jobs(jobs)
@@ -189,13 +189,13 @@ def fit_detector(chips: Sequence[Chip], pair: Pair, settings: RunSettings, jobs:
 
 
 def open_pair(before: Source, after: Source, read: ReadSettings, valid: Source | None = None) -> Pair:
-    """Open a pair as the settings say; ``valid`` may be another source than the path that stands there.
+    """Open a pair according to the settings; ``valid`` replaces their path.
 
     Raises
     ------
     RasterOpenError, GridError, BandError
     ConfigError
-        The names of the bands do not tell what is to be ignored.
+        The bands that ``ignore`` needs cannot be identified by name.
     """
     pair = Pair(
         before,
@@ -206,7 +206,7 @@ def open_pair(before: Source, after: Source, read: ReadSettings, valid: Source |
         align=read.align != "none",
     )
     try:
-        Rules.of(read.ignore, pair.band_names)  # fitted later; what cannot work is an error at once
+        Rules.of(read.ignore, pair.band_names)  # fitted later, but checked now
     except ConfigError:
         pair.close()
         raise
@@ -214,32 +214,32 @@ def open_pair(before: Source, after: Source, read: ReadSettings, valid: Source |
 
 
 def open_sources(prob: str, provenance: Mapping[str, object], paths: tuple[str, str] | None = None) -> Pair:
-    """Open the images that a probability raster was made of, to look at what changed.
+    """Open the images that a probability raster was computed from.
 
     Parameters
     ----------
     prob : str
-        The raster.
+        Path of the raster.
     provenance : mapping
-        What it says about its run, see :func:`geocd.raster.files.provenance`.
+        Its record of the run, see :func:`geocd.raster.files.provenance`.
     paths : tuple of str, optional
-        Where before and after are now; default: where the run found them.
+        Paths of before and after; default: those in the record.
 
     Raises
     ------
     ConfigError
-        The raster does not say.
+        The record does not have the paths.
     GeocdError
-        They cannot be opened as the run did.
+        The images cannot be opened with the settings of the run.
     """
     if paths is None:
         hrefs = provenance.get("before"), provenance.get("after")
         if not all(isinstance(href, str) for href in hrefs):
-            raise ConfigError(f"{prob}: does not say which images it was made of.", path=prob)
+            raise ConfigError(f"{prob}: does not record which images it was computed from.", path=prob)
         before, after = (source_path(str(href), Path(prob).parent) for href in hrefs)
     else:
         before, after = paths
-    # What was not valid or was ignored has no probability, so these need not be read again.
+    # Invalid and ignored pixels have no probability, so these settings are not needed.
     names = {field.name for field in dataclasses.fields(ReadSettings)} - {"valid", "ignore"}
     settings = Settings.from_flat({name: value for name, value in provenance.items() if name in names})
     pair = open_pair(before, after, settings.read)

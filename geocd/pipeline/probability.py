@@ -28,18 +28,18 @@ BINS = 50
 
 @dataclasses.dataclass(frozen=True)
 class MapFacts:
-    """What was counted while the probability was written.
+    """Statistics of the probability of a run.
 
     Attributes
     ----------
     valid, changed : int
-        Pixels.
+        Number of valid pixels, and of changed ones.
     histogram : list of int
         Valid pixels by probability, in bins of equal width from 0 to 1.
     seam_score : float or None
         See :class:`geocd.tiles.seams.SeamScore`.
     ignored_share : mapping of float
-        By kind, the share of the otherwise valid pixels, in [0, 1].
+        By kind of surface, the share of the otherwise valid pixels, in [0, 1].
     """
 
     valid: int
@@ -57,7 +57,7 @@ class MapFacts:
 def write_probability(
     run: PreparedRun, path: Path, tags: Mapping[str, str], checkpoint: Checkpoint | None, progress: Progress
 ) -> MapFacts:
-    """Compute, blend and write the probability of a run.
+    """Compute, blend and write the probability of a run, and collect its statistics.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def write_probability(
         The raster to write.
     tags : mapping of str
     checkpoint : Checkpoint, optional
-        Tiles that it holds are taken from there, others saved.
+        Tiles saved there are loaded, all others computed and saved.
     progress : callable
         Called with the stage ``tiles``.
 
@@ -93,7 +93,7 @@ def write_probability(
     progress("tiles", 0, len(tiling))
     tiles = probabilities(run.detector, run.pair, tiling, run.plan.jobs, tally, checkpoint)
     try:
-        # closed: when it is interrupted, no tile may still be in work while the folder is put in order
+        # closed: after an interrupt, no tile may still be computed while the folder is cleaned up
         with closing(tiles):
             for done, (tile, prob) in enumerate(tiles, 1):
                 mosaic.add(tile, prob)
@@ -109,15 +109,15 @@ def write_probability(
 def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path) -> dict[str, str]:
     """Return the tags of the probability raster.
 
-    No time of day and no job count: the same command gives the same bytes.
+    They contain no time and no number of jobs, so that the same command gives the same bytes.
 
     Parameters
     ----------
     run : PreparedRun
     dates : tuple of str or None
-        Acquisition of before and after.
+        Acquisition dates of before and after.
     folder : pathlib.Path
-        Where the raster will be, which relative paths start from.
+        Folder of the raster, which relative paths refer to.
     """
     pair, settings = run.pair, run.settings
     provenance = {

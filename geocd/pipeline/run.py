@@ -47,31 +47,31 @@ def detect(
     progress: Progress | None = None,
     **limits: Unpack[Limits],
 ) -> tuple[dict[str, Path], RunRecord]:
-    """Find what changed between two rasters, and write all outputs.
+    """Detect changes between two rasters, and write all outputs.
 
     Parameters
     ----------
     before, after : path
-        Two rasters of one place, on one grid unless the settings say ``align``: paths, URLs, anything GDAL
-        opens.
+        Two rasters of the same area, on the same grid unless the settings have ``align``: paths, URLs,
+        anything GDAL opens.
     output : path, optional
         Stem of the outputs: folder and beginning of their names. Default: ``<before>_<after>`` in the
         current folder.
     settings : Settings, optional
-        What and how; the defaults of :class:`geocd.config.Settings`.
+        Default: those of :class:`geocd.config.Settings`.
     overwrite : bool
         Whether existing outputs may be replaced.
     resume : bool
-        Whether to use the tiles that an interrupted run of the same outputs has finished; the outputs are
-        then those of an undisturbed run, byte for byte (but for times in the item). Where there was no such
-        run, everything is computed. Without, what it has kept is deleted.
+        Whether to reuse the finished tiles of an interrupted run of the same outputs; the outputs are then
+        those of an uninterrupted run, byte for byte (except times in item and report). Without such a run,
+        everything is computed. If false, tiles of an interrupted run are deleted.
     progress : callable, optional
         Called as ``progress(stage, done, total)``.
     jobs : int, optional
-        Tiles computed at a time; default: the processors this process may use, or as many tiles as fit
-        into 2000 MB. Outputs do not depend on it.
+        Number of tiles computed at a time; default: the number of available processors, or as many tiles as
+        fit into 2000 MB. Outputs do not depend on it.
     mem_limit : int, optional
-        Megabytes that the process may take, all in all: fewer tiles are computed at a time and, if need be,
+        Memory limit of the process in megabytes: fewer tiles are computed at a time and, if necessary,
         smaller ones. Outputs depend on it only where tiles are made smaller.
 
     Returns
@@ -80,15 +80,15 @@ def detect(
         Paths of the outputs: ``prob``, ``changes``, ``prob_style``, ``changes_style``,
         ``quicklook``, ``report``, ``item``.
     record : RunRecord
-        What was done, as in the STAC item.
+        The record of the run, as in the STAC item.
 
     Raises
     ------
     GeocdError
-        See :mod:`geocd.errors`; nothing is left behind.
+        See :mod:`geocd.errors`; no files are left behind.
     Interrupted
-        Ctrl-C came, and finished tiles are kept, in a hidden folder beside the outputs. They are kept too
-        when the process is killed or memory runs out.
+        The run was interrupted by Ctrl-C, and its finished tiles are kept in a hidden folder beside the
+        outputs. They are also kept when the process is killed or memory runs out.
     """
     before, after = os.fspath(before), os.fspath(after)
     outputs = Outputs(default_stem(before, after) if output is None else Path(output))
@@ -115,7 +115,7 @@ def detect(
 
 
 def fingerprints(pair: Pair, settings: RunSettings) -> dict[str, list[Fingerprint]]:
-    """Return what tells whether the inputs of a run are still the same, by their names."""
+    """Return the fingerprints of the files of a run's inputs, by the names of the inputs."""
     paths = {"before": pair.before_path, "after": pair.after_path, "valid": pair.valid_path}
     inputs = {name: fingerprint(path) for name, path in paths.items() if path is not None}
     if (weights := weights_file(settings)) is not None:
