@@ -12,7 +12,7 @@ from geocd.config import Settings
 from geocd.errors import ResumeError
 from geocd.method.detector import Detector
 from geocd.pipeline.checkpoint import Checkpoint, differences
-from geocd.pipeline.prepared import computing, open_run
+from geocd.pipeline.prepared import OpenRun, computing, open_run
 from geocd.pipeline.resume import dependencies
 from geocd.pipeline.transaction import Transaction
 from geocd.raster.files import output_errors
@@ -196,13 +196,7 @@ def compute_tiles(
         computing(run.settings),
     ):
         checkpoint = Checkpoint(outputs.folder)
-        if differing := differences(checkpoint.record() or {}, dependencies(run.pair, run.settings)):
-            raise ResumeError(
-                f"{outputs.folder}: not prepared for the tiles of this run ({'; '.join(differing)}). Call "
-                "begin_tiles first.",
-                folder=str(outputs.folder),
-                differing=differing,
-            )
+        _check_prepared(checkpoint, run)
         prepared = run.fit()
         tiling = prepared.tiling
         # interleaved, not contiguous: invalid pixels take no time, and are often clustered
@@ -210,6 +204,24 @@ def compute_tiles(
             _tile(index, prepared.detector, prepared.pair, tiling, checkpoint)
             if progress is not None:
                 progress("tiles", done, len(tiling))
+
+
+def _check_prepared(checkpoint: Checkpoint, run: OpenRun) -> None:
+    """Raise :class:`ResumeError` unless :func:`begin_tiles` was called for this run."""
+    record = checkpoint.record()
+    if record is None:
+        raise ResumeError(
+            f"{checkpoint.folder}: not prepared for the tiles of this run: call begin_tiles first.",
+            folder=str(checkpoint.folder),
+            differing=[],
+        )
+    if differing := differences(record, dependencies(run.pair, run.settings)):
+        raise ResumeError(
+            f"{checkpoint.folder}: prepared for the tiles of another run: {'; '.join(differing)}. Call "
+            "begin_tiles for this one.",
+            folder=str(checkpoint.folder),
+            differing=differing,
+        )
 
 
 __all__ = ["begin_tiles", "compute_tiles", "first_seen", "probabilities"]
