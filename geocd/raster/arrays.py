@@ -21,11 +21,13 @@ from rioxarray.exceptions import RioXarrayError
 
 from geocd.errors import BandError, GeocdError, GridError
 from geocd.raster.files import open_raster
-from geocd.raster.grid import GRID_TOLERANCE_PX, Grid
+from geocd.raster.grid import GRID_TOLERANCE_PX, Grid, is_pixel_transform
 from geocd.types import PixelArray
 
 #: Side of a chunk, in pixels, of arrays that have none.
 CHUNK = 1024
+#: Rows or columns of a raster at most: coordinates that count pixels are no larger.
+MOST_PIXELS = 100_000
 
 
 class ArrayRaster:
@@ -52,7 +54,7 @@ class ArrayRaster:
     Raises
     ------
     GridError
-        No CRS, no x and y, or coordinates that are not evenly spaced.
+        No CRS, no x and y, coordinates that only count pixels, or that are not evenly spaced.
     BandError
         A dimension too many, or one that holds times.
     """
@@ -226,10 +228,47 @@ def _transform(array: xr.DataArray, y: Hashable, x: Hashable, name: str) -> Affi
                 "Assign the coordinates of the pixels' centres, or use array.rio.write_transform(...).",
                 path=name,
             )
+        _check_located(array, stored, stored, name)
         return stored
     a, c = _axis(array, x, None if stored is None else (stored.a, stored.c), name)
     e, f = _axis(array, y, None if stored is None else (stored.e, stored.f), name)
-    return Affine(a, 0.0, c, 0.0, e, f)
+    transform = Affine(a, 0.0, c, 0.0, e, f)
+    if stored is not None and is_pixel_transform(transform) and not is_pixel_transform(stored):
+        return stored  # written where the coordinates only count pixels
+    _check_located(array, transform, stored, name)
+    return transform
+
+
+def _check_located(array: xr.DataArray, transform: Affine, stored: Affine | None, name: str) -> None:
+    """Raise :class:`GridError` where the transform of an array only counts its pixels.
+
+    The coordinates of a part of a raster without a transform do not begin at 0; there the transform that is
+    stored with them tells.
+    """
+    t = transform
+    counts = is_pixel_transform(t)
+    if stored is not None and is_pixel_transform(stored):
+        offsets = t.c - stored.c, t.f - stored.f
+        whole = all(offset.is_integer() and abs(offset) < MOST_PIXELS for offset in offsets)
+        counts |= whole and abs(t.a) == abs(t.e) == 1
+    if not counts:
+        return
+    dims = [str(dim) for dim in (array.rio.y_dim, array.rio.x_dim)]
+    if array.rio.get_gcps():
+        remedy = (
+            "It has ground control points, so warp it: "
+            'array.rio.reproject("EPSG:CODE", gcps=array.rio.get_gcps())'
+        )
+    else:
+        remedy = (
+            f"Assign the transform it was made with: array.drop_vars({dims}, errors='ignore')"
+            ".rio.write_transform(Affine(SIZE, 0, WEST, 0, -SIZE, NORTH))"
+        )
+    raise GridError(
+        f"{name}: has no transform: its coordinates count pixels (origin ({t.c:.10g}, {t.f:.10g}), pixel "
+        f"({t.a:.10g}, {t.e:.10g})), so it has no location. {remedy}",
+        path=name,
+    )
 
 
 def _axis(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -20,17 +20,17 @@ import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Interleaving
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geocd.errors import (
-    GridError,
     OutputError,
     RasterOpenError,
     RasterReadError,
 )
 from geocd.location import Location
 from geocd.raster import sources
+from geocd.raster.georeference import check_georeference
 from geocd.raster.grid import Grid
 
 #: More than this in one raster is a damaged header, or more than a run can get through.
@@ -80,6 +80,7 @@ def open_raster(path: str) -> DatasetReader:
         followed; or its header claims more pixels than can be read.
     """
     sources.check_name(path)
+    _without_georeference_warning()
     try:
         dataset = _open(path, ())
     except (RasterioError, CPLE_BaseError, UnicodeError) as error:
@@ -90,6 +91,16 @@ def open_raster(path: str) -> DatasetReader:
         dataset.close()
         raise
     return dataset
+
+
+def _without_georeference_warning() -> None:
+    """Keep rasterio's warning about rasters without a transform from the user: :func:`grid_of` refuses them.
+
+    Only what this module opens is silent. ``warnings.catch_warnings`` would not be safe: pairs open their
+    files in several threads.
+    """
+    if not warnings.filters or warnings.filters[0][2] is not NotGeoreferencedWarning:
+        warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"geocd\.raster\.files")
 
 
 def _why_not(path: str, error: BaseException) -> str:
@@ -263,31 +274,10 @@ def grid_of(dataset: DatasetReader, path: str) -> Grid:
     Raises
     ------
     GridError
-        The raster has no CRS, or its transform gives pixels no area.
+        It has no CRS or no transform, see :func:`geocd.raster.georeference.check_georeference`.
     """
-    if not _has_crs(dataset):
-        raise GridError(
-            f"{path}: the raster has no coordinate reference system, so results cannot be located or "
-            f"measured. Assign the correct CRS, for instance: rio edit-info --crs EPSG:32633 {path}",
-            path=path,
-        )
-    t = dataset.transform
-    if not (0 < abs(t.determinant) < math.inf and math.isfinite(t.c) and math.isfinite(t.f)):
-        raise GridError(
-            f"{path}: its transform gives pixels no area (origin ({t.c:.10g}, {t.f:.10g}), pixel "
-            f"({t.a:.10g}, {t.e:.10g}), rotation ({t.b:.10g}, {t.d:.10g})). Assign the correct transform: "
-            f"rio edit-info --transform '[...]' {path}",
-            path=path,
-        )
-    return Grid(dataset.crs, t, dataset.height, dataset.width)
-
-
-def _has_crs(dataset: DatasetReader) -> bool:
-    """Tell whether a raster has a coordinate reference system that can be exported."""
-    try:
-        return dataset.crs is not None and bool(dataset.crs.to_wkt())
-    except (CRSError, CPLE_BaseError):
-        return False
+    check_georeference(dataset, path)
+    return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
 
 
 def _free_space(path: Path) -> str:

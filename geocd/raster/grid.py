@@ -159,6 +159,17 @@ class Grid:
         )
 
 
+def is_pixel_transform(transform: Affine) -> bool:
+    """Tell whether a transform only counts pixels: what a raster without georeference has instead of one.
+
+    Pixels of 1 x 1 from (0, 0), whichever way they run, or with their centres there. That is what libraries
+    return where a file has no transform, and what tools write who know of none.
+    """
+    t = transform
+    unit = abs(t.a) == abs(t.e) == 1 and t.b == t.d == 0
+    return unit and abs(t.c) == abs(t.f) and abs(t.c) in (0, 0.5)
+
+
 def crs_name(crs: CRS | None) -> str:
     """Return the shortest unambiguous name of a CRS: ``EPSG:32633``, or its WKT."""
     if crs is None:
@@ -242,6 +253,7 @@ __all__ = [
     "Grid",
     "check_same_grid",
     "crs_name",
+    "is_pixel_transform",
     "same_crs",
     "same_grid",
 ]

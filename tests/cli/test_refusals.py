@@ -48,7 +48,11 @@ def bad(
     if name == "no place at all":
         with pytest.warns(NotGeoreferencedWarning):
             _, nowhere = make_pair(one, one, folder="other", crs=None, transform=Affine.identity())
-        return [before, nowhere], 1, "^Error: [^ ]*: the raster has no coordinate reference system"
+        return (
+            [before, nowhere],
+            1,
+            "^Error: [^ ]*: the raster has no coordinate.*and no transform",
+        )
     if name == "band out of range":
         return [before, after, "--bidx", "1,7"], 1, "band 7 does not exist.*1 to 3"
     if name == "band zero":

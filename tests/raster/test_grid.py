@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from geocd.errors import (
     GridError,
 )
-from geocd.raster.grid import Grid, check_same_grid, crs_name, same_crs
+from geocd.raster.grid import Grid, check_same_grid, crs_name, is_pixel_transform, same_crs
 from geocd.raster.pair import Pair
 
 UTM33 = CRS.from_epsg(32633)
@@ -113,18 +113,32 @@ def test_same_crs(first: str, second: str, same: bool) -> None:
     assert same_crs(two, one) is same
 
 
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.parametrize("transform", [NORTH_UP, Affine.identity()], ids=["transform", "neither"])
 @pytest.mark.parametrize("which", ["before", "after"])
-def test_no_crs_is_refused(transform: Affine, which: str, make_pair: MakePair) -> None:
+def test_no_crs_is_refused(which: str, make_pair: MakePair) -> None:
     options = {"crs": None} if which == "before" else {"after_crs": None}
     if which == "before":
         options["after_crs"] = "EPSG:32633"  # type: ignore[assignment]
-    paths = make_pair(ONES, ONES, transform=transform, **options)
+    paths = make_pair(ONES, ONES, **options)
     with pytest.raises(
         GridError, match=f"{which}.tif: the raster has no coordinate reference system.*rio edit-info"
     ):
         Pair(*paths)
+
+
+@pytest.mark.parametrize(
+    ("transform", "pixels"),
+    [
+        (Affine.identity(), True),
+        (Affine(1, 0, 0, 0, -1, 0), True),  # what QGIS writes
+        (Affine(1, 0, -0.5, 0, 1, -0.5), True),  # centres at 0, 1, 2 ...
+        (NORTH_UP, False),
+        (Affine(10, 0, 0, 0, -10, 0), False),
+        (Affine(1, 0, 500_000, 0, -1, 4_200_000), False),
+        (Affine(1, 0, -180, 0, -1, 90), False),
+    ],
+)
+def test_a_transform_that_only_counts_pixels(transform: Affine, pixels: bool) -> None:
+    assert is_pixel_transform(transform) is pixels
 
 
 def test_rotated_grid_works(make_pair: MakePair) -> None:
