@@ -106,7 +106,7 @@ def _check_warpable(dataset: DatasetReader, path: str, *, crs: bool, located: bo
     if points and not located:
         source = "" if points_crs else f"-s_srs {UNKNOWN_CRS} "
         target = _target(points_crs, [point.x for point in points], [point.y for point in points])
-        what = f"{len(points)} ground control points ({crs_name(points_crs)})"
+        what = f"{len(points)} ground control points ({crs_name(points_crs or None)})"
     elif dataset.rpcs is not None and not (crs and located):
         source, what = "-rpc ", "RPCs"
         target = _target(CRS.from_epsg(4326), [dataset.rpcs.long_off], [dataset.rpcs.lat_off])
@@ -124,7 +124,7 @@ def _check_warpable(dataset: DatasetReader, path: str, *, crs: bool, located: bo
 
 def _target(crs: CRS | None, x: list[float], y: list[float]) -> str:
     """Return the CRS to warp to: that of the points if it is projected, else the UTM zone of their middle."""
-    if crs is None:
+    if not crs:
         return UNKNOWN_CRS
     name = crs_name(crs)
     if crs.is_projected and name.startswith("EPSG:"):

@@ -17,7 +17,10 @@ import rioxarray
 import xarray as xr
 from click.testing import CliRunner
 from conftest import NORTH_UP, MakePair, WriteRaster
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from geocd.batch.stack import Stack
@@ -26,6 +29,7 @@ from geocd.errors import GridError
 from geocd.evaluate import evaluate_files
 from geocd.raster.arrays import ArrayRaster
 from geocd.raster.files import grid_of, open_raster
+from geocd.raster.georeference import _target
 from geocd.raster.pair import Pair
 from geocd.vectorize.polygons import polygonize
 
@@ -158,3 +162,85 @@ def test_a_netcdf_of_xarray_is_told_how_to_write_its_transform(tmp_path: Path) -
     located.to_netcdf(tmp_path / "b.nc")
     with open_raster(str(tmp_path / "b.nc")) as dataset:
         assert grid_of(dataset, "b.nc").transform == NORTH_UP
+
+
+def control_points(west: float, north: float, size: float) -> list[GroundControlPoint]:
+    return [
+        GroundControlPoint(row, col, west + col * size, north - row * size)
+        for row in (0, HEIGHT)
+        for col in (0, WIDTH)
+    ]
+
+
+RPCS = RPC(
+    height_off=0, height_scale=500, lat_off=38, lat_scale=0.003, long_off=15, long_scale=0.004,
+    line_off=32, line_scale=32, samp_off=40, samp_scale=40,
+    line_num_coeff=[0, 0, -1] + [0] * 17, line_den_coeff=[1] + [0] * 19,
+    samp_num_coeff=[0, 1] + [0] * 18, samp_den_coeff=[1] + [0] * 19,
+)  # fmt: skip
+#: What a raster is georeferenced by -> what the message calls it, and a point inside it.
+WARPABLE = {
+    "points in UTM": (
+        {"crs": "EPSG:32633", "gcps": control_points(500_000, 4_200_000, 10)},
+        r"4 ground control points \(EPSG:32633\)",
+        (500_400, 4_199_680),
+    ),
+    "points in degrees": (
+        {"crs": "EPSG:4326", "gcps": control_points(15, 38, 1e-4)},
+        r"4 ground control points \(EPSG:4326\)",
+        (500_351, 4_205_460),
+    ),
+    "points without a CRS": (
+        {"crs": CRS(), "gcps": control_points(500_000, 4_200_000, 10)},
+        r"4 ground control points \(none\)",
+        (500_400, 4_199_680),
+    ),
+    "RPCs": ({"crs": None, "rpcs": RPCS}, "RPCs", (500_000, 4_205_815)),
+}
+
+
+@pytest.mark.parametrize("name", WARPABLE)
+def test_a_raster_with_control_points_is_to_be_warped(name: str, tmp_path: Path) -> None:
+    """The command of the message leads to the right place, and the CRS of the points is left alone."""
+    options, what, (x, y) = WARPABLE[name]
+    path = tmp_path / "raw.tif"
+    profile = {"driver": "GTiff", "height": HEIGHT, "width": WIDTH, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", **profile, **options) as file:
+        file.write(VALUES)
+    message = message_of(path)
+    assert re.search(f"raw.tif: is georeferenced by {what} only.*gdalwarp .*-t_srs .*Do not assign", message)
+    assert "edit-info" not in message
+    with open_raster(str(follow(message, "gdalwarp"))) as dataset:
+        grid = grid_of(dataset, "x")
+    assert grid.crs == CRS.from_epsg(32633)
+    corners = np.array(grid.corners())
+    assert (corners.min(axis=0) < (x, y)).all()
+    assert (corners.max(axis=0) > (x, y)).all()
+    assert np.ptp(corners, axis=0) == pytest.approx((800, 680), rel=0.15)
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+def test_an_array_with_control_points_is_to_be_warped(tmp_path: Path) -> None:
+    profile = {"driver": "GTiff", "height": HEIGHT, "width": WIDTH, "count": 3, "dtype": "uint8"}
+    points = control_points(500_000, 4_200_000, 10)
+    with rasterio.open(tmp_path / "raw.tif", "w", **profile, crs="EPSG:32633", gcps=points) as file:
+        file.write(VALUES)
+    with rioxarray.open_rasterio(tmp_path / "raw.tif") as array:
+        with pytest.raises(GridError, match=r"has ground control points.*reproject\(.*get_gcps\(\)\)"):
+            ArrayRaster(array, "x")
+        warped = array.rio.reproject("EPSG:32633", gcps=array.rio.get_gcps())
+    np.testing.assert_allclose(ArrayRaster(warped, "x").transform, NORTH_UP)
+
+
+@pytest.mark.parametrize(
+    ("crs", "x", "y", "target"),
+    [
+        ("EPSG:4326", -179, -20, "EPSG:32701"),
+        ("EPSG:4326", 179, 20, "EPSG:32660"),
+        ("EPSG:3413", 0, -1e6, "EPSG:3413"),
+        ("EPSG:4326", 10, 88, "EPSG:CODE"),
+        ('LOCAL_CS["site",UNIT["metre",1]]', 0, 0, "EPSG:CODE"),
+    ],
+)
+def test_the_crs_to_warp_to(crs: str, x: float, y: float, target: str) -> None:
+    assert _target(CRS.from_user_input(crs), [x], [y]) == target
