@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import rasterio.warp
@@ -17,6 +18,9 @@ from rasterio.windows import Window
 
 from geocd.errors import GridError
 from geocd.types import Float64Array
+
+if TYPE_CHECKING:
+    from pyproj import CRS as ProjCRS
 
 #: A coordinate, or an array of coordinates.
 Number = TypeVar("Number", float, Float64Array)
@@ -154,7 +158,7 @@ class Grid:
         t = self.transform
         rotation = f"rotation ({t.b:.10g}, {t.d:.10g}), " if t.b or t.d else ""
         return (
-            f"{crs_name(self.crs)}, origin ({t.c:.10g}, {t.f:.10g}), pixel ({t.a:.10g}, {t.e:.10g}), "
+            f"{crs_label(self.crs)}, origin ({t.c:.10g}, {t.f:.10g}), pixel ({t.a:.10g}, {t.e:.10g}), "
             f"{rotation}{self.width} x {self.height} px"
         )
 
@@ -170,29 +174,121 @@ def is_pixel_transform(transform: Affine) -> bool:
     return unit and abs(t.c) == abs(t.f) and abs(t.c) in (0, 0.5)
 
 
+def authority_code(crs: CRS) -> str | None:
+    """Return the code of a CRS, ``EPSG:32633``; None where it has none, or only resembles one that has.
+
+    GDAL names the code of the most similar CRS, which may have another datum.
+    """
+    authority = crs.to_authority()
+    if authority is None:
+        return None
+    similar = CRS.from_authority(*authority)
+    if crs != similar and not _proj_crs(crs).equals(_proj_crs(similar), ignore_axis_order=True):
+        return None
+    return ":".join(authority)
+
+
 def crs_name(crs: CRS | None) -> str:
     """Return the shortest unambiguous name of a CRS: ``EPSG:32633``, or its WKT."""
     if crs is None:
         return "none"
     try:
-        authority = crs.to_authority()
-        return ":".join(authority) if authority else str(crs.to_wkt())
+        return authority_code(crs) or str(crs.to_wkt())
     except (CRSError, CPLE_BaseError):  # of a damaged file: it cannot be exported
         return "unknown"
 
 
-def same_crs(first: CRS, second: CRS) -> bool:
-    """Tell whether two CRSs are equal, however they are spelt (EPSG code, WKT1, WKT2, axis order)."""
-    if first == second:
-        return True
-    from pyproj import CRS as ProjCRS  # 0.1 s to import, needed only when the spelling differs
+def crs_label(crs: CRS) -> str:
+    """Return a CRS in a few words for messages: its code, else its own name, else its PROJ string."""
+    if (code := authority_code(crs)) is not None:
+        return code
+    try:
+        name = str(_proj_crs(crs).name)
+        unnamed = name.casefold() in ("", "unknown", "unnamed")
+        return (str(crs.to_proj4()) or "a CRS without a name") if unnamed else f"'{name}'"
+    except (ValueError, RuntimeError, CPLE_BaseError):  # pyproj's and rasterio's errors of a CRS
+        return "unknown"
+
+
+def _proj_crs(crs: CRS) -> ProjCRS:
+    """Return a CRS of pyproj, 0.1 s to import, needed only where CRSs differ or have no code."""
+    from pyproj import CRS as ProjCRS
+
+    return ProjCRS.from_wkt(crs.to_wkt())
+
+
+def _horizontal(crs: CRS) -> ProjCRS:
+    """Return the horizontal part of a CRS, which is what places pixels: heights play no part."""
+    proj = _proj_crs(crs)
+    return (proj.sub_crs_list[0] if proj.is_compound else proj).to_2d()
+
+
+def is_local(crs: CRS) -> bool:
+    """Tell whether a CRS has no relation to the Earth (``LOCAL_CS``, ``ENGCRS``): nothing leads out of it."""
+    if crs.is_geographic or crs.is_projected:
+        return False
     from pyproj.exceptions import ProjError
 
     try:
-        left, right = ProjCRS.from_wkt(first.to_wkt()), ProjCRS.from_wkt(second.to_wkt())
+        return bool(_horizontal(crs).is_engineering)
+    except ProjError:
+        return False
+
+
+def same_crs(first: CRS, second: CRS) -> bool:
+    """Tell whether two CRSs place pixels equally, however they are spelt (EPSG code, WKT1, WKT2, axis order).
+
+    Heights play no part: a compound or 3-D CRS equals its horizontal part.
+    """
+    if first == second:
+        return True
+    from pyproj.exceptions import ProjError
+
+    try:
+        return bool(_horizontal(first).equals(_horizontal(second), ignore_axis_order=True))
     except ProjError:  # PROJ does not understand one of them
         return False
-    return bool(left.equals(right, ignore_axis_order=True))
+
+
+def _crs_difference(first: CRS, second: CRS) -> str:
+    """Return in what the horizontal parts of two CRSs differ, as a sentence; empty where that is unknown."""
+    from pyproj.exceptions import ProjError
+
+    try:
+        parts = [_parts(_horizontal(crs)) for crs in (first, second)]
+    except ProjError:
+        return ""
+    names = [name for name in parts[0] | parts[1] if parts[0].get(name) != parts[1].get(name)]
+    if not names:
+        return ""
+    if "kind" in names:
+        names = ["kind"]
+    values = [f"the {name} ({' and '.join(str(part.get(name, 'none')) for part in parts)})" for name in names]
+    return f" They differ in {', '.join(values)}."
+
+
+def _parts(crs: ProjCRS) -> dict[str, str]:
+    """Return what a CRS consists of, by the names of its parts."""
+    parts = {"kind": crs.type_name}
+    if crs.is_bound:
+        shifts = [] if crs.coordinate_operation is None else crs.coordinate_operation.towgs84
+        parts["transformation to WGS 84"] = ", ".join(f"{value:g}" for value in shifts) or "a grid"
+        crs = crs.source_crs or crs
+        parts["kind"] = crs.type_name
+    if crs.datum is not None:
+        parts["datum"] = crs.datum.name.removesuffix(" ensemble")
+    if crs.ellipsoid is not None:
+        parts["ellipsoid"] = crs.ellipsoid.name
+    if crs.prime_meridian is not None:
+        parts["prime meridian"] = crs.prime_meridian.name
+    if (operation := crs.coordinate_operation) is not None:
+        parts["projection"] = operation.method_name
+        parts |= {
+            param.name[:1].lower() + param.name[1:]: f"{param.value:.10g}" for param in operation.params
+        }
+    if crs.axis_info:
+        parts["unit"] = crs.axis_info[0].unit_name
+    return parts
 
 
 def same_grid(first: Grid, second: Grid) -> bool:
@@ -223,23 +319,50 @@ def check_same_grid(
     if difference is None:
         return
     what, ours, theirs = difference
+    detail = ""
+    if not same_crs(first.crs, second.crs):
+        check_transformable(first, second, names)
+        detail = _crs_difference(first.crs, second.crs)
     if remedy is None:
         remedy = (
             "Warp one onto the grid of the other first, for instance: "
             f"rio warp {names[1]} aligned.tif --like {names[0]}"
         )
     raise GridError(
-        f"the two rasters have different {what}: {ours} in {names[0]}, {theirs} in {names[1]}. {remedy}",
+        f"the two rasters have different {what}: {ours} in {names[0]}, {theirs} in {names[1]}.{detail} "
+        f"{remedy}",
         first=first,
         second=second,
         files=names,
     )
 
 
+def check_transformable(first: Grid, second: Grid, names: tuple[str, str] = ("before", "after")) -> None:
+    """Raise :class:`GridError` where the CRSs of two grids differ and one of them is local.
+
+    Parameters
+    ----------
+    first, second : Grid
+    names : tuple of str
+        Their names in the message (paths).
+    """
+    for grid, other, name in ((first, second, names[0]), (second, first, names[1])):
+        if is_local(grid.crs) and not same_crs(grid.crs, other.crs):
+            raise GridError(
+                f"{name}: has a local coordinate reference system ({crs_label(grid.crs)}), which has no "
+                f"relation to the Earth: no transformation leads from it to {crs_label(other.crs)}. Assign "
+                "the one that its coordinates are in: "
+                f"gdal_translate -a_srs EPSG:CODE {shlex.quote(name)} assigned.tif",
+                first=first,
+                second=second,
+                files=names,
+            )
+
+
 def _difference(first: Grid, second: Grid) -> tuple[str, str, str] | None:
     """Return what differs between two grids, and both values; None where they are equal."""
     if not same_crs(first.crs, second.crs):
-        return "coordinate reference systems", crs_name(first.crs), crs_name(second.crs)
+        return "coordinate reference systems", crs_label(first.crs), crs_label(second.crs)
     if first.shape != second.shape:
         return "sizes", f"{first.width} x {first.height} px", f"{second.width} x {second.height} px"
     pixel = min(math.hypot(first.transform.a, first.transform.d), 1e300)
@@ -251,8 +374,12 @@ def _difference(first: Grid, second: Grid) -> tuple[str, str, str] | None:
 
 __all__ = [
     "Grid",
+    "authority_code",
     "check_same_grid",
+    "check_transformable",
+    "crs_label",
     "crs_name",
+    "is_local",
     "is_pixel_transform",
     "same_crs",
     "same_grid",

@@ -21,6 +21,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from geocd.errors import GridError
+from geocd.raster.grid import check_transformable, crs_label
 from geocd.types import Float64Array
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Warp:
         GridError
             They do not overlap.
         """
+        check_transformable(target, source, names)
         share = overlap(target, source)
         scale = _scale(source, target)
         if not share or scale is None:
@@ -227,7 +229,7 @@ def _scale(source: Grid, target: Grid) -> tuple[float, float] | None:
 def _extent(grid: Grid, other: CRS) -> str:
     """Return the bounds of a grid for a message: in degrees where the other grid has another CRS."""
     x, y = (np.array(v) for v in zip(*grid.corners(), strict=True))
-    unit = f"in {':'.join(grid.crs.to_authority() or ('its', 'own', 'CRS'))}"
+    unit = f"in {crs_label(grid.crs)}"
     if grid.crs != other and (degrees := grid.lonlat(x, y)) is not None:
         (x, y), unit = degrees, "degrees"
     return f"x {x.min():.10g} to {x.max():.10g}, y {y.min():.10g} to {y.max():.10g} {unit}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from geocd.location import Location, iri
 from geocd.raster.files import open_raster, output_errors
-from geocd.raster.grid import Grid, crs_name
+from geocd.raster.grid import Grid, authority_code
 from geocd.report import products
 from geocd.report.fingerprint import sha256
 from geocd.report.footprint import footprint
@@ -142,8 +142,8 @@ def _datetimes(record: RunRecord, created: str) -> dict[str, str | None]:
 
 def _projection(grid: Grid) -> Json:
     """Return the fields of the projection extension."""
-    crs: Json = {"proj:code": crs_name(grid.crs)}
-    if grid.crs.to_authority() is None:
+    crs: Json = {"proj:code": authority_code(grid.crs)}
+    if crs["proj:code"] is None:
         crs = {"proj:code": None, "proj:wkt2": grid.crs.to_wkt(version="WKT2_2019")}
     return {**crs, "proj:shape": list(grid.shape), "proj:transform": list(grid.transform)[:6]}
 

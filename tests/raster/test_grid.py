@@ -16,7 +16,15 @@ from rasterio.windows import Window
 from geocd.errors import (
     GridError,
 )
-from geocd.raster.grid import Grid, check_same_grid, crs_name, is_pixel_transform, same_crs
+from geocd.raster.grid import (
+    Grid,
+    authority_code,
+    check_same_grid,
+    crs_label,
+    crs_name,
+    is_pixel_transform,
+    same_crs,
+)
 from geocd.raster.pair import Pair
 
 UTM33 = CRS.from_epsg(32633)
@@ -29,6 +37,9 @@ WKT1 = (
     'PARAMETER["scale_factor",0.9996],PARAMETER["false_easting",500000],PARAMETER["false_northing",0],'
     'UNIT["Meter",1]]'
 )
+#: GDAL names EPSG:32633 for both; the datum of the first is unknown.
+RESEMBLING, TOWGS84 = (f"+proj=utm +zone=33 +ellps=WGS84{end}" for end in ("", " +towgs84=1,2,3"))
+SITE = 'LOCAL_CS["site",UNIT["metre",1]]'
 
 
 def shifted(pixels: float, base: Affine = NORTH_UP) -> Affine:
@@ -105,6 +116,12 @@ def test_same_crs_spelt_differently_is_accepted(make_pair: MakePair) -> None:
         ("EPSG:32633", "EPSG:32733", False),
         ("EPSG:4326", "EPSG:4258", False),
         ("EPSG:3857", "EPSG:4326", False),
+        ("EPSG:32633", "EPSG:32633+5773", True),  # heights do not move a pixel
+        ("EPSG:32633+3855", "EPSG:32633+5773", True),
+        ("EPSG:4979", "EPSG:4326", True),
+        ("EPSG:9707", "EPSG:4979", True),
+        ("EPSG:32634+5773", "EPSG:32633", False),
+        ("EPSG:32633", RESEMBLING, False),
     ],
 )
 def test_same_crs(first: str, second: str, same: bool) -> None:
@@ -168,6 +185,60 @@ def test_crop_and_describe() -> None:
     assert part.window == Window(0, 0, 5, 7)
     assert grid.describe() == "EPSG:32633, origin (500000, 4200000), pixel (10, -10), 200 x 100 px"
     check_same_grid(grid, grid)
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (RESEMBLING, r"\+proj=utm \+zone=33 .*differ in the datum \(World Geodetic System 1984 and Unknown"),
+        (TOWGS84, r"\+towgs84=1,2,3.*the transformation to WGS 84 \(none and 1, 2, 3, 0, 0, 0, 0\)"),
+        ("EPSG:32634", r"EPSG:32634 in .*differ in the longitude of natural origin \(15 and 21\)"),
+        ("EPSG:25833", r"EPSG:25833 in .*differ in the datum \(.*the ellipsoid \(WGS 84 and GRS 1980\)"),
+        ("EPSG:4326", r"differ in the kind \(Projected CRS and Geographic 2D CRS\)"),
+        ("EPSG:32634+5773", "'WGS 84 / UTM zone 34N . EGM96 height' in "),
+    ],
+)
+def test_the_message_says_in_what_two_crs_differ(after: str, words: str, make_pair: MakePair) -> None:
+    with pytest.raises(GridError, match=f"systems: EPSG:32633 in .*{words}") as caught:
+        Pair(*make_pair(ONES, ONES, after_crs=after))
+    assert caught.value.message.count("EPSG:32633") == 1
+    assert len(caught.value.message) < 800
+
+
+@pytest.mark.parametrize("crs", [RESEMBLING, TOWGS84])
+def test_a_crs_that_resembles_another_does_not_get_its_code(crs: str) -> None:
+    given = CRS.from_user_input(crs)
+    assert given.to_authority() == ("EPSG", "32633")
+    assert authority_code(given) is None
+    assert "32633" not in crs_name(given)
+    assert "32633" not in crs_label(given)
+    assert authority_code(UTM33) == authority_code(CRS.from_wkt(WKT1)) == "EPSG:32633"
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633+5773", "EPSG:32633"])
+def test_a_compound_crs_on_one_date_is_no_difference(crs: str, make_pair: MakePair) -> None:
+    other = "EPSG:32633" if "+" in crs else "EPSG:32633+5773"
+    for align in (False, True):
+        with Pair(*make_pair(ONES, ONES, crs=crs, after_crs=other), align=align) as pair:
+            assert whole(pair).valid.all()
+            assert pair.warp is None
+            assert pair.grid.pixel_size == pytest.approx(10, rel=0.01)
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("which", ["before", "after"])
+def test_nothing_leads_out_of_a_local_crs(which: str, align: bool, make_pair: MakePair) -> None:
+    """Neither ``--align grid`` nor another place is the remedy."""
+    crs = {"before": (SITE, "EPSG:32633"), "after": ("EPSG:32633", SITE)}[which]
+    paths = make_pair(ONES, ONES, crs=crs[0], after_crs=crs[1])
+    match = (
+        rf"{which}\.tif: has a local .*\('site'\).* to EPSG:32633.*gdal_translate -a_srs EPSG:CODE .*{which}"
+    )
+    with pytest.raises(GridError, match=match) as caught:
+        Pair(*paths, align=align)
+    assert "--align" not in caught.value.message
+    with Pair(*make_pair(ONES, ONES, crs=SITE), align=align) as pair:
+        assert whole(pair).valid.all()
 
 
 def test_crs_name() -> None:
