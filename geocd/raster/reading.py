@@ -7,6 +7,7 @@ raster.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -132,17 +133,18 @@ def _read_warped(source: DateSource, warp: Warp, window: Window) -> tuple[PixelA
     height, width = int(window.height), int(window.width)
     values = np.zeros((len(source.indexes), height, width), source.dtype)
     valid = np.zeros((height, width), dtype=bool)
-    for block in warp.blocks(window):
-        origin = warp.needed(block)
+    for turn, block in itertools.product(warp.turns, warp.blocks(window)):
+        origin = turn.needed(block)
         if origin is None:
             continue
-        warped, warped_valid = resample(warp, *_read_unwarped(source, origin), origin, block)
+        warped, warped_valid = resample(turn, *_read_unwarped(source, origin), origin, block)
         row, col = block.row_off - top, block.col_off - left
         rows = slice(max(0, row), min(height, row + block.height))
         cols = slice(max(0, col), min(width, col + block.width))
         part = slice(rows.start - row, rows.stop - row), slice(cols.start - col, cols.stop - col)
-        values[:, rows, cols] = warped[(slice(None), *part)]
-        valid[rows, cols] = warped_valid[part]
+        new = warped_valid[part] & ~valid[rows, cols]
+        values[:, rows, cols][:, new] = warped[(slice(None), *part)][:, new]
+        valid[rows, cols] |= new
     return values, valid
 
 

@@ -18,6 +18,7 @@ import rasterio.warp
 import shapely
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
+from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from geocd.errors import GridError
@@ -137,12 +138,33 @@ class Warp:
         row, col = window.row_off + self.shift[0], window.col_off + self.shift[1]
         return self.target.crop(Window(col, row, window.width, window.height))
 
+    @property
+    def turns(self) -> tuple[Warp, ...]:
+        """This warp for each turn around the globe that brings the source onto the target; mostly one.
+
+        Between grids in one geographic CRS nothing is transformed, so longitudes of 0 to 360 do not meet
+        those of -180 to 180 unless whole turns are added to them.
+        """
+        turn = full_turn(self.source.crs)
+        if turn is None or self.source.crs != self.target.crs:
+            return (self,)
+        own, other = ([x for x, _ in grid.corners()] for grid in (self.source, self.target))
+        first, last = math.ceil((min(other) - max(own)) / turn), math.floor((max(other) - min(own)) / turn)
+        warps = []
+        for count in range(first, last + 1):
+            t = self.source.transform
+            moved = Affine(t.a, t.b, t.c + count * turn, t.d, t.e, t.f)
+            source = dataclasses.replace(self.source, transform=moved)
+            warps.append(dataclasses.replace(self, source=source) if count else self)
+        return tuple(warps) or (self,)
+
     def needed(self, window: Window) -> Window | None:
         """Return the window of the source that a window of the target needs; None outside it."""
         rows = _along(window.row_off, window.height)
         cols = _along(window.col_off, window.width)
         lattice = [(r + self.shift[0], c + self.shift[1]) for r in rows for c in cols]
-        row, col = _locate(self.target, self.source, np.array(lattice))
+        same = self.target.crs == self.source.crs  # see turns
+        row, col = _locate(self.target, self.source, np.array(lattice), wrap=not same)
         finite = np.isfinite(row) & np.isfinite(col)
         if not finite.any():
             return None
@@ -191,8 +213,22 @@ def _along(begin: float, length: float) -> Float64Array:
     return np.linspace(begin, begin + length, max(2, count))
 
 
-def _locate(origin: Grid, other: Grid, points: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Return rows and columns in another grid of points ``(n, 2)`` of a grid; not finite where none."""
+def full_turn(crs: CRS) -> float | None:
+    """Return a turn around the globe in the unit of a geographic CRS; None of another."""
+    if not crs.is_geographic:
+        return None
+    radians = crs.units_factor[1]
+    return 360.0 if math.isclose(radians, math.radians(1), rel_tol=1e-9) else math.tau / radians
+
+
+def _locate(
+    origin: Grid, other: Grid, points: Float64Array, *, wrap: bool = True
+) -> tuple[Float64Array, Float64Array]:
+    """Return rows and columns in another grid of points ``(n, 2)`` of a grid; not finite where none.
+
+    With ``wrap``, whole turns are added to longitudes, so that they are half a turn at most from the middle
+    of the other grid: across the date line 180.01 and -179.99 are one place.
+    """
     x, y = origin.to_xy(points[:, 1], points[:, 0])
     nan = np.full(len(points), np.nan)
     if origin.crs != other.crs:
@@ -203,6 +239,10 @@ def _locate(origin: Grid, other: Grid, points: Float64Array) -> tuple[Float64Arr
         x, y = np.array(transformed[0]), np.array(transformed[1])
     if not abs(other.transform.determinant) > 0:  # pixels have no area
         return nan, nan
+    if wrap and (turn := full_turn(other.crs)) is not None:
+        middle = other.to_xy(other.width / 2, other.height / 2)[0]
+        with np.errstate(invalid="ignore"):
+            x = x - turn * np.round((x - middle) / turn)
     with np.errstate(invalid="ignore"):
         return other.to_rowcol(x, y)
 
@@ -222,7 +262,14 @@ def _scale(source: Grid, target: Grid) -> tuple[float, float] | None:
         row0, col0 = (float(v[0]) for v in _locate(source, target, middle))
     near = np.array([(row0, col0), (row0 + 1, col0), (row0, col0 + 1)])
     rows, cols = _locate(target, source, near)
-    high, wide = (math.hypot(v[1] - v[0], v[2] - v[0]) for v in (rows, cols))
+    steps = np.array([[v[1] - v[0], v[2] - v[0]] for v in (rows, cols)])
+    t, turn = source.transform, full_turn(source.crs)
+    if (
+        turn is not None and t.a and not (t.b or t.d)
+    ):  # the two may lie on either side of the ends of the source
+        with np.errstate(invalid="ignore"):
+            steps[1] -= turn / abs(t.a) * np.round(steps[1] * abs(t.a) / turn)
+    high, wide = (math.hypot(*step) for step in steps.tolist())
     return (high, wide) if 0 < high < math.inf and 0 < wide < math.inf else None
 
 
@@ -237,5 +284,6 @@ def _extent(grid: Grid, other: CRS) -> str:
 
 __all__ = [
     "Warp",
+    "full_turn",
     "overlap",
 ]

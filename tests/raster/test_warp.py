@@ -18,7 +18,7 @@ from scipy import ndimage
 from geocd.errors import GridError
 from geocd.raster.grid import Grid
 from geocd.raster.pair import Chip, Pair
-from geocd.raster.warp import BLOCK_PIXELS, Warp, overlap
+from geocd.raster.warp import BLOCK_PIXELS, Warp, full_turn, overlap
 
 UTM33, UTM34, DEGREES = (CRS.from_epsg(code) for code in (32633, 32634, 4326))
 TARGET = Grid(UTM33, NORTH_UP, 150, 170)
@@ -264,3 +264,76 @@ def test_overlap_is_a_share_of_the_first() -> None:
     share = overlap(world, TARGET)
     assert share is not None
     assert math.isclose(share, 1.7 * 1.5 / 111.32**2 / math.cos(math.radians(37.95)) / 64_800, rel_tol=0.01)
+
+
+UTM1 = CRS.from_epsg(32601)
+#: Grids across 180 degrees, or beside it: target, source. All of each target that the source covers is kept.
+DATE_LINE = {
+    "UTM zone 1, degrees beyond 180": (
+        Grid(UTM1, Affine(100, 0, 283_000, 0, -100, 5_540_000), 40, 60),
+        Grid(DEGREES, Affine(1e-3, 0, 179.9, 0, -1e-3, 50.1), 300, 500),
+    ),
+    "UTM zone 1, degrees below -180": (
+        Grid(UTM1, Affine(100, 0, 283_000, 0, -100, 5_540_000), 40, 60),
+        Grid(DEGREES, Affine(1e-3, 0, -180.2, 0, -1e-3, 50.1), 300, 500),
+    ),
+    "degrees beyond 180, UTM zone 1": (
+        Grid(DEGREES, Affine(1e-3, 0, 180.25, 0, -1e-3, 49.97), 60, 70),
+        Grid(UTM1, Affine(100, 0, 290_000, 0, -100, 5_550_000), 300, 300),
+    ),
+    "degrees of -180 to 180, of 0 to 360": (
+        Grid(DEGREES, Affine(1e-3, 0, -177, 0, -1e-3, 50), 60, 70),
+        Grid(DEGREES, Affine(7e-4, 0, 182.9, 0, -7e-4, 50.1), 400, 400),
+    ),
+    "degrees of 0 to 360, of -180 to 180": (
+        Grid(DEGREES, Affine(1e-3, 0, 183, 0, -1e-3, 50), 60, 70),
+        Grid(DEGREES, Affine(7e-4, 0, -177.1, 0, -7e-4, 50.1), 400, 400),
+    ),
+    "the world of -180 to 180, of 0 to 360": (
+        Grid(DEGREES, Affine(4, 0, -180, 0, -4, 80), 40, 90),
+        Grid(DEGREES, Affine(3, 0, 0, 0, -3, 81), 54, 120),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DATE_LINE)
+def test_longitudes_are_counted_modulo_360(name: str, make_pair: MakePair) -> None:
+    """Pixels hold latitude, and the longitude as a point on the circle: nothing is lost, nothing moved."""
+    target, source = DATE_LINE[name]
+
+    def circle(grid: Grid) -> npt.NDArray[np.float64]:
+        lon, lat = places(grid, DEGREES)
+        return np.stack([np.cos(np.radians(lon)), np.sin(np.radians(lon)), lat])
+
+    paths = make_pair(
+        circle(target),
+        circle(source),
+        crs=target.crs.to_wkt(),
+        transform=target.transform,
+        after_crs=source.crs.to_wkt(),
+        after_transform=source.transform,
+    )
+    assert overlap(target, source) == pytest.approx(1)
+    with Pair(*paths, align=True) as pair:
+        assert pair.warp is not None
+        assert pair.warp.overlap == pytest.approx(1)
+        chip = read(pair)
+    valid = chip.valid if "world" not in name else chip.valid[:, 2:-2]  # the ends of the source are its rim
+    assert valid.mean() > (0.95 if "world" in name else 0.999)
+    pixel = abs(source.transform.e) if source.crs == DEGREES else 1e-3
+    wrong = np.abs(chip.after - chip.before).max(axis=0)[chip.valid]
+    assert wrong.max() < 0.2 * pixel
+
+
+def test_grids_on_other_sides_of_the_globe_do_not_meet() -> None:
+    west = Grid(DEGREES, Affine(1e-3, 0, -177, 0, -1e-3, 50), 60, 70)
+    east = dataclasses.replace(west, transform=Affine(1e-3, 0, 177, 0, -1e-3, 50))
+    assert overlap(west, east) == 0
+    with pytest.raises(GridError, match="do not overlap"):
+        Warp.between(east, west)
+
+
+def test_a_full_turn_has_the_unit_of_the_crs() -> None:
+    assert full_turn(UTM33) is None
+    assert full_turn(DEGREES) == 360
+    assert full_turn(CRS.from_epsg(4807)) == pytest.approx(400)  # NTF (Paris), in grads
