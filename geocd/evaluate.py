@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import shapely
 from rasterio.enums import MaskFlags
 from rasterio.features import rasterize
@@ -24,8 +25,10 @@ from geocd.raster.files import grid_of, open_raster, provenance
 from geocd.raster.grid import Grid, check_same_grid
 from geocd.raster.reading import read
 from geocd.raster.sources import is_file, why_no_vector
+from geocd.raster.warp import full_turn
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.types import BoolArray, Float32Array
+from geocd.vectorize.dateline import in_one_piece
 
 if TYPE_CHECKING:
     from geopandas import GeoSeries
@@ -199,13 +202,26 @@ def _read_map(dataset: DatasetReader, path: str) -> tuple[BoolArray, BoolArray]:
 def _rasterize(path: str, grid: Grid, not_a_raster: RasterOpenError) -> BoolArray:
     """Return where a polygon of a vector file covers the centre of a pixel, (height, width)."""
     areas = _read_polygons(path, _polygon_layer(path, not_a_raster), grid)
+    projected = not areas.crs.is_geographic
     areas = areas.to_crs(grid.crs.to_wkt())
+    if (turn := full_turn(grid.crs)) is not None:  # the grid may count other longitudes than the reference
+        areas = pd.concat(_turned(in_one_piece(areas) if projected else areas, grid, turn))
     # what lies outside the domain of the projection becomes infinite, and is not on the grid
     areas = areas[np.isfinite(areas.bounds).all(axis=1)]
     if not len(areas):
         return np.zeros(grid.shape, dtype=bool)
     burnt = rasterize(areas, out_shape=grid.shape, transform=grid.transform, all_touched=False, dtype="uint8")
     return burnt.astype(bool)  # type: ignore[no-any-return]
+
+
+def _turned(areas: GeoSeries, grid: Grid, turn: float) -> Iterator[GeoSeries]:
+    """Yield the polygons as they are, and moved by the whole turns that bring some of them onto the grid."""
+    yield areas
+    west, east = (edge([x for x, _ in grid.corners()]) for edge in (min, max))
+    bounds = areas.bounds
+    for offset in (-turn, turn):
+        onto_grid = (bounds.minx + offset < east) & (bounds.maxx + offset > west)
+        yield areas[onto_grid].translate(xoff=offset)
 
 
 def _polygon_layer(path: str, not_a_raster: RasterOpenError) -> str:

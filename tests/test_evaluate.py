@@ -12,8 +12,10 @@ import rasterio
 import shapely
 from rasterio.transform import Affine
 
+from geocd.config import PolygonSettings
 from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError, RasterOpenError
 from geocd.evaluate import evaluate_files
+from geocd.vectorize.polygons import polygonize
 
 TRANSFORM = Affine(10, 0, 500000, 0, -10, 5000000)
 PROB = np.array(
@@ -224,3 +226,26 @@ def test_many_windows(tmp_path):
         write(tmp_path / "p.tif", values), write(tmp_path / "t.tif", truth), threshold=0.5
     )
     assert (scores.auc, scores.best_f1, scores.n_pixels) == (1, 1, values.size)
+
+
+@pytest.mark.parametrize("west", [179.96, -180.04], ids=["beyond 180", "below -180"])
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg"])
+def test_a_raster_across_180_degrees_agrees_with_its_own_polygons(west, suffix, tmp_path, write_raster):
+    """GeoJSON has longitudes of -180 to 180, and is cut there; the raster goes on."""
+    values = np.zeros((1, 40, 80), np.float32)
+    values[0, 5:20, 10:70] = values[0, 25:35, 50:75] = 0.9
+    path = write_raster("prob", values, crs="EPSG:4326", transform=Affine(1e-3, 0, west, 0, -1e-3, 50))
+    settings = PolygonSettings(min_area=0, simplify=0)
+    polygonize(path, tmp_path / f"own{suffix}", threshold=0.5, settings=settings)
+    scores = evaluate_files(path, tmp_path / f"own{suffix}", threshold=0.5)
+    assert (scores.precision, scores.recall) == (1, 1)
+
+
+def test_polygons_in_a_projection_do_not_run_around_the_globe(tmp_path, write_raster):
+    values = np.zeros((1, 40, 80), np.float32)
+    values[0, 5:20, 10:70] = 0.9
+    path = write_raster("prob", values, crs="EPSG:4326", transform=Affine(1e-3, 0, 179.96, 0, -1e-3, 50))
+    area = geopandas.GeoSeries([shapely.box(179.97, 49.98, 180.03, 49.995)], crs="EPSG:4326")
+    area.segmentize(1e-3).to_crs("EPSG:32601").to_file(tmp_path / "a.gpkg")
+    scores = evaluate_files(path, tmp_path / "a.gpkg", threshold=0.5)
+    assert (scores.precision, scores.recall) == (1, 1)

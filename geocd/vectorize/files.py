@@ -7,6 +7,7 @@ raster is not), so that a file can be complete and in order.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import math
 import os
@@ -17,12 +18,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pandas as pd
 import pyogrio
+import shapely
+from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from geocd.errors import ConfigError
 from geocd.raster.files import output_errors
+from geocd.vectorize.dateline import cut, in_one_piece
 from geocd.vectorize.formats import LAYER, VectorFormat, format_of, merge_formats
 
 #: Longitude and latitude on WGS 84.
@@ -213,7 +218,8 @@ def merge(sources: Mapping[str, Path], destination: Path) -> int:
         Runs cannot be merged into this format, or it is not installed.
     """
     fmt = format_of(destination)
-    if fmt.append is None:
+    append = fmt.append
+    if append is None:
         raise ConfigError(
             f"{destination}: changes are merged into {' or '.join(merge_formats())}.", path=str(destination)
         )
@@ -226,11 +232,24 @@ def merge(sources: Mapping[str, Path], destination: Path) -> int:
                 dtypes |= dict(zip(map(str, layer["fields"]), map(str, layer["dtypes"]), strict=True))
             crs_names = {layer["crs"] for layer in layers}
             crs = crs_names.pop() if len(crs_names) == 1 else WGS84
-            count = fmt.append(_tables(sources, dtypes, crs), temporary, fmt, dtypes)
+            if crs_names and any(map(_may_be_cut, layers)):
+                fmt = dataclasses.replace(fmt, geometry_type="Unknown")  # a polygon may become two parts
+            count = append(_tables(sources, dtypes, crs), temporary, fmt, dtypes)
         except RuntimeError as error:  # pyogrio's errors share no other root
             raise OSError(str(error)) from error
         temporary.replace(destination)
     return count
+
+
+def _may_be_cut(layer: Mapping[str, object]) -> bool:
+    """Tell whether the extent of a layer in a projection crosses 180 degrees, from pyogrio's information."""
+    bounds = np.asarray(layer["total_bounds"], np.float64)
+    if not np.isfinite(bounds).all() or CRS.from_user_input(layer["crs"]).is_geographic:
+        return False
+    outline = shapely.box(*bounds)
+    outline = outline.segmentize(max(1.0, outline.length / 400))
+    west, _, east, _ = geopandas.GeoSeries([outline], crs=layer["crs"]).to_crs(WGS84).total_bounds
+    return bool(east - west > 180)
 
 
 def _tables(
@@ -238,7 +257,10 @@ def _tables(
 ) -> Iterator[geopandas.GeoDataFrame]:
     """Read one layer after the other, with the same columns in the same CRS."""
     for name, path in sources.items():
-        table = _to_crs(geopandas.read_file(path, layer=LAYER, engine="pyogrio"), crs)
+        layer = geopandas.read_file(path, layer=LAYER, engine="pyogrio")
+        table = _to_crs(layer, crs)
+        if crs == WGS84 and not layer.crs.is_geographic:
+            table = table.set_geometry(cut(in_one_piece(table.geometry)))
         table["item"] = pd.Series(name, index=table.index, dtype="object")
         for column, dtype in dtypes.items():
             if column not in table.columns:

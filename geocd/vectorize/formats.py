@@ -116,7 +116,7 @@ def append_geoparquet(
     types = {"i": pa.int64(), "f": pa.float64()}  # not from values, which may all be missing in a table
     fields = [(name, types.get(np.dtype(dtype).kind, pa.string())) for name, dtype in dtypes.items()]
     schema = pa.schema([*fields, ("geometry", pa.binary())])
-    count, crs = 0, None
+    count, crs, kinds = 0, None, {"Polygon"}
     bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
     # without a schema of Arrow's own in the file, readers find the metadata that come last
     with parquet.ParquetWriter(path, schema, compression="zstd", store_schema=False) as writer:
@@ -126,9 +126,14 @@ def append_geoparquet(
             arrays = [pa.array(values[field.name], field.type, from_pandas=True) for field in schema]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             count += len(table)
+            kinds |= set(table.geom_type)
             extent = table.total_bounds  # NaN where the table is empty
             bounds = np.hstack([np.fmin(bounds, extent)[:2], np.fmax(bounds, extent)[2:]])
-        column = {"encoding": "WKB", "geometry_types": ["Polygon"], "crs": crs and crs.to_json_dict()}
+        column = {
+            "encoding": "WKB",
+            "geometry_types": sorted(kinds, reverse=True),
+            "crs": crs and crs.to_json_dict(),
+        }
         if count:
             column["bbox"] = bounds.tolist()
         geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
