@@ -27,6 +27,10 @@ class GeocdError(Exception):
         return self.message
 
 
+class GeocdWarning(UserWarning):
+    """What is odd about a pair or a run: a finding (:mod:`geocd.findings`), as a Python warning."""
+
+
 class ConfigError(GeocdError, ValueError):
     """An option has a value that cannot work, alone or beside another option."""
 

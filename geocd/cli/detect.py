@@ -116,8 +116,8 @@ def detect(
 
 def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
     """Print what was ignored, what deserves a look, how much has changed, and the files to open."""
+    from geocd.findings import unexpected
     from geocd.scene.ignore import KINDS
-    from geocd.scene.sample import zeros_in_words
 
     summary = record.summary
     if record.alignment is not None:
@@ -128,9 +128,8 @@ def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
             for kind, share in summary.ignored_share.items()
         )
         click.echo(f"Ignored of the valid area: {'; '.join(shares)}.", err=True)
-    for which, share in summary.zero_share.items():
-        if zeros := zeros_in_words(getattr(record, which), share):
-            click.echo(f"note: {zeros}.", err=True)
+    for finding in unexpected(record.findings):
+        click.echo(f"{finding.label}: {finding}", err=True)
     click.echo(
         f"{summary.changed_share:.2%} of the valid area changed: {summary.n_polygons} polygons, "
         f"{summary.area_m2 / 1e4:.4g} ha (probability of {record.threshold:g} or more).\n"

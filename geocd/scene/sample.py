@@ -127,31 +127,9 @@ def valid_pixels(chips: Sequence[Chip], bands: slice = slice(None)) -> tuple[Flo
     return before.astype(np.float64, order="C"), after.astype(np.float64, order="C")
 
 
-#: A larger share of pixels that are 0 in all bands suggests undeclared nodata.
-WARN_ZEROS = 0.01
-
-
 def zero_shares(chips: Sequence[Chip]) -> tuple[float, float]:
     """Return the share of the valid pixels that are 0 in all bands, before and after, in [0, 1]."""
     count = max(1, sum(int(chip.valid.sum()) for chip in chips))
     before = sum(int((chip.valid & (chip.before == 0).all(axis=0)).sum()) for chip in chips)
     after = sum(int((chip.valid & (chip.after == 0).all(axis=0)).sum()) for chip in chips)
     return before / count, after / count
-
-
-def zeros_in_words(name: str, share: float) -> str | None:
-    """Return a warning where so many pixels of an image are 0 that 0 may mean "no data", else None.
-
-    Parameters
-    ----------
-    name : str
-        The name of the image.
-    share : float
-        Share of its valid pixels that are 0 in all bands, in [0, 1].
-    """
-    if not share > WARN_ZEROS:
-        return None
-    return (
-        f"{name}: {share:.0%} of the pixels that count as valid are 0 in all bands. If 0 means 'no data', "
-        "pass --nodata 0"
-    )
