@@ -11,9 +11,9 @@ import numpy as np
 from rasterio.windows import Window
 
 from geocd.config import Align
-from geocd.errors import BandError, GeocdError, GridError, NoValidPixelError
+from geocd.errors import BandError, GeocdError, GridError, NoValidPixelError, SameImageError
 from geocd.findings import Finding, Verdict, of_band_names, of_dates, of_pixel_sizes, verdict
-from geocd.raster.files import grid_of, open_raster
+from geocd.raster.files import check_two_files, grid_of, open_raster
 from geocd.raster.grid import Grid, crs_name, same_grid
 from geocd.raster.pair import Pair
 from geocd.raster.reading import read
@@ -22,7 +22,7 @@ from geocd.report.acquired import acquisition_date
 from geocd.scene.brightness import Brightness
 from geocd.scene.oddities import pair_findings
 from geocd.scene.registration import Removed, Shift, measure_shift, remove_shift
-from geocd.scene.sample import sample_chips, zero_shares
+from geocd.scene.sample import check_different, sample_chips, zero_shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +174,7 @@ def check_pair(
         findings=(*of_band_names(first.bands, second.bands), *of_pixel_sizes(fit.pixel_ratio)),
     )
     try:
+        check_two_files(*paths)
         with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as opened:
             pair: Pair = opened
             if align == "shift":
@@ -182,7 +183,8 @@ def check_pair(
             if pair.warp is not None:
                 report = dataclasses.replace(report, resampling=pair.warp.resampling)
             chips, bands = sample_chips(pair), pair.band_names
-    except (GridError, BandError, NoValidPixelError) as error:
+            check_different(chips, *paths)
+    except (GridError, BandError, NoValidPixelError, SameImageError) as error:
         refused = (*of_dates(first.date, second.date), *_refused(error, fit.overlap))
         return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
 
@@ -212,7 +214,8 @@ def check_pair(
 
 def _refused(error: GeocdError, overlap: float | None) -> Iterator[Finding]:
     """Yield why ``geocd detect`` would refuse the pair."""
-    yield Finding("refused", "error", str(error))
+    code = "same_image" if isinstance(error, SameImageError) else "refused"
+    yield Finding(code, "error", str(error))
     if overlap == 0:
         yield Finding(
             "no_overlap",

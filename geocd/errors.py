@@ -51,6 +51,10 @@ class BandError(GeocdError, ValueError):
     """A band number is out of range, band counts differ, or a data type cannot be used."""
 
 
+class SameImageError(GeocdError, ValueError):
+    """Before and after are one image: the same file, or files with the same pixels."""
+
+
 class NoValidPixelError(GeocdError, ValueError):
     """No pixel is valid in both dates."""
 

@@ -205,7 +205,7 @@ def test_tiny_rasters(make_pair: MakePair, shape: tuple[int, int]) -> None:
 
 def test_json_is_strict(make_pair: MakePair, scene: Scene) -> None:
     image = scene().astype(np.float32)
-    code, text = run(*make_pair(image, image, nodata=float("nan")), "--json")
+    code, text = run(*make_pair(image, 1.1 * image, nodata=float("nan")), "--json")
     assert code == 0
     report = json.loads(text, parse_constant=lambda name: pytest.fail(name))
     assert report["usable"] is True

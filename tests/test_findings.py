@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from commands import run
 from conftest import ground, load_plugin, moved, write_csv, write_raster
 from scipy import ndimage
@@ -17,8 +18,9 @@ import geocd
 from geocd import findings as module
 from geocd import pipeline
 from geocd.check import check_pair
+from geocd.cli import main
 from geocd.config import Settings
-from geocd.errors import GeocdWarning
+from geocd.errors import GeocdWarning, SameImageError
 from geocd.findings import Finding
 
 DATES = ({"ACQUISITIONDATETIME": "2020-06-01T10:00:00Z"}, {"ACQUISITIONDATETIME": "2023-06-01T10:00:00Z"})
@@ -172,3 +174,44 @@ def test_many_zeros_are_worth_a_word() -> None:
     assert finding.text == "before.tif: 25% of the pixels that count as valid are 0 in all bands."
     assert finding.remedy.startswith("If 0 means 'no data', pass --nodata 0.")
     assert not list(module.of_zeros("after", float("nan")))
+
+
+@pytest.mark.parametrize("case", ["same path", "link", "copy", "another name"])
+def test_the_same_image_twice_is_refused(case: str, tmp_path: Path) -> None:
+    before = write_raster(tmp_path / "b.tif", ground(0).astype(np.float32))
+    after = before if case == "same path" else tmp_path / "a.tif"
+    if case == "link":
+        after.symlink_to(before)
+    elif case == "copy":
+        write_raster(after, ground(0).astype(np.float32), compress="deflate")
+    elif case == "another name":
+        after = tmp_path / ".." / tmp_path.name / "b.tif"
+    out = tmp_path / "out"
+    out.mkdir()
+    done = CliRunner().invoke(main, ["detect", str(before), str(after), "-o", str(out / "x")])
+    assert done.exit_code == 1
+    assert str(before) in done.stderr
+    assert "Name an image of another date." in done.stderr
+    assert not list(out.iterdir())
+    checked = run("check", before, after)
+    assert checked.exit_code == 1
+    assert checked.output.splitlines()[-1].startswith("usable       no: ")
+    assert [
+        finding.code for finding in check_pair(before, after).findings if finding.severity == "error"
+    ] == ["same_image"]
+    with pytest.raises(SameImageError):
+        geocd.detect(before, after)
+    command = load_plugin("command")
+    if case == "copy":
+        command.refuse_same({"BEFORE": str(before), "AFTER": str(after)})  # would have to read it
+    else:
+        with pytest.raises(load_plugin("process").PluginError, match="same image"):
+            command.refuse_same({"BEFORE": str(before), "AFTER": str(after)})
+
+
+def test_small_or_constant_images_may_be_equal(tmp_path: Path) -> None:
+    for name, image in (("small", ground(0)[:, :20, :20]), ("constant", np.full((1, 64, 64), 7.0))):
+        paths = [
+            write_raster(tmp_path / f"{name}{which}.tif", image.astype(np.float32)) for which in ("b", "a")
+        ]
+        assert check_pair(*paths).usable

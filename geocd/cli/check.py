@@ -61,7 +61,7 @@ def check(
         if run is not None:
             click.echo(f"{'a run':12s} {forecast_words(run)}")
         for finding in report.findings:
-            if finding.code != "refused":  # the reason of the verdict
+            if finding.text != report.problem:  # the reason of the verdict
                 click.echo(f"{finding.label:12s} {finding}")
         click.echo(f"{'usable':12s} {_conclusion(report)}")
     if not report.usable:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from geocd.errors import SameImageError
 from geocd.raster.pair import Chip, Pair
 from geocd.tiles.tiling import Tiling
 from geocd.types import Float64Array
@@ -17,6 +18,8 @@ from geocd.types import Float64Array
 SAMPLE_PIXELS = 2_097_152
 #: Side of a chip of the sample, in pixels.
 SAMPLE_CHIP = 256
+#: With fewer valid pixels, two images may be equal by chance.
+_LEAST_PIXELS = 1024
 
 
 def _scattered(count: int) -> Iterator[int]:
@@ -76,6 +79,33 @@ def sample_chips(pair: Pair, *, max_pixels: int = SAMPLE_PIXELS, chip_size: int 
     if not any(chip.valid.any() for chip in chips):
         raise pair.no_valid_pixel(ignored=ignored)
     return chips
+
+
+def check_different(chips: Sequence[Chip], before: str, after: str) -> None:
+    """Check that the two dates are not one image.
+
+    Parameters
+    ----------
+    chips : sequence of Chip
+        A sample of the pair. Of a small or constant one nothing is concluded.
+    before, after : str
+        The names of the images, for the message.
+
+    Raises
+    ------
+    SameImageError
+        All valid pixels of the sample are equal.
+    """
+    if sum(int(chip.valid.sum()) for chip in chips) < _LEAST_PIXELS:
+        return
+    if not all(np.array_equal(chip.before, chip.after) for chip in chips):
+        return
+    if any((np.ptp(chip.before[:, chip.valid], axis=1) > 0).any() for chip in chips if chip.valid.any()):
+        raise SameImageError(
+            f"{before} and {after} have the same pixels: they are one image. Name an image of another date.",
+            before=before,
+            after=after,
+        )
 
 
 def _ignores(chip: Chip) -> bool:

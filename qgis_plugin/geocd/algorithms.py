@@ -30,7 +30,16 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from . import options
-from .command import arguments, extra, gdal_name, move_outputs, refuse_names, refuse_vector, work_stem
+from .command import (
+    arguments,
+    extra,
+    gdal_name,
+    move_outputs,
+    refuse_names,
+    refuse_same,
+    refuse_vector,
+    work_stem,
+)
 from .options import Option
 from .process import CancelledError, Finished, PluginError, check_version, find_executable, push_messages, run
 
@@ -139,7 +148,7 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:  # noqa: N802
         """Return whether geocd can open the layers, and what to do if not."""
         try:
-            self._all_sources(parameters, context)
+            refuse_same(self._all_sources(parameters, context))
         except PluginError as problem:
             return False, str(problem)
         valid, reason = super().checkParameterValues(parameters, context)
