@@ -121,6 +121,8 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
     sys.unraisablehook = _unraisable
     # rasterio logs GDAL's messages about unusual but readable files
     logging.getLogger("rasterio").setLevel(max(level, logging.ERROR - 10 * verbose))
+    if verbose < 2:
+        logging.getLogger("pyogrio").setLevel(logging.WARNING)  # or it says how many records it created
     ctx.obj = {"progress": not quiet and sys.stderr.isatty(), "quiet": quiet, "verbose": verbose}
 
 
