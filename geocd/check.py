@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from rasterio.windows import Window
 
 from geocd.config import Align
-from geocd.errors import BandError, GridError, NoValidPixelError
-from geocd.raster.files import grid_of, open_raster
+from geocd.errors import BandError, GeocdError, GridError, NoValidPixelError, SameImageError
+from geocd.findings import Finding, Verdict, of_band_names, of_dates, of_pixel_sizes, verdict
+from geocd.raster.files import check_two_files, grid_of, open_raster
 from geocd.raster.grid import Grid, crs_name, same_grid
-from geocd.raster.pair import Chip, Pair
+from geocd.raster.pair import Pair
 from geocd.raster.reading import read
 from geocd.raster.warp import Warp, overlap
 from geocd.report.acquired import acquisition_date
-from geocd.scene.registration import WARN_SHIFT, Removed, Shift, measure_shift, remove_shift
-from geocd.scene.sample import sample_chips, valid_pixels, zero_shares, zeros_in_words
-from geocd.types import BoolArray
-
-#: Share of pixels that are valid in both dates, below which there is a warning.
-WARN_VALID = 0.5
-#: Correlation of the dates (median over bands), below which they probably show different areas, bands or
-#: seasons.
-WARN_CORRELATION = 0.2
-#: Ratio of pixel sizes, from which detail that only the finer image resolves makes up much of the difference.
-WARN_COARSER = 2.0
+from geocd.scene.brightness import Brightness
+from geocd.scene.oddities import pair_findings
+from geocd.scene.registration import Removed, Shift, measure_shift, remove_shift
+from geocd.scene.sample import check_different, sample_chips, zero_shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +89,8 @@ class PairReport:
         Pixel size of the after image over that of the before image, where it is resampled.
     removed : Removed or None
         The shift that ``--align shift`` removes.
-    warnings : tuple of str
-        What deserves a look although the pair may be usable.
+    findings : tuple of Finding
+        What is odd about the pair.
     """
 
     before: DateReport
@@ -113,11 +107,21 @@ class PairReport:
     resampling: str | None = None
     pixel_ratio: float | None = None
     removed: Removed | None = None
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The findings that deserve a look, in words."""
+        return tuple(str(finding) for finding in self.findings if finding.severity != "info")
+
+    @property
+    def verdict(self) -> Verdict:
+        """``fit``, ``fit with care`` (there are warnings) or ``not fit`` (there is an error)."""
+        return verdict(self.findings)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON holds it; nodata values that are not finite become text."""
-        content = dataclasses.asdict(self)
+        content = dataclasses.asdict(self) | {"warnings": self.warnings, "verdict": self.verdict}
         content["shift"] = None if self.shift is None else self.shift.as_dict()
         content["removed"] = None if self.removed is None else self.removed.as_dict()
         for which in ("before", "after"):
@@ -167,9 +171,10 @@ def check_pair(
         align=align,
         resampling=fit.resampling,
         pixel_ratio=fit.pixel_ratio,
-        warnings=tuple(_file_warnings(first, second, fit.pixel_ratio)),
+        findings=(*of_band_names(first.bands, second.bands), *of_pixel_sizes(fit.pixel_ratio)),
     )
     try:
+        check_two_files(*paths)
         with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as opened:
             pair: Pair = opened
             if align == "shift":
@@ -177,25 +182,47 @@ def check_pair(
                 report = dataclasses.replace(report, removed=removed)
             if pair.warp is not None:
                 report = dataclasses.replace(report, resampling=pair.warp.resampling)
-            chips = sample_chips(pair)
-    except (GridError, BandError, NoValidPixelError) as error:
-        warnings = report.warnings
-        if fit.overlap == 0:
-            warnings += ("the two rasters do not show the same area: their extents do not overlap",)
-        return dataclasses.replace(report, problem=str(error), warnings=warnings)
+            chips, bands = sample_chips(pair), pair.band_names
+            check_different(chips, *paths)
+    except (GridError, BandError, NoValidPixelError, SameImageError) as error:
+        refused = (*of_dates(first.date, second.date), *_refused(error, fit.overlap))
+        return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
 
-    brightness = _compare_brightness(chips)
-    report = dataclasses.replace(
+    brightness, shift = Brightness.measure(chips), measure_shift(chips)
+    valid_share = sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips)
+    findings = pair_findings(
+        paths,
+        (first.date, second.date),
+        bands,
+        valid_share=valid_share,
+        zero_share=dict(zip(("before", "after"), zero_shares(chips), strict=True)),
+        shift=shift,
+        brightness=brightness,
+        removed=report.removed is not None,
+    )
+    return dataclasses.replace(
         report,
         usable=True,
-        valid_share=sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips),
+        valid_share=valid_share,
         gain=brightness.gain,
         offset=brightness.offset,
         correlation=brightness.correlation,
-        shift=measure_shift(chips),
+        shift=shift,
+        findings=(*report.findings, *findings),
     )
-    warnings = report.warnings + tuple(_sample_warnings(report, chips, brightness.varies))
-    return dataclasses.replace(report, warnings=warnings)
+
+
+def _refused(error: GeocdError, overlap: float | None) -> Iterator[Finding]:
+    """Yield why ``geocd detect`` would refuse the pair."""
+    code = "same_image" if isinstance(error, SameImageError) else "refused"
+    yield Finding(code, "error", str(error))
+    if overlap == 0:
+        yield Finding(
+            "no_overlap",
+            "error",
+            "The two rasters do not show the same area: their extents do not overlap.",
+            "Check that they are the right files.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,74 +243,6 @@ def _fit(grid: Grid, other: Grid) -> _GridFit:
         return _GridFit(overlap=share)
     warp = Warp.between(other, grid)
     return _GridFit(share, warp.resampling, (warp.scale[0] * warp.scale[1]) ** -0.5)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Brightness:
-    """Linear relation of the dates, medians over bands; ``varies`` tells per band if both dates vary."""
-
-    varies: BoolArray
-    gain: float | None = None
-    offset: float | None = None
-    correlation: float | None = None
-
-
-def _compare_brightness(chips: Sequence[Chip]) -> _Brightness:
-    before, after = valid_pixels(chips)
-    spread = before.std(axis=1), after.std(axis=1)
-    varies = (spread[0] > 0) & (spread[1] > 0)
-    if not varies.any():
-        return _Brightness(varies)
-    gains = spread[1][varies] / spread[0][varies]
-    pairs = zip(before[varies], after[varies], strict=True)
-    return _Brightness(
-        varies,
-        gain=float(np.median(gains)),
-        offset=float(np.median(after[varies].mean(axis=1) - gains * before[varies].mean(axis=1))),
-        correlation=float(np.median([np.corrcoef(a, b)[0, 1] for a, b in pairs])),
-    )
-
-
-def _file_warnings(before: DateReport, after: DateReport, ratio: float | None) -> Iterator[str]:
-    """Yield what deserves a look in dates, bands and pixel sizes."""
-    if before.date and after.date and before.date > after.date:
-        yield f"before ({before.date[:10]}) was taken later than after ({after.date[:10]})"
-    if before.bands != after.bands:
-        yield f"the bands have different names: {_enumerated(before.bands)} and {_enumerated(after.bands)}"
-    if ratio is not None and max(ratio, 1 / ratio) >= WARN_COARSER:
-        coarse, fine, times = ("after", "before", ratio) if ratio > 1 else ("before", "after", 1 / ratio)
-        yield (
-            f"the pixels of {coarse} are {times:.2g} times as wide as those of {fine}, so it shows less"
-            + (": detail of before alone will look like change" if ratio > 1 else "")
-        )
-
-
-def _sample_warnings(report: PairReport, chips: Sequence[Chip], varies: BoolArray) -> Iterator[str]:
-    """Yield what deserves a look in the sample of a usable pair."""
-    dates, shift = (report.before, report.after), report.shift
-    if report.valid_share is not None and report.valid_share < WARN_VALID:
-        yield f"only {report.valid_share:.0%} of the pixels are valid in both dates"
-    for date, zeros in zip(dates, zero_shares(chips), strict=True):
-        if words := zeros_in_words(date.path, zeros):
-            yield words
-    if not varies.all():
-        constant = [name for name, vary in zip(report.before.bands, varies, strict=False) if not vary]
-        yield f"constant in one date, so without information: {_enumerated(constant)}"
-    if report.correlation is not None and report.correlation < WARN_CORRELATION:
-        yield (
-            f"the two dates have little in common (correlation {report.correlation:.2f}). Check that the "
-            "bands are the same"
-        )
-    if shift is not None and shift.measurable and shift.length >= WARN_SHIFT:
-        yield (
-            f"after is shifted by {shift.length:.1f} px against before, so edges will look like change. "
-            "--align shift removes the shift"
-        )
-    if shift is not None and not shift.measurable:
-        yield (
-            "no shift could be measured: the images have too little structure in common. Check that they "
-            "show the same area"
-        )
 
 
 def _date(path: str) -> tuple[DateReport, Grid | None]:
@@ -309,12 +268,6 @@ def _date(path: str) -> tuple[DateReport, Grid | None]:
             ),
             grid,
         )
-
-
-def _enumerated(names: Sequence[str], most: int = 4) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 __all__ = ["DateReport", "PairReport", "check_pair"]

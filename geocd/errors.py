@@ -27,6 +27,10 @@ class GeocdError(Exception):
         return self.message
 
 
+class GeocdWarning(UserWarning):
+    """What is odd about a pair or a run: a finding (:mod:`geocd.findings`), as a Python warning."""
+
+
 class ConfigError(GeocdError, ValueError):
     """An option has a value that cannot work, alone or beside another option."""
 
@@ -45,6 +49,10 @@ class GridError(GeocdError, ValueError):
 
 class BandError(GeocdError, ValueError):
     """A band number is out of range, band counts differ, or a data type cannot be used."""
+
+
+class SameImageError(GeocdError, ValueError):
+    """Before and after are one image: the same file, or files with the same pixels."""
 
 
 class NoValidPixelError(GeocdError, ValueError):

@@ -22,6 +22,7 @@ from rasterio.windows import Window
 import geocd
 from geocd.config import STAGES, RunSettings, Settings
 from geocd.errors import ConfigError
+from geocd.findings import Finding, warn
 from geocd.method.detector import BANDS, Detector
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.tiles import probabilities
@@ -31,6 +32,7 @@ from geocd.raster.grid import Grid
 from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_date
 from geocd.report.links import source_href
+from geocd.scene.oddities import pair_findings
 from geocd.tiles.mosaic import Mosaic, blend
 from geocd.tiles.tiling import Tile, Tiling
 from geocd.types import Float32Array, PixelArray, Progress
@@ -86,6 +88,11 @@ def detect(
         attributes ``threshold``, ``settings`` (JSON), ``provenance`` (JSON: inputs, bands, dates) and
         ``geocd_version`` record how it was made, in types that netCDF supports.
 
+    Warns
+    -----
+    GeocdWarning
+        For each finding about the pair: no common structure, shift, dates in reverse order, another light.
+
     Raises
     ------
     GeocdError
@@ -125,9 +132,10 @@ def detect(
         computing(run.settings),
     ):
         progress("fit", 0, 1)
-        prepared = run.fit()
+        prepared = run.fit(facts=True)
         progress("fit", 1, 1)
         values = _lazy(prepared, rasters) if lazy else _eager(prepared, progress)
+    warn(_findings(prepared))
     return _dataset(values, prepared, rasters)
 
 
@@ -337,6 +345,26 @@ def _coordinates(
     return ("y", "x"), {"y": y, "x": x}
 
 
+def _findings(run: PreparedRun) -> list[Finding]:
+    """Return what is odd about the pair; the result may not have been computed yet."""
+    facts, pair = run.facts, run.pair
+    assert facts is not None
+    return pair_findings(
+        (pair.before_path, pair.after_path),
+        _dates(pair),
+        pair.band_names,
+        valid_share=facts.valid_share,
+        zero_share=facts.zero_share,
+        shift=facts.shift,
+        brightness=facts.brightness,
+        removed=run.alignment is not None and run.alignment.shift is not None,
+    )
+
+
+def _dates(pair: Pair) -> tuple[str | None, str | None]:
+    return acquisition_date(pair.tags[0], pair.before_path), acquisition_date(pair.tags[1], pair.after_path)
+
+
 def _provenance(run: PreparedRun) -> dict[str, object]:
     """Return inputs, bands, dates and alignment as JSON values."""
     pair, here = run.pair, Path()
@@ -346,10 +374,7 @@ def _provenance(run: PreparedRun) -> dict[str, object]:
         "valid": None if pair.valid_path is None else source_href(pair.valid_path, here),
         "indexes": pair.indexes,
         "band_names": pair.band_names,
-        "dates": (
-            acquisition_date(pair.tags[0], pair.before_path),
-            acquisition_date(pair.tags[1], pair.after_path),
-        ),
+        "dates": _dates(pair),
     }
     if run.alignment is not None:
         provenance["alignment"] = run.alignment.as_dict()

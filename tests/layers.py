@@ -17,11 +17,13 @@ END = "<!-- end of the map -->"
 LAYERS: list[dict[str, str]] = [
     {
         "errors": "every error that geocd raises on purpose",
+        "quantities": "numbers in words: areas, shares, days",
         "types": "array types, the progress callback",
         "location": "paths and URLs: their names, links to them, what of them may be shown",
         "exports": "names that packages re-export, and the old names of modules that have moved",
     },
     {
+        "findings": "what is odd about a pair or a run, with a severity and a remedy",
         "config": "every setting, once: type, default, help; as given and as resolved",
         "configfile": "settings in TOML",
         "heap": "memory that the C library holds back",

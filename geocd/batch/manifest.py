@@ -20,6 +20,7 @@ from typing import IO, Any, Literal, TypeAlias, TypedDict, TypeGuard, get_args
 
 from geocd.batch.pairs import is_id
 from geocd.errors import OutputError
+from geocd.findings import Finding
 from geocd.pipeline.transaction import lock
 from geocd.raster.files import output_errors
 
@@ -85,11 +86,12 @@ class FailedRecord(_FailedDetails):
 
 
 class _DoneDetails(_Result, total=False):
-    """What a record of a finished pair may have: counts, seconds by stage, the bucket with the outputs."""
+    """What a record of a finished pair may have: counts, seconds, findings, the bucket with the outputs."""
 
     pixels: int
     timings: dict[str, float]
     polygons: int
+    findings: list[dict[str, str]]
     upload: str
 
 
@@ -278,6 +280,14 @@ def _is_output(name: str, content: object) -> bool:
     return isinstance(content, dict) and {"size", "sha256"} <= content.keys() and Path(name).name == name
 
 
+def findings_of(record: Record) -> list[Finding]:
+    """Return what is odd about a finished pair; what is no finding is skipped."""
+    content: object = record.get("findings")
+    if not isinstance(content, list):
+        return []
+    return [finding for finding in map(Finding.from_json, content) if finding is not None]
+
+
 def status(folder: Path) -> tuple[dict[State, int], list[Record]]:
     """Return the number of pairs in each state, and the last record of every pair in the order of the list.
 
@@ -303,6 +313,7 @@ __all__ = [
     "Record",
     "SentRecord",
     "State",
+    "findings_of",
     "is_record",
     "load_record",
     "read",

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, TypedDict
@@ -24,7 +25,8 @@ from geocd.batch.manifest import DoneRecord, FailedRecord, Record, load_record, 
 from geocd.batch.pairs import Item
 from geocd.batch.upload import Bucket
 from geocd.config import Settings
-from geocd.errors import ConfigError, GeocdError, OutputError, ResumeError
+from geocd.errors import ConfigError, GeocdError, GeocdWarning, OutputError, ResumeError
+from geocd.findings import unexpected
 from geocd.pipeline.resume import weights_file
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import begin_tiles, compute_tiles
@@ -282,7 +284,7 @@ def _detect(task: Task) -> DoneRecord:
     """Detect the changes of one pair, and return its record."""
     item = task.item
     folder = Path(task.folder) / item.id
-    with _prepared(task) as settings:
+    with _prepared(task) as settings, warnings.catch_warnings():
         run = functools.partial(
             detect,
             item.before,
@@ -294,6 +296,7 @@ def _detect(task: Task) -> DoneRecord:
             mem_limit=task.mem_limit,
             progress=_reporter(task),
         )
+        warnings.simplefilter("ignore", GeocdWarning)  # findings, which the record has
         try:
             files, record = run(resume=True)
         except ResumeError:  # the interrupted run had other settings or inputs
@@ -309,6 +312,7 @@ def _detect(task: Task) -> DoneRecord:
         "pixels": record.grid.height * record.grid.width,
         "timings": dict(record.timings),
         "polygons": record.summary.n_polygons,
+        "findings": [finding.as_dict() for finding in unexpected(record.findings)],
     }
 
 

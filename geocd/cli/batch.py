@@ -247,7 +247,7 @@ def _print_summary(summary: Summary, folder: Path, merged: Path | None, *, quiet
 
 
 def _print_status(folder: Path) -> None:
-    from geocd.batch.manifest import status
+    from geocd.batch.manifest import findings_of, status
 
     counts, records = status(folder)
     width = max((len(record["id"]) for record in records), default=2)
@@ -256,6 +256,8 @@ def _print_status(folder: Path) -> None:
         duration = "" if seconds is None else f"{seconds:.1f} s"
         reason = f"{record['error']}: {record['message']}" if record["state"] == "failed" else ""
         click.echo(f"{record['id']:{width}s}  {record['state']:8s}{duration:>10s}  {reason}".rstrip())
+        for finding in findings_of(record):
+            click.echo(f"{'':{width}s}  {finding.label}: {finding}")
     click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 

@@ -39,8 +39,9 @@ def check(
     """Check whether BEFORE and AFTER are a usable pair, and what to expect of it.
 
     Compares grids, bands, data types, dates, valid area and brightness, and measures the shift between the
-    two images. Estimates the tiles and the memory that 'geocd detect' takes with its defaults. Exits with 1
-    when 'geocd detect' would refuse the pair with the same --align.
+    two images. Estimates the tiles and the memory that 'geocd detect' takes with its defaults. Ends with a
+    verdict: fit, fit with care (there are warnings) or not fit (there is an error). Exits with 1 when 'geocd
+    detect' would refuse the pair with the same --align.
     """
     from geocd.check import check_pair
     from geocd.config import Settings
@@ -59,11 +60,21 @@ def check(
             click.echo(f"{name:12s} {value}")
         if run is not None:
             click.echo(f"{'a run':12s} {forecast_words(run)}")
-        for warning in report.warnings:
-            click.echo(f"{'warning':12s} {warning}")
-        click.echo(f"{'usable':12s} {'yes' if report.usable else f'no: {report.problem}'}")
+        for finding in report.findings:
+            if finding.text != report.problem:  # the reason of the verdict
+                click.echo(f"{finding.label:12s} {finding}")
+        click.echo(f"{'usable':12s} {_conclusion(report)}")
     if not report.usable:
         ctx.exit(1)
+
+
+def _conclusion(report: PairReport) -> str:
+    """Return whether the pair can be used, and the verdict that follows from the findings."""
+    if not report.usable:
+        return f"no: {report.problem}"
+    if report.verdict == "not fit":
+        return "no, not fit: see the error above"
+    return "yes, fit" if report.verdict == "fit" else "yes, fit with care: see the warnings above"
 
 
 def _rows(report: PairReport) -> list[tuple[str, str]]:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     "--output",
     type=PathType(),
     metavar="STEM",
-    help="Folder and beginning of the names of the outputs. Default: <before>_<after> in the current folder.",
+    help="Folder and beginning of the names of the outputs, or a folder. Default: <before>_<after> in that "
+    "folder, or in the current one.",
 )
 @settings_options()
 @click.option("-j", "--jobs", type=click.IntRange(1), metavar="N", help="Number of tiles computed at a time.")
@@ -84,6 +85,7 @@ def detect(
     """
     from geocd.config import Settings
     from geocd.pipeline import estimate, run
+    from geocd.report.products import named_stem
 
     if dry_run:
         expected = estimate.forecast(
@@ -100,7 +102,7 @@ def detect(
         files, record = run.detect(
             before,
             after,
-            output,
+            None if output is None else named_stem(output, before, after),
             settings=Settings.from_flat(settings),
             overwrite=overwrite,
             resume=resume,
@@ -116,8 +118,9 @@ def detect(
 
 def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
     """Print what was ignored, what deserves a look, how much has changed, and the files to open."""
+    from geocd.findings import unexpected
+    from geocd.quantities import area_in_words
     from geocd.scene.ignore import KINDS
-    from geocd.scene.sample import zeros_in_words
 
     summary = record.summary
     if record.alignment is not None:
@@ -128,13 +131,12 @@ def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
             for kind, share in summary.ignored_share.items()
         )
         click.echo(f"Ignored of the valid area: {'; '.join(shares)}.", err=True)
-    for which, share in summary.zero_share.items():
-        if zeros := zeros_in_words(getattr(record, which), share):
-            click.echo(f"note: {zeros}.", err=True)
+    for finding in unexpected(record.findings):
+        click.echo(f"{finding.label}: {finding}", err=True)
     click.echo(
         f"{summary.changed_share:.2%} of the valid area changed: {summary.n_polygons} polygons, "
-        f"{summary.area_m2 / 1e4:.4g} ha (probability of {record.threshold:g} or more).\n"
-        f"{files['prob']}\n{files['changes']}",
+        f"{area_in_words(summary.area_m2)} (probability of {record.threshold:g} or more).\n"
+        f"{files['report']}\n{files['prob']}\n{files['changes']}",
         err=True,
     )
 

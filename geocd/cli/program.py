@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import click
 
 from geocd import __version__
-from geocd.errors import ConfigError, GeocdError, Interrupted
+from geocd.errors import ConfigError, GeocdError, GeocdWarning, Interrupted
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -114,12 +114,15 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
     logging.getLogger("geocd").setLevel(max(logging.DEBUG, level - 10))
     # rasterio warns of a file without georeferencing beside geocd's own error, which has the remedy
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
+    warnings.filterwarnings("ignore", category=GeocdWarning)  # findings, which the commands print
     if verbose < 2:
         # from its threads GDAL prints what otherwise goes to rasterio's log; its errors are raised anyway
         os.environ.setdefault("CPL_LOG", os.devnull)
     sys.unraisablehook = _unraisable
     # rasterio logs GDAL's messages about unusual but readable files
     logging.getLogger("rasterio").setLevel(max(level, logging.ERROR - 10 * verbose))
+    if verbose < 2:
+        logging.getLogger("pyogrio").setLevel(logging.WARNING)  # or it says how many records it created
     ctx.obj = {"progress": not quiet and sys.stderr.isatty(), "quiet": quiet, "verbose": verbose}
 
 

@@ -21,12 +21,13 @@ from geocd.method.detector import Detector
 from geocd.method.methods import METHODS
 from geocd.pipeline.plan import DEFAULT_LIMIT, Plan, available_jobs, cache_size, plan_run
 from geocd.pipeline.timing import Stopwatch
-from geocd.raster.files import Source, bounded_cache
+from geocd.raster.files import Source, bounded_cache, check_two_files
 from geocd.raster.pair import Chip, Pair
 from geocd.report.links import source_path
+from geocd.scene.brightness import Brightness
 from geocd.scene.ignore import Rules
 from geocd.scene.registration import Alignment, Shift, align, measure_shift
-from geocd.scene.sample import sample_chips, zero_shares
+from geocd.scene.sample import check_different, sample_chips, zero_shares
 from geocd.tiles.tiling import Tiling
 
 
@@ -40,16 +41,27 @@ class SceneFacts:
         Shift between the dates after alignment; None where there is no structure to measure it on.
     zero_share : mapping of float
         By date, pixels that are 0 in all bands, as a share of the valid pixels of the sample, in [0, 1].
+    brightness : Brightness
+        How the brightness of the two dates compares.
+    valid_share : float
+        Share of the pixels of the sample that are valid in both dates, in [0, 1].
     """
 
     shift: Shift | None
     zero_share: Mapping[str, float]
+    brightness: Brightness
+    valid_share: float
 
     @classmethod
     def measure(cls, chips: Sequence[Chip]) -> SceneFacts:
         """Measure the facts on a sample of the scene."""
         before, after = zero_shares(chips)
-        return cls(measure_shift(chips), {"before": before, "after": after})
+        return cls(
+            measure_shift(chips),
+            {"before": before, "after": after},
+            Brightness.measure(chips),
+            sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +128,7 @@ class OpenRun:
 
         Raises
         ------
-        NoValidPixelError, RasterReadError, WeightsError, DeviceError
+        NoValidPixelError, SameImageError, RasterReadError, WeightsError, DeviceError
         """
         stopwatch = stopwatch or Stopwatch()
         read = self.settings.read
@@ -126,6 +138,7 @@ class OpenRun:
             if read.ignore:
                 pair = pair.ignoring(Rules.of(read.ignore, pair.band_names).fitted_to(pair))
             chips = sample_chips(pair)
+            check_different(chips, pair.before_path, pair.after_path)
         with stopwatch.stage("shift"):
             measured = SceneFacts.measure(chips) if facts else None
         with stopwatch.stage("fit"):
@@ -158,11 +171,12 @@ def open_run(
 
     Raises
     ------
-    RasterOpenError, GridError, BandError
+    RasterOpenError, GridError, BandError, SameImageError
         The pair cannot be compared.
     ConfigError
         The settings contradict each other or do not suit the pair, or the limit is too small.
     """
+    check_two_files(before, after)
     resolved = (settings or Settings()).resolved()
     jobs_given, jobs = jobs is not None, available_jobs(jobs)
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from geocd import heap
 from geocd.config import RunSettings, Settings
+from geocd.findings import warn
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
 from geocd.pipeline.resume import dependencies, device_kind, weights_file
@@ -24,6 +26,7 @@ from geocd.report.products import Outputs, default_stem
 from geocd.report.record import FinishedRun, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
 from geocd.report.thumbnails import Thumbnails, read_thumbnails
+from geocd.report.words import findings
 from geocd.types import Progress
 from geocd.vectorize.polygons import PolygonSummary, polygonize
 
@@ -82,6 +85,11 @@ def detect(
     record : RunRecord
         The record of the run, as in the STAC item.
 
+    Warns
+    -----
+    GeocdWarning
+        For each finding about the pair or the result (``record.findings``).
+
     Raises
     ------
     GeocdError
@@ -111,7 +119,9 @@ def detect(
         prepared = run.fit(facts=True, stopwatch=stopwatch)
         progress("fit", 1, 1)
         record = _write_products(prepared, transaction, inputs, stopwatch, progress)
-        return transaction.commit(), record
+        files = transaction.commit()
+    warn(record.findings)
+    return files, record
 
 
 def fingerprints(pair: Pair, settings: RunSettings) -> dict[str, list[Fingerprint]]:
@@ -197,7 +207,7 @@ def _record(
     """Return the record of a run, without its timings."""
     pair, settings, method = run.pair, run.settings, run.settings.method
     assert run.facts is not None
-    return RunRecord(
+    record = RunRecord(
         before=pair.before_path,
         after=pair.after_path,
         grid=pair.grid,
@@ -227,6 +237,7 @@ def _record(
         histogram=facts.histogram,
         losses=run.detector.losses,
     )
+    return dataclasses.replace(record, findings=findings(record, run.facts.brightness))
 
 
 __all__ = ["detect"]

@@ -27,6 +27,7 @@ from geocd.errors import (
     OutputError,
     RasterOpenError,
     RasterReadError,
+    SameImageError,
 )
 from geocd.location import Location
 from geocd.raster import sources
@@ -61,6 +62,28 @@ Source = str | os.PathLike[str] | Openable
 def source_name(source: Source) -> str:
     """Return the name of a source in messages: its path or URL, or its own name."""
     return os.fspath(source) if isinstance(source, str | os.PathLike) else source.name
+
+
+def check_two_files(before: Source, after: Source) -> None:
+    """Check that two sources are not one file (or address), by whatever names.
+
+    Raises
+    ------
+    SameImageError
+    """
+    if not isinstance(before, str | os.PathLike) or not isinstance(after, str | os.PathLike):
+        return
+    first, second = os.fspath(before), os.fspath(after)
+    same = first == second
+    if not same:
+        with contextlib.suppress(OSError, ValueError):  # not local files
+            same = Path(first).samefile(second)
+    if same:
+        raise SameImageError(
+            f"before ({first}) and after ({second}) are the same file. Name an image of another date.",
+            before=first,
+            after=second,
+        )
 
 
 def open_raster(path: str) -> DatasetReader:

@@ -23,6 +23,7 @@ import shapely
 from PIL import Image
 
 from geocd.location import Location
+from geocd.quantities import area_in_words, day
 from geocd.raster.files import output_errors
 from geocd.raster.grid import Grid
 from geocd.report.charts import histogram, loss_curve
@@ -32,15 +33,13 @@ from geocd.report.quicklook import RAMP, colours
 from geocd.report.record import FinishedRun, RunRecord
 from geocd.report.thumbnails import Thumbnails
 from geocd.report.words import (
+    APART,
     METHODS,
     alignment_in_words,
-    area_in_words,
-    day,
     explanation,
     headline,
     seam_in_words,
     shift_in_words,
-    warnings,
 )
 from geocd.types import Float64Array
 from geocd.vectorize.files import largest
@@ -117,7 +116,7 @@ def _texts(run: FinishedRun) -> dict[str, object]:
         "inputs": {date: source_href(path, run.folder) for date, path in sources.items()},
         "headline": headline(record),
         "explanation": explanation(record),
-        "warnings": warnings(record, apart=run.thumbnails.apart),
+        "warnings": [*map(str, record.findings), *([APART] if run.thumbnails.apart else [])],
         "method": METHODS.get(record.method, record.method),
         "shift": shift_in_words(summary.shift, record.grid.pixel_size),
         "alignment": alignment_in_words(record.alignment),

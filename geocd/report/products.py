@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -206,4 +207,22 @@ def default_stem(before: str, after: str) -> Path:
     return Path(f"{Location(before).stem}_{Location(after).stem}")
 
 
-__all__ = ["PRODUCTS", "Outputs", "Product", "default_stem", "product"]
+def named_stem(output: str, before: str, after: str) -> Path:
+    """Return the stem that a user means by ``--output``.
+
+    In a folder (one that exists, or a name that ends in a slash) it is the default stem. The ending of an
+    output, such as ``_prob.tif``, is left off, and so is the suffix of its format alone.
+    """
+    folder = output.endswith(("/", os.sep))
+    if folder or Path(output).is_dir():
+        return Path(output) / default_stem(before, after)
+    endings = sorted((entry.suffix for entry in PRODUCTS), key=len, reverse=True)
+    suffixes = {Path(ending).suffix or ending for ending in endings} | {".tif", ".tiff"}
+    for ending in (*endings, *suffixes):
+        name = Path(output).name
+        if len(name) > len(ending) and name.lower().endswith(ending):
+            return Path(output).with_name(name[: -len(ending)])
+    return Path(output)
+
+
+__all__ = ["PRODUCTS", "Outputs", "Product", "default_stem", "named_stem", "product"]

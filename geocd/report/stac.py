@@ -123,6 +123,7 @@ def _properties(record: RunRecord, created: str) -> Json:
         "geocd:settings": record.settings,
         "geocd:timings": record.timings,
         "geocd:summary": record.summary.as_dict(),
+        "geocd:findings": [finding.as_dict() for finding in record.findings],
     }
     if record.alignment is not None:
         properties["geocd:alignment"] = record.alignment.as_dict()

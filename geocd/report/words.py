@@ -1,58 +1,28 @@
-"""The texts of the report: headline, explanation, warnings, measurements."""
+"""The texts of the report: headline, explanation, findings, measurements."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from geocd.location import Location
+from geocd.findings import WARN_SHIFT, Finding
 from geocd.method import methods
+from geocd.quantities import area_in_words, day, digits, in_percent
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
+from geocd.scene.brightness import Brightness
 from geocd.scene.ignore import KINDS
-from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, WARN_SHIFT, Alignment, Shift
-from geocd.scene.sample import zeros_in_words
+from geocd.scene.oddities import pair_findings
+from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, Alignment, Shift
 
 #: Shares of the valid area outside of which a result deserves a second look (docs: limits of the method).
 MUCH_CHANGED, LITTLE_CHANGED = 0.3, 0.01
-#: A valid share below the first, or an ignored share above the second, is worth a warning.
-LITTLE_VALID, MUCH_IGNORED = 0.5, 0.2
+#: An ignored share above this is worth a warning.
+MUCH_IGNORED = 0.2
 #: From this seam score on, tiles may be visible; on small rasters chance alone reaches 1.1 to 1.2.
 WARN_SEAM = 1.3
 METHODS = {name: method.description for name, method in methods.METHODS.items()}
-
-
-def day(date: str | None) -> str | None:
-    """Return the day of an RFC 3339 date, ``YYYY-MM-DD``."""
-    return None if date is None else date[:10]
-
-
-# --------------------------------------------------------------------------------------------------
-# Numbers
-
-
-def area_in_words(square_metres: float) -> str:
-    """Return an area in the unit that suits it (m², ha or km²), "unknown" where it is not finite."""
-    if not math.isfinite(square_metres):
-        return "unknown"
-    for unit, size in (("km²", 1e6), ("ha", 1e4)):
-        if square_metres >= (10 * size if unit == "km²" else size):
-            return f"{digits(square_metres / size)} {unit}"
-    return f"{digits(square_metres)} m²"
-
-
-def digits(value: float) -> str:
-    """Return a number with three significant digits and without an exponent."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def in_percent(share: float) -> str:
-    """Return a share in percent that reads 0 % or 100 % only where it is exactly that."""
-    text = f"{100 * share:.1f}"
-    if share < 1 and text == "100.0":
-        return "more than 99.9 %"
-    return "less than 0.1 %" if share > 0 and text == "0.0" else f"{text} %"
 
 
 def _min_area(record: RunRecord) -> float:
@@ -113,126 +83,109 @@ def explanation(record: RunRecord) -> list[str]:
 
 
 # --------------------------------------------------------------------------------------------------
-# Warnings
+# Findings
 
 
-def warnings(record: RunRecord, *, apart: bool = False) -> list[str]:
-    """Return what a reader must know before using the result, each with what to do about it.
+def findings(record: RunRecord, brightness: Brightness | None = None) -> list[Finding]:
+    """Return what a reader must know before using the result, the gravest first.
 
     Parameters
     ----------
     record : RunRecord
-    apart : bool
-        Whether the pictures of the two dates have contrast stretches of their own.
+    brightness : Brightness, optional
+        How the brightness of the two dates compares.
     """
+    order = ("error", "warning", "info")
+    return sorted(
+        [*_of_pair(record, brightness), *_of_result(record)],
+        key=lambda finding: order.index(finding.severity),
+    )
+
+
+def _of_pair(record: RunRecord, brightness: Brightness | None) -> list[Finding]:
+    return pair_findings(
+        (record.before, record.after),
+        (record.date_before, record.date_after),
+        record.band_names,
+        valid_share=record.summary.valid_share,
+        zero_share=record.summary.zero_share,
+        shift=record.summary.shift,
+        brightness=brightness,
+        removed=record.alignment is not None and record.alignment.shift is not None,
+    )
+
+
+def _of_result(record: RunRecord) -> Iterator[Finding]:
     summary = record.summary
-    texts = [
-        _of_dates(record),
-        _of_shift(summary.shift),
-        _of_changed_share(summary.changed_share),
-        _of_valid_share(summary.valid_share),
-        *_of_zeros(record),
-        *_of_ignored(summary.ignored_share),
-        _of_seams(summary.seam_score),
-    ]
+    yield from _of_changed_share(summary.changed_share)
+    yield from _of_ignored(summary.ignored_share)
+    yield from _of_seams(summary.seam_score)
     if _min_area(record) and summary.n_polygons == 0 and summary.changed_share > 0:
-        texts.append("All changed places are smaller than the minimum area (--min-area).")
+        yield Finding(
+            "below_min_area",
+            "info",
+            "All changed places are smaller than the minimum area (--min-area).",
+            "Lower --min-area to see them.",
+        )
     if record.method in ("cva", "irmad"):
-        texts.append(
+        yield Finding(
+            "classical_method",
+            "info",
             "This is a classical method, meant for comparison: its P is a score whose decision threshold is "
-            "0.5, not a probability."
+            "0.5, not a probability.",
         )
-    if apart:
-        texts.append(
-            "The value ranges of the two images are too different for one contrast stretch, so each picture "
-            "has its own: what looks brighter, or has another colour, need not have changed. The "
-            "probability takes illumination and scale into account. Compare images of the same kind (both "
-            "reflectance, for instance) if you can."
-        )
-    return [text for text in texts if text is not None]
 
 
-def _of_dates(record: RunRecord) -> str | None:
-    before, after = day(record.date_before), day(record.date_after)
-    if before is None or after is None or before < after:
-        return None
-    if before == after:
-        return f"Both images are dated {before}. Check that they are the right files."
-    return (
-        f"The image passed as 'before' ({before}) was taken later than the one passed as 'after' ({after})."
-    )
-
-
-def _of_shift(shift: Shift | None) -> str | None:
-    if shift is None:
-        return None
-    if not shift.measurable:
-        return (
-            "No shift between the images could be measured: they share too little structure. Check that both "
-            "show the same place."
-        )
-    if shift.length < WARN_SHIFT:
-        return None
-    return (
-        f"The two images are shifted against each other by {shift.length:.1f} pixels. The method tolerates "
-        "up to one pixel, but edges of roofs, roads and fields may still show up as change. Register the "
-        "images more accurately if you can."
-    )
-
-
-def _of_changed_share(share: float) -> str | None:
+def _of_changed_share(share: float) -> Iterator[Finding]:
     if share > MUCH_CHANGED:
-        return (
+        yield Finding(
+            "much_changed",
+            "warning",
             f"{in_percent(share).capitalize()} of the area changed. With this much change, too little is "
-            "detected and the ranking of the probabilities is less reliable. Check season, clouds and "
-            "illumination; try a lower threshold."
+            "detected and the ranking of the probabilities is less reliable.",
+            "Check season, clouds and illumination; try a lower threshold.",
         )
-    if 0 < share < LITTLE_CHANGED:
-        return (
+    elif 0 < share < LITTLE_CHANGED:
+        yield Finding(
+            "little_changed",
+            "info",
             f"Only a small part of the area changed ({in_percent(share)}). Change this sparse is detected "
-            "less reliably: look at each place before you use it."
+            "less reliably.",
+            "Look at each place before you use it.",
         )
-    return None
 
 
-def _of_valid_share(share: float) -> str | None:
-    if share >= LITTLE_VALID:
-        return None
-    return (
-        f"Only a part of the raster could be analysed ({in_percent(share)}): nothing is known about the rest."
-    )
+def _of_ignored(shares: Mapping[str, float]) -> Iterator[Finding]:
+    """Yield a finding for each kind of surface that was left out of the result."""
+    for kind, share in shares.items():
+        if share > 0:
+            much = share > MUCH_IGNORED
+            yield Finding(
+                "ignored",
+                "warning" if much else "info",
+                f"{'A large part' if much else 'A part'} of the valid area, {in_percent(share)}, was left "
+                f"out as {kind} ({KINDS[kind].description}).",
+                "These are simple rules: check that they fit the scene.",
+            )
 
 
-def _of_zeros(record: RunRecord) -> list[str]:
-    """Return a warning for each date that may have nodata pixels which are not declared as such."""
-    paths = {"before": record.before, "after": record.after}
-    shares = record.summary.zero_share
-    texts = [zeros_in_words(Location(paths[date]).name, share) for date, share in shares.items()]
-    return [
-        f"{text}. Otherwise gaps in the image, and pixels beside them, may count as change."
-        for text in texts
-        if text is not None
-    ]
+def _of_seams(score: float | None) -> Iterator[Finding]:
+    if score is not None and score > WARN_SEAM:
+        yield Finding(
+            "seams",
+            "warning",
+            f"The borders of the tiles may be visible in the result (seam score {score:.2f}).",
+            "Distrust changes with straight edges.",
+        )
 
 
-def _of_ignored(shares: Mapping[str, float]) -> list[str]:
-    """Return a warning for each kind of surface that was left out of the result."""
-    return [
-        f"{'A large part' if share > MUCH_IGNORED else 'A part'} of the valid area, {in_percent(share)}, was "
-        f"left out as {kind} ({KINDS[kind].description}). These are simple rules: check that they fit the "
-        "scene."
-        for kind, share in shares.items()
-        if share > 0
-    ]
-
-
-def _of_seams(score: float | None) -> str | None:
-    if score is None or not score > WARN_SEAM:
-        return None
-    return (
-        f"The borders of the tiles may be visible in the result (seam score {score:.2f}). Distrust changes "
-        "with straight edges."
-    )
+#: On the page, where each picture has a contrast stretch of its own.
+APART = (
+    "The value ranges of the two images are too different for one contrast stretch, so each picture has its "
+    "own: what looks brighter, or has another colour, need not have changed. The probability takes "
+    "illumination and scale into account. Compare images of the same kind (both reflectance, for instance) "
+    "if you can."
+)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -313,12 +266,12 @@ def seam_in_words(score: float | None) -> Measurement:
 
 
 __all__ = [
+    "APART",
     "Measurement",
     "alignment_in_words",
-    "area_in_words",
     "explanation",
+    "findings",
     "headline",
     "seam_in_words",
     "shift_in_words",
-    "warnings",
 ]

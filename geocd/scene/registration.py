@@ -30,8 +30,6 @@ ComplexArray = npt.NDArray[np.complex128]
 SIDE, MOST_WINDOWS, LEAST_SIDE = 256, 36, 32
 #: Largest shift that is searched for, in pixels (and no more than a quarter of a window).
 REACH = 24
-#: From this shift on, in pixels, edges begin to look like change.
-WARN_SHIFT = 0.3
 #: A measurement is reliable where the peak exceeds the rest of the correlation by this many standard
 #: deviations, and the windows agree to within this many pixels. Real pairs had 8 to 52, and 0.01 to 0.37 px;
 #: pairs of images of different places, 2 to 5, and 10 to 42 px.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from geocd.errors import SameImageError
 from geocd.raster.pair import Chip, Pair
 from geocd.tiles.tiling import Tiling
 from geocd.types import Float64Array
@@ -17,6 +18,8 @@ from geocd.types import Float64Array
 SAMPLE_PIXELS = 2_097_152
 #: Side of a chip of the sample, in pixels.
 SAMPLE_CHIP = 256
+#: With fewer valid pixels, two images may be equal by chance.
+_LEAST_PIXELS = 1024
 
 
 def _scattered(count: int) -> Iterator[int]:
@@ -78,6 +81,33 @@ def sample_chips(pair: Pair, *, max_pixels: int = SAMPLE_PIXELS, chip_size: int 
     return chips
 
 
+def check_different(chips: Sequence[Chip], before: str, after: str) -> None:
+    """Check that the two dates are not one image.
+
+    Parameters
+    ----------
+    chips : sequence of Chip
+        A sample of the pair. Of a small or constant one nothing is concluded.
+    before, after : str
+        The names of the images, for the message.
+
+    Raises
+    ------
+    SameImageError
+        All valid pixels of the sample are equal.
+    """
+    if sum(int(chip.valid.sum()) for chip in chips) < _LEAST_PIXELS:
+        return
+    if not all(np.array_equal(chip.before, chip.after) for chip in chips):
+        return
+    if any((np.ptp(chip.before[:, chip.valid], axis=1) > 0).any() for chip in chips if chip.valid.any()):
+        raise SameImageError(
+            f"{before} and {after} have the same pixels: they are one image. Name an image of another date.",
+            before=before,
+            after=after,
+        )
+
+
 def _ignores(chip: Chip) -> bool:
     """Return whether a rule of ``--ignore`` made any pixel invalid."""
     return any(mask.any() for mask in chip.ignored.values())
@@ -127,31 +157,9 @@ def valid_pixels(chips: Sequence[Chip], bands: slice = slice(None)) -> tuple[Flo
     return before.astype(np.float64, order="C"), after.astype(np.float64, order="C")
 
 
-#: A larger share of pixels that are 0 in all bands suggests undeclared nodata.
-WARN_ZEROS = 0.01
-
-
 def zero_shares(chips: Sequence[Chip]) -> tuple[float, float]:
     """Return the share of the valid pixels that are 0 in all bands, before and after, in [0, 1]."""
     count = max(1, sum(int(chip.valid.sum()) for chip in chips))
     before = sum(int((chip.valid & (chip.before == 0).all(axis=0)).sum()) for chip in chips)
     after = sum(int((chip.valid & (chip.after == 0).all(axis=0)).sum()) for chip in chips)
     return before / count, after / count
-
-
-def zeros_in_words(name: str, share: float) -> str | None:
-    """Return a warning where so many pixels of an image are 0 that 0 may mean "no data", else None.
-
-    Parameters
-    ----------
-    name : str
-        The name of the image.
-    share : float
-        Share of its valid pixels that are 0 in all bands, in [0, 1].
-    """
-    if not share > WARN_ZEROS:
-        return None
-    return (
-        f"{name}: {share:.0%} of the pixels that count as valid are 0 in all bands. If 0 means 'no data', "
-        "pass --nodata 0"
-    )

@@ -30,9 +30,18 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QIcon
 
 from . import options
-from .command import arguments, extra, gdal_name, move_outputs, refuse_names, refuse_vector, work_stem
+from .command import (
+    arguments,
+    extra,
+    gdal_name,
+    move_outputs,
+    refuse_names,
+    refuse_same,
+    refuse_vector,
+    work_stem,
+)
 from .options import Option
-from .process import CancelledError, Finished, PluginError, check_version, find_executable, run
+from .process import CancelledError, Finished, PluginError, check_version, find_executable, push_messages, run
 
 #: Name of the setting that names the executable.
 SETTING = "GEOCD_EXECUTABLE"
@@ -139,7 +148,7 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
     def checkParameterValues(self, parameters: Any, context: Any) -> tuple[bool, str]:  # noqa: N802
         """Return whether geocd can open the layers, and what to do if not."""
         try:
-            self._all_sources(parameters, context)
+            refuse_same(self._all_sources(parameters, context))
         except PluginError as problem:
             return False, str(problem)
         valid, reason = super().checkParameterValues(parameters, context)
@@ -263,9 +272,7 @@ def _parameter(option: Option) -> Any:
 def _require_success(finished: Finished, feedback: Any, hidden: str | None = None) -> None:
     """Show the messages of geocd, except lines that begin with ``hidden``; raise them where it failed."""
     if finished.returncode == 0:
-        for line in finished.errors.splitlines():
-            if hidden is None or not line.startswith(hidden):
-                feedback.pushInfo(line)
+        push_messages(finished.errors, feedback, hidden)
         return
     message = finished.errors or f"geocd ended with exit code {finished.returncode} and no message."
     if finished.returncode < 0:
@@ -346,11 +353,11 @@ class Check(GeocdAlgorithm):
         """Run geocd, and return the outputs by name."""
         files = [str(self._sources[name]) for name, _ in self.rasters]
         finished = self.call([], files, parameters, context, feedback)
-        usable = finished.returncode == 0
+        usable = finished.returncode == 0 and "not fit" not in "".join(finished.output.splitlines()[-1:])
         if not finished.output:  # the problem is not the pair, but a file or an option
             _require_success(finished, feedback)
         for line in finished.output.splitlines():
-            push = feedback.pushWarning if line.startswith("warning") else feedback.pushInfo
+            push = feedback.pushWarning if line.startswith(("warning", "error")) else feedback.pushInfo
             push(line)
         results: dict[str, Any] = {"USABLE": usable}
         target = self.parameterAsFileOutput(parameters, "OUTPUT", context)

@@ -51,6 +51,18 @@ def gdal_name(name: str, provider: str, source: str) -> str:
     return path
 
 
+def refuse_same(sources: Mapping[str, str | None]) -> None:
+    """Raise PluginError where before and after are one layer or file."""
+    before, after = sources.get("BEFORE"), sources.get("AFTER")
+    if before is None or after is None:
+        return
+    same = before == after
+    with contextlib.suppress(OSError, ValueError):  # not local files
+        same = same or Path(before).samefile(after)
+    if same:
+        raise PluginError(f"Before and After are the same image ({before}). Choose another date for one.")
+
+
 def arguments(options: Sequence[Option], values: Mapping[str, Any]) -> list[str]:
     """Return the options for the command line, without those that have their defaults.
 

@@ -57,6 +57,7 @@ class Feedback(Protocol):
     def setProgress(self, percent: float) -> None: ...  # noqa: N802
     def setProgressText(self, text: str) -> None: ...  # noqa: N802
     def pushInfo(self, text: str) -> None: ...  # noqa: N802
+    def pushWarning(self, text: str) -> None: ...  # noqa: N802
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +169,15 @@ def percentage(stage: str, done: int, total: int) -> float | None:
         return None
     first, last = STAGES[stage]
     return first + (last - first) * done / max(total, 1)
+
+
+def push_messages(text: str, feedback: Feedback, hidden: str | None = None) -> None:
+    """Show the messages of geocd, its warnings as such, except lines that begin with ``hidden``."""
+    for line in text.splitlines():
+        if hidden is not None and line.startswith(hidden):
+            continue
+        push = feedback.pushWarning if line.startswith(("warning: ", "error: ")) else feedback.pushInfo
+        push(line)
 
 
 def shown(command: list[str]) -> str:

@@ -14,6 +14,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from commands import OUTPUTS, MakePair, run, scene
 from rio_cogeo.cogeo import cog_validate
 
@@ -58,7 +59,7 @@ def test_zeros_that_nobody_declared_are_told(
     hole[:, 10:30, 10:30] = 0
     before, after = make_pair(image, hole)
     result = run("detect", before, after, "-o", out / "run", "--method", "cva")
-    assert f"note: {after}: 4% of the pixels that count as valid are 0 in all bands" in result.stderr
+    assert f"warning: {after.name}: 4% of the pixels that count as valid are 0 in all bands" in result.stderr
     assert str(before) not in result.stderr
     shares = json.loads((out / "run.json").read_text())["properties"]["geocd:summary"]["zero_share"]
     assert shares == {"before": 0, "after": 0.04}
@@ -179,7 +180,7 @@ def test_progress_for_programs(pair: tuple[Path, Path], out: Path) -> None:
     assert list(dict.fromkeys(step["stage"] for step in steps)) == ["fit", "tiles", "polygons"]
     assert all(step["done"] <= step["total"] for step in steps)
     rest = [line for line in result.stderr.splitlines() if not line.startswith("{")]
-    assert rest[1:] == [str(out / "run_prob.tif"), str(out / "run_changes.gpkg")]
+    assert rest[-2:] == [str(out / "run_prob.tif"), str(out / "run_changes.gpkg")]
 
 
 @pytest.mark.parametrize("extra", [["--preset", "default"], ["--preset", "reference", "--weights", "random",
@@ -211,3 +212,18 @@ def test_bytes_do_not_depend_on_the_hash_seed(pair: tuple[Path, Path], out: Path
         contents.append(files)
     assert len(contents[0]) == 5
     assert contents[0] == contents[1]
+
+
+def test_the_console_names_the_report_and_plain_areas(
+    make_pair: MakePair, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, after = scene()
+    wide = Affine(5000, 0, 500_000, 0, -5000, 4_200_000)
+    result = run(
+        "-v", "detect", *make_pair(before, after, transform=wide), "-o", out / "run", "--method", "cva"
+    )
+    assert result.exit_code == 0, result.output
+    lines = result.stderr.splitlines()
+    assert lines[-3:] == [str(out / f"run_{name}") for name in ("report.html", "prob.tif", "changes.gpkg")]
+    assert re.search(r" polygons, 2\d,\d{3} km² \(probability of ", lines[-4]), lines[-4]
+    assert not [record for record in caplog.records if record.name.startswith("pyogrio")]

@@ -18,7 +18,7 @@ from geocd.config import Settings
 from geocd.errors import OutputExistsError
 from geocd.pipeline.run import detect
 from geocd.report import products
-from geocd.report.products import PRODUCTS, Product
+from geocd.report.products import PRODUCTS, Product, named_stem
 from geocd.report.record import FinishedRun
 from geocd.rerun import rerun
 
@@ -163,3 +163,29 @@ def test_the_table_is_consistent() -> None:
     assert len({entry.suffix for entry in PRODUCTS}) == len(PRODUCTS)
     assert {entry.key for entry in PRODUCTS if entry.write is None} == {"prob", "changes", "item"}
     assert [entry.key for entry in PRODUCTS if not entry.is_asset] == ["item"]
+
+
+@pytest.mark.parametrize(
+    ("output", "stem"),
+    [
+        ("here", "here/a_b"),
+        ("here/", "here/a_b"),
+        ("new/", "new/a_b"),
+        ("run", "run"),
+        ("here/run", "here/run"),
+        ("result.tif", "result"),
+        ("result.TIFF", "result"),
+        ("result_prob.tif", "result"),
+        ("result_changes.gpkg", "result"),
+        ("result.gpkg", "result"),
+        ("result.json", "result"),
+        ("scene.2020", "scene.2020"),
+        (".tif", ".tif"),
+    ],
+)
+def test_the_stem_that_a_user_means(
+    output: str, stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    assert named_stem(output, "x/a.tif", "b.tif") == Path(stem)

@@ -89,11 +89,11 @@ def test_headline(changes: dict[str, Any], expected: str) -> None:
         ),
     ],
 )
-def test_warnings(changes: dict[str, Any], expected: str | None) -> None:
-    found = words.warnings(run_record(**changes))
+def test_findings(changes: dict[str, Any], expected: str | None) -> None:
+    found = words.findings(run_record(**changes))
     assert len(found) == (expected is not None)
     if expected is not None:
-        assert re.search(expected, found[0])
+        assert re.search(expected, str(found[0]))
 
 
 def test_a_shift_that_is_not_measurable_is_no_number() -> None:

@@ -12,7 +12,7 @@ from rasterio.windows import Window
 
 from geocd.errors import NoValidPixelError
 from geocd.raster.pair import Chip, Pair
-from geocd.scene.sample import _scattered, crops, sample_chips, valid_pixels, zero_shares, zeros_in_words
+from geocd.scene.sample import _scattered, crops, sample_chips, valid_pixels, zero_shares
 
 
 def test_the_sample_of_a_large_raster_is_bounded_and_spread(
@@ -172,12 +172,3 @@ def test_the_share_of_zeros_is_of_pixels_that_are_zero_in_all_bands() -> None:
     assert zero_shares([one, two]) == (5 / 12, 4 / 12)
     assert zero_shares([chip(before, after, valid & False)]) == (0, 0)
     assert zero_shares([chip(np.zeros((1, 1, 1)), np.ones((1, 1, 1)))]) == (1, 0)
-
-
-def test_many_zeros_are_worth_a_word() -> None:
-    assert zeros_in_words("before", 0.01) is None
-    assert zeros_in_words("before.tif", 0.254) == (
-        "before.tif: 25% of the pixels that count as valid are 0 in all bands. If 0 means 'no data', "
-        "pass --nodata 0"
-    )
-    assert zeros_in_words("after", float("nan")) is None

@@ -1,0 +1,75 @@
+"""How the brightness of the two dates compares: gain, offset and correlation, from a sample."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from geocd.raster.pair import Chip
+from geocd.scene.sample import valid_pixels
+from geocd.types import Float64Array
+
+#: About as many pixels of the sample are used for quartiles, at most twice as many.
+_QUARTILE_PIXELS = 200_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Brightness:
+    """Linear relation of the dates, medians over the bands that vary in both.
+
+    Attributes
+    ----------
+    varies : tuple of bool
+        By band, whether both dates vary.
+    gain, offset : float or None
+        after = gain x before + offset, from means and standard deviations; None where no band varies.
+    correlation : float or None
+        Correlation of the dates.
+    light : tuple of float or None
+        Gain, offset, and level: the difference of the medians over the interquartile range of the before
+        image. From quartiles, which hardly depend on what has changed; None where they coincide.
+    """
+
+    varies: tuple[bool, ...]
+    gain: float | None = None
+    offset: float | None = None
+    correlation: float | None = None
+    light: tuple[float, float, float] | None = None
+
+    @classmethod
+    def measure(cls, chips: Sequence[Chip]) -> Brightness:
+        """Measure the relation on a sample, band by band to save memory."""
+        varies, relations, lights = [], [], []
+        for band in range(chips[0].before.shape[0]):
+            (before,), (after,) = valid_pixels(chips, slice(band, band + 1))
+            spread = before.std(), after.std()
+            varies.append(bool(spread[0] > 0 and spread[1] > 0))
+            if varies[-1]:
+                gain = spread[1] / spread[0]
+                correlation = np.corrcoef(before, after)[0, 1]
+                relations.append((gain, after.mean() - gain * before.mean(), correlation))
+                lights += _light(before, after)
+        if not relations:
+            return cls(tuple(varies))
+        gain, offset, correlation = (float(value) for value in np.median(relations, axis=0))
+        light = None
+        if lights:
+            ratio, shift, level = (float(value) for value in np.median(lights, axis=0))
+            light = ratio, shift, level
+        return cls(tuple(varies), gain, offset, correlation, light)
+
+
+def _light(before: Float64Array, after: Float64Array) -> list[tuple[float, float, float]]:
+    """Return gain, offset and level of a band from its quartiles; none where they coincide."""
+    step = -(-before.size // _QUARTILE_PIXELS)
+    low, middle, high = np.percentile([before[::step], after[::step]], [25, 50, 75], axis=1)
+    spans = high - low
+    if not (spans > 0).all():
+        return []
+    gain = spans[1] / spans[0]
+    return [(gain, middle[1] - gain * middle[0], (middle[1] - middle[0]) / spans[0])]
+
+
+__all__ = ["Brightness"]

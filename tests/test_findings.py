@@ -1,0 +1,217 @@
+"""Findings: their severities and words, and that each of them arrives everywhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from commands import run
+from conftest import ground, load_plugin, moved, write_csv, write_raster
+from scipy import ndimage
+
+import geocd
+from geocd import findings as module
+from geocd import pipeline
+from geocd.check import check_pair
+from geocd.cli import main
+from geocd.config import Settings
+from geocd.errors import GeocdWarning, SameImageError
+from geocd.findings import Finding
+
+DATES = ({"ACQUISITIONDATETIME": "2020-06-01T10:00:00Z"}, {"ACQUISITIONDATETIME": "2023-06-01T10:00:00Z"})
+
+
+def odd_pair(code: str, folder: Path) -> tuple[Path, Path]:
+    """Write a pair that is odd in one way."""
+    before, tags = ground(0), DATES
+    after = before + np.random.default_rng(1).normal(0, 1, before.shape)
+    if code == "unrelated":
+        rng = np.random.default_rng(0)
+        before, after = (ndimage.gaussian_filter(rng.normal(size=(1, 256, 256)), (0, 3, 3)) for _ in "ab")
+    elif code == "dates_reversed":
+        tags = (DATES[1], DATES[0])
+    elif code == "shift":
+        after = moved(after, 0, 0.7)
+    elif code == "light":
+        after = 1.6 * after + 40
+    return (
+        write_raster(folder / "b.tif", before.astype(np.float32), tags=tags[0]),
+        write_raster(folder / "a.tif", after.astype(np.float32), tags=tags[1]),
+    )
+
+
+class Feedback:
+    """The log of QGIS."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def isCanceled(self) -> bool:  # noqa: N802
+        return False
+
+    def pushInfo(self, text: str) -> None:  # noqa: N802
+        self.lines.append(("info", text))
+
+    def pushWarning(self, text: str) -> None:  # noqa: N802
+        self.lines.append(("warning", text))
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "words", "verdict"),
+    [
+        ("unrelated", "error", "little in common", "not fit"),
+        ("dates_reversed", "warning", "before (2023-06-01) was taken later than after", "fit with care"),
+        ("shift", "warning", "shifted against each other by 0.7 pixels", "fit with care"),
+        ("light", "info", "differ in illumination or scale: about after = 1.", "fit"),
+    ],
+)
+def test_a_finding_arrives_everywhere(
+    code: str, severity: str, words: str, verdict: str, tmp_path: Path
+) -> None:
+    before, after = odd_pair(code, tmp_path)
+    label = "note" if severity == "info" else severity
+
+    # check
+    report = check_pair(before, after)
+    assert [finding.severity for finding in report.findings if finding.code == code] == [severity]
+    assert report.verdict == verdict
+    content = json.loads(run("check", before, after, "--json").stdout)
+    assert content["verdict"] == verdict
+    assert code in [finding["code"] for finding in content["findings"]]
+    checked = run("check", before, after)
+    assert re.search(f"^{label} +.*{re.escape(words)}", checked.output, re.MULTILINE)
+    assert f", {'not ' * (verdict == 'not fit')}fit" in checked.output.splitlines()[-1]
+    assert checked.exit_code == 0, "detect would not refuse it"
+
+    # console, item, report
+    options = ("--method", "cva")
+    done = run("detect", before, after, "-o", tmp_path / "run", *options)
+    assert done.exit_code == 0
+    assert re.search(f"^{label}: .*{re.escape(words)}", done.stderr, re.MULTILINE)
+    assert run("-q", "detect", before, after, "-o", tmp_path / "quiet", *options).output == ""
+    item = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    (entry,) = (entry for entry in item["properties"]["geocd:findings"] if entry["code"] == code)
+    assert entry.keys() == {"code", "severity", "text", "remedy"}
+    assert entry["severity"] == severity
+    assert words in entry["text"]
+    assert words in (tmp_path / "run_report.html").read_text(encoding="utf-8")
+
+    # QGIS: what its log gets of what geocd printed
+    feedback = Feedback()
+    load_plugin("process").push_messages(done.stderr, feedback)
+    pushed = [kind for kind, line in feedback.lines if words in line]
+    assert pushed == ["info" if severity == "info" else "warning"]
+
+    # Python
+    with pytest.warns(GeocdWarning, match=re.escape(words)) as caught:
+        geocd.detect(before, after, method="cva")
+    assert {warning.filename for warning in caught} == {__file__}
+    settings = Settings.from_flat({"method": "cva"})
+    with pytest.warns(GeocdWarning, match=re.escape(words)) as caught:
+        _, record = pipeline.detect(before, after, tmp_path / "api", settings=settings)
+    assert {warning.filename for warning in caught} == {__file__}
+    assert code in [finding.code for finding in record.findings]
+
+
+def test_findings_of_a_batch(tmp_path: Path) -> None:
+    rows = []
+    for code in ("unrelated", "dates_reversed", "shift", "light"):
+        (tmp_path / code).mkdir()
+        before, after = odd_pair(code, tmp_path / code)
+        rows.append({"id": code, "before": str(before), "after": str(after)})
+    out = tmp_path / "out"
+    done = run("batch", write_csv(tmp_path / "pairs.csv", rows), out, "--method", "cva", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    records = {line["id"]: line for line in lines if line.get("state") == "done"}
+    status = run("batch", "--status", out).stdout
+    for code, words in (
+        ("unrelated", "error: The two images have little in common"),
+        ("dates_reversed", "warning: before (2023-06-01) was taken later"),
+        ("shift", "warning: The two images are shifted"),
+        ("light", "note: The two images differ in illumination"),
+    ):
+        assert code in [finding["code"] for finding in records[code]["findings"]]
+        assert words in status
+
+
+def test_a_verdict_follows_from_the_severities() -> None:
+    info, warning, error = (Finding("x", severity, "Text.") for severity in ("info", "warning", "error"))
+    assert module.verdict([]) == module.verdict([info]) == "fit"
+    assert module.verdict([info, warning]) == "fit with care"
+    assert module.verdict([warning, error]) == "not fit"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, 3, [], {}, {"code": "x", "severity": "grave", "text": "", "remedy": ""},
+     {"code": 3, "severity": "info", "text": "", "remedy": ""}],
+)  # fmt: skip
+def test_only_findings_are_read(content: Any) -> None:
+    assert Finding.from_json(content) is None
+
+
+def test_a_finding_survives_json() -> None:
+    finding = Finding("x", "warning", "Text.", "Remedy.")
+    assert Finding.from_json(json.loads(json.dumps(finding.as_dict()))) == finding
+    assert str(finding) == "Text. Remedy."
+
+
+def test_what_the_caller_chose_is_no_python_warning() -> None:
+    module.warn([Finding("classical_method", "info", "Text.")])
+    with pytest.warns(GeocdWarning, match=r"^Text\.$"):
+        module.warn([Finding("ignored", "warning", "Text.")])
+
+
+def test_many_zeros_are_worth_a_word() -> None:
+    assert not list(module.of_zeros("before", 0.01))
+    (finding,) = module.of_zeros("before.tif", 0.254)
+    assert finding.text == "before.tif: 25% of the pixels that count as valid are 0 in all bands."
+    assert finding.remedy.startswith("If 0 means 'no data', pass --nodata 0.")
+    assert not list(module.of_zeros("after", float("nan")))
+
+
+@pytest.mark.parametrize("case", ["same path", "link", "copy", "another name"])
+def test_the_same_image_twice_is_refused(case: str, tmp_path: Path) -> None:
+    before = write_raster(tmp_path / "b.tif", ground(0).astype(np.float32))
+    after = before if case == "same path" else tmp_path / "a.tif"
+    if case == "link":
+        after.symlink_to(before)
+    elif case == "copy":
+        write_raster(after, ground(0).astype(np.float32), compress="deflate")
+    elif case == "another name":
+        after = tmp_path / ".." / tmp_path.name / "b.tif"
+    out = tmp_path / "out"
+    out.mkdir()
+    done = CliRunner().invoke(main, ["detect", str(before), str(after), "-o", str(out / "x")])
+    assert done.exit_code == 1
+    assert str(before) in done.stderr
+    assert "Name an image of another date." in done.stderr
+    assert not list(out.iterdir())
+    checked = run("check", before, after)
+    assert checked.exit_code == 1
+    assert checked.output.splitlines()[-1].startswith("usable       no: ")
+    assert [
+        finding.code for finding in check_pair(before, after).findings if finding.severity == "error"
+    ] == ["same_image"]
+    with pytest.raises(SameImageError):
+        geocd.detect(before, after)
+    command = load_plugin("command")
+    if case == "copy":
+        command.refuse_same({"BEFORE": str(before), "AFTER": str(after)})  # would have to read it
+    else:
+        with pytest.raises(load_plugin("process").PluginError, match="same image"):
+            command.refuse_same({"BEFORE": str(before), "AFTER": str(after)})
+
+
+def test_small_or_constant_images_may_be_equal(tmp_path: Path) -> None:
+    for name, image in (("small", ground(0)[:, :20, :20]), ("constant", np.full((1, 64, 64), 7.0))):
+        paths = [
+            write_raster(tmp_path / f"{name}{which}.tif", image.astype(np.float32)) for which in ("b", "a")
+        ]
+        assert check_pair(*paths).usable
