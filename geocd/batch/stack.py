@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from geocd.errors import BandError, GridError
+from geocd.location import Location
 from geocd.raster.files import grid_of, open_raster, output_errors
 from geocd.raster.grid import Grid, check_same_grid
 from geocd.raster.sources import trust
@@ -49,6 +50,12 @@ class Stack:
     path: str
     sources: tuple[tuple[str, str], ...]
     date: str
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        """Name of each raster with its file name, or its URL without signature; moved files keep theirs."""
+        locations = [(name, Location(path)) for name, path in self.sources]
+        return [(name, at.public if at.is_url else at.name) for name, at in locations]
 
     def write(self) -> None:
         """Write the VRT on the grid of the finest raster; coarser ones are resampled (nearest neighbour).

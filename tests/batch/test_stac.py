@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ import pystac
 import pytest
 import rasterio
 from affine import Affine
-from batch_folder import invoke
+from batch_folder import CVA, invoke
 
 from geocd.batch.stac import Rule, is_stac, stac_pairs
+from geocd.batch.work import Task, configuration, why_not_finished, work
 from geocd.errors import PairsError
 
 
@@ -115,7 +118,9 @@ def test_a_catalogue_and_what_cannot_be_paired(stac: Callable[..., Path], tmp_pa
         stac_pairs(tmp_path / "bad.json", tmp_path, Rule())
 
 
-def test_assets_are_stacked_as_bands(stac: Callable[..., Path], tmp_path: Path, cluster: str) -> None:
+def test_assets_are_stacked_as_bands(
+    stac: Callable[..., Path], tmp_path: Path, cluster: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = stac(*SCENES[:2])
     out = tmp_path / "out"
     command = ["batch", path, out, "--scheduler", cluster, "--method", "cva"]
@@ -132,4 +137,38 @@ def test_assets_are_stacked_as_bands(stac: Callable[..., Path], tmp_path: Path, 
     assert geopandas.read_file(out / name / f"{name}_changes.gpkg").n_pixels.max() > 300
     again = invoke(*command, "--assets", "red,nir")
     assert "1 pairs done (0 in this run)" in again.stderr
+
+    before = "red,nir"
+    for assets in ("red", "nir,red", "red,nir"):  # others, and in another order
+        other = invoke("-v", *command, "--assets", assets)
+        assert other.exit_code == 0, other.output
+        assert "1 pairs done (1 in this run)" in other.stderr, assets
+        item = json.loads((out / name / f"{name}.json").read_text())
+        assert item["properties"]["geocd:bands"] == assets.split(",")
+        assert f"assets (was {before}, is now {assets})" in caplog.text
+        before = assets
     assert invoke("batch", tmp_path / "x.csv", out, "--max-cloud", "3").exit_code == 2
+
+
+def test_another_source_behind_the_same_name_is_another_pair(
+    stac: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The VRT of the earlier run still names the earlier file."""
+    path, out = stac(*SCENES[:2]), tmp_path / "out"
+    (item,) = stac_pairs(path, out, Rule(assets=["red"]))
+    out.mkdir()
+    task = Task(item, CVA, str(out), configuration(CVA).of_pair(item))
+    record = work(task)
+    assert record["state"] == "done"
+    assert why_not_finished(record, task) is None
+    (tmp_path / "new").mkdir()
+    name = "MGRS-33UUP_2024-06-01_0_red.tif"
+    moved = shutil.copy(tmp_path / name, tmp_path / "new" / name)
+    path.write_text(path.read_text().replace(f"./{name}", f"./new/{name}"))
+    (item,) = stac_pairs(path, out, Rule(assets=["red"]))
+    task = dataclasses.replace(task, item=item)
+    assert configuration(CVA).of_pair(item) == task.config
+    assert why_not_finished(record, task) is None, "a copy of the same content"
+    with rasterio.open(moved, "r+") as dataset:
+        dataset.write(dataset.read() + 1)
+    assert why_not_finished(record, task) == f"the content of {moved} has changed"
