@@ -172,3 +172,58 @@ def test_another_source_behind_the_same_name_is_another_pair(
     with rasterio.open(moved, "r+") as dataset:
         dataset.write(dataset.read() + 1)
     assert why_not_finished(record, task) == f"the content of {moved} has changed"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "best"),
+    [
+        # cover before cloud
+        ({"s2:nodata_pixel_percentage": 95, "eo:cloud_cover": 0}, {"s2:nodata_pixel_percentage": 0}, 1),
+        ({"s2:nodata_pixel_percentage": 3, "eo:cloud_cover": 1}, {"s2:nodata_pixel_percentage": 0}, 0),
+        # of one acquisition the newest processing, whatever its cloud
+        ({"s2:processing_baseline": "02.14", "eo:cloud_cover": 1}, {"s2:processing_baseline": "05.00"}, 1),
+        ({"s2:processing_baseline": "05.10", "eo:cloud_cover": 9}, {"s2:processing_baseline": "05.09"}, 0),
+        ({"processing:version": "5.9", "eo:cloud_cover": 9}, {"processing:version": "5.10"}, 1),
+        # of two acquisitions the clearer one
+        ({"s2:processing_baseline": "02.14", "eo:cloud_cover": 1, "datetime": "2023-06-03T12:00:00Z"}, {}, 0),
+        # nothing known of the cloud
+        ({"eo:cloud_cover": None}, {"eo:cloud_cover": 60.0}, 1),
+        ({"eo:cloud_cover": 60.0}, {"eo:cloud_cover": None}, 0),
+    ],
+)
+def test_the_best_item_of_a_tile_and_day(
+    first: dict[str, Any], second: dict[str, Any], best: int, stac: Callable[..., Path], tmp_path: Path
+) -> None:
+    tile = "MGRS-33UUP"
+    path = stac((tile, "2023-06-03", 5.0), (tile, "2023-06-03", 5.0), (tile, "2024-06-01", 5.0))
+    content = json.loads(path.read_text())
+    for feature, properties in zip(content["features"], (first, second), strict=False):
+        feature["properties"] |= properties
+    for features in (content["features"], content["features"][::-1]):
+        path.write_text(json.dumps(content | {"features": features}))
+        (pair,) = stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+        assert Path(pair.before).stem == f"{tile}_2023-06-03_{best}"
+
+
+def test_aerial_images_whose_extents_differ_are_paired(stac: Callable[..., Path], tmp_path: Path) -> None:
+    """Two quadrangles, side by side, in two years: other corners, sizes and resolutions."""
+    path = stac(*[(str(number), day, None) for number in range(2) for day in ("2020-07-01", "2022-07-01")])
+    content = json.loads(path.read_text())
+    grids = [
+        ([1.0, 0, 500_000, 0, -1.0, 4_200_000], [7500, 6000]),
+        ([0.6, 0, 500_012, 0, -0.6, 4_200_030], [12_600, 9_980]),
+        ([1.0, 0, 505_700, 0, -1.0, 4_200_000], [7500, 6000]),
+        ([0.6, 0, 505_690, 0, -0.6, 4_200_012], [12_500, 10_010]),
+    ]
+    for feature, (transform, shape) in zip(content["features"], grids, strict=True):
+        del feature["properties"]["grid:code"]
+        feature["properties"] |= {"proj:epsg": 32633, "proj:transform": transform, "proj:shape": shape}
+    path.write_text(json.dumps(content))
+    pairs = stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+    assert [(Path(pair.before).stem, Path(pair.after).stem) for pair in pairs] == [
+        ("0_2020-07-01_0", "0_2022-07-01_1"), ("1_2020-07-01_2", "1_2022-07-01_3"),
+    ]  # fmt: skip
+    assert [pair.id for pair in pairs] == [
+        "32633-500000-4200000-7500-6000_20200701_20220701",
+        "32633-505700-4200000-7500-6000_20200701_20220701",
+    ]
