@@ -118,7 +118,7 @@ def read_geometry(path: str) -> Json:
         The file cannot be read or holds no geometry.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         features = content["features"] if content["type"] == "FeatureCollection" else [content]
         geometries = [part["geometry"] if part["type"] == "Feature" else part for part in features]
         if not geometries or any("coordinates" not in g and "geometries" not in g for g in geometries):

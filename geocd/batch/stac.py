@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from geocd.batch.pairs import Item, located
 from geocd.batch.stack import Stack
 from geocd.errors import GeocdError, PairsError
+from geocd.location import local_path
 from geocd.raster.sources import ALLOW, is_file, is_remote, may_reach, shown
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def is_stac(path: str | os.PathLike[str]) -> bool:
     if Path(path).suffix.lower() not in (".json", ".geojson") or not is_file(path):
         return False
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):
         return False
     if not isinstance(content, dict):
@@ -149,9 +150,15 @@ def _items(path: Path) -> Iterable[pystac.Item]:
     import pystac
 
     try:
-        kind = pystac.StacIO.default().read_json(str(path)).get("type")
+        kind = _local_io().read_json(str(path)).get("type")
+        if kind == "Feature":
+            raise PairsError(
+                f"{path}: is one STAC item, and a pair needs two. Put both into the features of one "
+                "FeatureCollection, or list their files in a CSV.",
+                path=str(path),
+            )
         if kind == "FeatureCollection":
-            return list(pystac.ItemCollection.from_file(str(path)))
+            return list(pystac.ItemCollection.from_file(str(path), _local_io()))
         return list(pystac.Catalog.from_file(str(path), _local_io()).get_items(recursive=True))
     except RecursionError as error:
         raise PairsError(
@@ -179,7 +186,7 @@ def _local_io() -> pystac.StacIO:
                     f"decide what is fetched. If you trust the file, set {ALLOW}=YES in the environment, or "
                     "save the items."
                 )
-            return super().read_text_from_href(href)
+            return super().read_text_from_href(href).removeprefix("\ufeff")  # byte-order mark
 
     return LocalIO()
 
@@ -292,7 +299,7 @@ def _stack(item: pystac.Item, rule: Rule, base: Path, folder: Path) -> Stack:
             id=item.id,
         )
     sources = tuple(
-        (key, asset.get_absolute_href() or located(asset.href, base))
+        (key, local_path(asset.get_absolute_href() or located(asset.href, base)))
         for key, asset in ((key, item.assets[key]) for key in keys)
     )
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.id).lstrip("-.") or "item"

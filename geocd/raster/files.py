@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from geocd.errors import (
     RasterOpenError,
     RasterReadError,
 )
-from geocd.location import Location
+from geocd.location import Location, local_path
 from geocd.raster import sources
 from geocd.raster.grid import Grid
 
@@ -92,8 +93,24 @@ def open_raster(path: str) -> DatasetReader:
     return dataset
 
 
+_DENIED = (
+    "the server does not allow access. Where the address is signed, its signature may have expired: sign it "
+    "again, or search the items again. Else check the login for the server"
+)
+#: What the answers of a server mean.
+_ANSWERS = {
+    "401": _DENIED,
+    "403": _DENIED,
+    "404": "the server has no such file. Check the address",
+    "410": "the server has no such file any more. Check the address",
+}
+
+
 def _why_not(path: str, error: BaseException) -> str:
     """Return the message for a raster that cannot be opened: the reason, and what to do."""
+    path = local_path(path) if path.startswith("file:") else path
+    if (status := re.search(r"HTTP response code: (\d+)", gdal_reason(error))) and status[1] in _ANSWERS:
+        return f"{Location(path).public}: {_ANSWERS[status[1]]} (HTTP {status[1]})."
     if Location(path).is_local:
         try:
             exists = Path(path).exists()
@@ -116,7 +133,7 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
 
     ``above`` are the VRTs that refer to it.
     """
-    path = path.removeprefix("file://")
+    path = local_path(path) if path.startswith("file:") else path
     shorthand = path.casefold().startswith("vrt://")  # bands or a window of another raster
     inner = path[len("vrt://") :].partition("?")[0] if shorthand else path
     if shorthand:

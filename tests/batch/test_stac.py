@@ -227,3 +227,32 @@ def test_aerial_images_whose_extents_differ_are_paired(stac: Callable[..., Path]
         "32633-500000-4200000-7500-6000_20200701_20220701",
         "32633-505700-4200000-7500-6000_20200701_20220701",
     ]
+
+
+def test_links_are_decoded(stac: Callable[..., Path], tmp_path: Path) -> None:
+    path = stac(*SCENES[:2])
+    before, after = "MGRS-33UUP_2023-06-03_1_red.tif", "MGRS-33UUP_2024-06-01_0_red.tif"
+    (tmp_path / before).rename(tmp_path / "a b.tif")
+    (tmp_path / after).rename(tmp_path / "c%20d.tif")  # a name that needs no decoding
+    text = path.read_text().replace(f"./{before}", f"{tmp_path.as_uri()}/a%20b.tif")
+    path.write_text(text.replace(f"./{after}", "./c%20d.tif"))
+    (pair,) = stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+    assert [stack.sources for stack in pair.stacks] == [
+        (("red", f"{tmp_path}/a b.tif"),),
+        (("red", f"{tmp_path}/c%20d.tif"),),
+    ]
+    path.write_text(path.read_text().replace(f"{tmp_path.as_uri()}/", "./"))
+    assert stac_pairs(path, tmp_path / "out", Rule(assets=["red"])) == [pair]
+
+
+def test_a_byte_order_mark_and_one_item_alone(stac: Callable[..., Path], tmp_path: Path) -> None:
+    path = stac(*SCENES[:2])
+    (pair,) = stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+    content = path.read_text()
+    path.write_text(content, encoding="utf-8-sig")
+    assert is_stac(path)
+    assert stac_pairs(path, tmp_path / "out", Rule(assets=["red"])) == [pair]
+    path.write_text(json.dumps(json.loads(content)["features"][0]))
+    assert is_stac(path)
+    with pytest.raises(PairsError, match="is one STAC item, and a pair needs two"):
+        stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
