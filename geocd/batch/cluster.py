@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -127,10 +128,27 @@ class Cluster:
                     **resources,
                 )
             except RuntimeError as error:  # a worker died while it started
+                if (script := _script_without_guard()) is not None:
+                    raise ClusterError(
+                        f"{script}: the workers run this script again as they start. Put what it does below "
+                        "the line: if __name__ == '__main__':"
+                    ) from None
                 if attempt == STARTS:
                     raise _no_workers(f"could not be started in {STARTS} attempts") from error
                 LOG.info("the workers could not be started (%s); trying again", error)
         raise AssertionError("unreachable")
+
+
+def _script_without_guard() -> str | None:
+    """Return the script that this process runs where it does not ask whether it is the main module."""
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None:  # interactive, or python -m
+        return None
+    try:
+        return None if "__main__" in Path(path).read_text(encoding="utf-8", errors="replace") else str(path)
+    except OSError:
+        return None
 
 
 class Watch:

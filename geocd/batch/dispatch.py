@@ -19,7 +19,7 @@ from geocd.batch.cluster import Watch, connection_lost
 from geocd.batch.manifest import Manifest, Record
 from geocd.batch.progress import Meter, Progress
 from geocd.batch.work import Task, failure, prepare, work, work_part
-from geocd.errors import OutputError
+from geocd.errors import ClusterError, OutputError
 
 LOG = logging.getLogger("geocd")
 
@@ -205,6 +205,12 @@ class Dispatcher:
             record: Record | None = calls.result(call)
             return record
         error = call.future.exception()
+        if (module := _missing_module(error)) is not None:  # not within the pair, whose errors are a record
+            raise ClusterError(
+                f"the workers have no module {module!r}, so no pair can be computed, and none counts "
+                "as failed. Install geocd[batch] for the workers, the same version as here, "
+                "start them again, then run the same command again."
+            )
         failed = failure(call.name, error, self._tasks[call.name])
         if isinstance(error, KilledWorker):
             failed["message"] = (
@@ -249,6 +255,15 @@ class Dispatcher:
                 workers=threads,
             )
         )
+
+
+def _missing_module(error: BaseException | None) -> str | None:
+    """Return the module that a worker lacks to begin a call at all, None for any other error."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            return error.name or str(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _settles(call: _Call) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import multiprocessing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -93,6 +94,9 @@ def run(
     UploadError
         The bucket cannot be reached or does not exist. Failing to upload one pair is a failure of that pair.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # a worker that starts runs the user's script again, which has no guard; Cluster says so
+        raise SystemExit(1)
     settings = settings or Settings()
     cluster = cluster or Cluster()
     check_unique(items, "the list")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,6 +80,21 @@ def test_the_example_for_slurm(cluster: str, write_pairs: Callable[..., Path], t
             script = queue.job_script()
         assert "#SBATCH --gres=gpu:1" in script
         assert "--resources GPU=1" in script
+
+
+def test_a_script_without_a_guard(write_pairs: Callable[..., Path], tmp_path: Path) -> None:
+    script, pairs = tmp_path / "script.py", str(write_pairs(1))
+    script.write_text(
+        "from pathlib import Path\n"
+        "from geocd.batch.pairs import read_items\n"
+        "from geocd.batch.run import Cluster, run\n"
+        f"run(read_items({pairs!r}), Path({str(tmp_path / 'out')!r}), cluster=Cluster(workers=1))\n"
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=200)
+    assert result.returncode == 1
+    assert result.stderr.rstrip().endswith("below the line: if __name__ == '__main__':")
+    assert f"{script}: the workers run this script again" in result.stderr
+    assert "another batch" not in result.stderr
 
 
 class Workers:

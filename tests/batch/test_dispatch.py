@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from batch_folder import CVA, TILED, contents
+from batch_folder import CVA, TILED, contents, states
 from distributed import Client
 
 from geocd.batch import dispatch
@@ -18,6 +18,7 @@ from geocd.batch.run import Cluster
 from geocd.batch.run import run as run_batch
 from geocd.cli.batch import progress_words
 from geocd.config import Settings
+from geocd.errors import ClusterError
 from geocd.pipeline.run import detect
 
 
@@ -100,3 +101,19 @@ def test_a_record_that_is_lost_with_its_worker(
     items = read_items(write_pairs(2))
     summary = run_batch(items, tmp_path / "out", settings=CVA, cluster=Cluster(scheduler=cluster))
     assert sorted(lost) == summary.done == ["p0", "p1"]
+
+
+def test_workers_without_geocd_are_named_and_no_pair_has_failed(
+    cluster: str, write_pairs: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(task: object) -> None:
+        try:
+            raise ModuleNotFoundError("No module named 'geocd'", name="geocd")
+        except ModuleNotFoundError as error:
+            raise RuntimeError("Error during deserialization of the task graph.") from error
+
+    monkeypatch.setattr(dispatch, "work", work)
+    items, out = read_items(write_pairs(2)), tmp_path / "out"
+    with pytest.raises(ClusterError, match=r"the workers have no module 'geocd'.*Install geocd\[batch\]"):
+        run_batch(items, out, settings=CVA, cluster=Cluster(scheduler=cluster))
+    assert "failed" not in states(out).values()
