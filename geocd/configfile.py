@@ -37,7 +37,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, object]:
         import tomli as tomllib
     path = os.fspath(path)
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ConfigError(f"{path}: cannot be read ({reason}). Name a TOML file.", path=path) from error

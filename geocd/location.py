@@ -111,6 +111,22 @@ class Location:
         return cls(href if file is None else urllib.request.url2pathname(file[1]))
 
 
+def local_path(href: str) -> str:
+    """Return the path that a file URL or a relative link means, with ``%20`` decoded; others as they are.
+
+    A file whose name has a ``%`` in it, and exists, is meant as it is written.
+    """
+    location = Location(href)
+    if href.casefold().startswith("file:"):
+        path = re.sub(r"^file:(//(localhost)?(?=/))?", "", href, flags=re.IGNORECASE)
+        decoded = Location.from_href(href, Path()).text
+    elif location.is_local:
+        path, decoded = href, urllib.parse.unquote(href)
+    else:
+        return href
+    return path if _exists(path) else decoded
+
+
 def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
@@ -126,4 +142,5 @@ def iri(path: str) -> str:
 __all__ = [
     "Location",
     "iri",
+    "local_path",
 ]

@@ -174,7 +174,7 @@ def rerun(
     """
     path = Path(path)
     try:
-        item = json.loads(path.read_text(encoding="utf-8"))
+        item = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ItemError(

@@ -156,3 +156,7 @@ def test_detect_check_and_batch_take_a_file(make_pair: Any, write: Any, tmp_path
     wrong = run("batch", "pairs.csv", tmp_path, "--config", write("seed = -1\n"))
     assert wrong.exit_code == 2
     assert "geocd.toml: seed = -1: must be 0 or more" in wrong.output
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(write: Any) -> None:
+    assert read_config(write("\ufefftile_size = 512\n")) == {"tile_size": 512}

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import dask.config
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 
 from geocd.errors import ClusterError, ConfigError
 
+LOG = logging.getLogger("geocd")
+
 #: A pair that brought down this many workers, one after the other, is set aside.
 DEATHS = 4
+#: Local workers that cannot be started are tried again this often.
+STARTS = 3
+#: Seconds after which dask gives up a local worker that has died and is not back; under load one takes longer
+#: than dask's own 15 to start.
+LOST = 60
+#: Seconds that a local worker may take to start.
+START = 60
+#: Seconds without any local worker after which a batch ends.
+PATIENCE = 180.0
+#: Seconds without any worker of a scheduler that runs elsewhere after which this is said.
+WAIT = 30.0
+_GONE = (Status.closing, Status.closed, Status.failed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,21 +106,106 @@ class Cluster:
 
     @contextlib.contextmanager
     def _local(self) -> Iterator[LocalCluster]:
-        settings = {"distributed.scheduler.allowed-failures": DEATHS - 1}
+        settings: dict[str, object] = {"distributed.scheduler.allowed-failures": DEATHS - 1}
+        if dask.config.get("distributed.deploy.lost-worker-timeout") == "15s":  # dask's own, not the user's
+            settings["distributed.deploy.lost-worker-timeout"] = f"{LOST}s"
+        with dask.config.set(settings), self._start() as cluster:
+            yield cluster
+
+    def _start(self) -> LocalCluster:
         # one pair, one process, one thread: a crash in GDAL or a driver costs one pair
         resources = {"resources": dict(self.resources)} if self.resources else {}
-        with (
-            dask.config.set(settings),
-            LocalCluster(
-                n_workers=self.workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                **resources,
-            ) as cluster,
-        ):
-            yield cluster
+        for attempt in range(1, STARTS + 1):
+            try:
+                return LocalCluster(
+                    n_workers=self.workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    death_timeout=START,  # without one, dask may wait for ever
+                    silence_logs=max(logging.getLogger("distributed").level, logging.WARNING),
+                    **resources,
+                )
+            except RuntimeError as error:  # a worker died while it started
+                if (script := _script_without_guard()) is not None:
+                    raise ClusterError(
+                        f"{script}: the workers run this script again as they start. Put what it does below "
+                        "the line: if __name__ == '__main__':"
+                    ) from None
+                if attempt == STARTS:
+                    raise _no_workers(f"could not be started in {STARTS} attempts") from error
+                LOG.info("the workers could not be started (%s); trying again", error)
+        raise AssertionError("unreachable")
+
+
+def _script_without_guard() -> str | None:
+    """Return the script that this process runs where it does not ask whether it is the main module."""
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None:  # interactive, or python -m
+        return None
+    try:
+        return None if "__main__" in Path(path).read_text(encoding="utf-8", errors="replace") else str(path)
+    except OSError:
+        return None
+
+
+class Watch:
+    """Watches the number of workers: starts local ones again that dask has given up.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._cluster = client.cluster if isinstance(client.cluster, LocalCluster) else None
+        self._since: float | None = None
+        self._warned = False
+
+    def look(self, threads: int) -> None:
+        """Take the number of threads that the cluster has now.
+
+        Raises
+        ------
+        ClusterError
+            For ``PATIENCE`` seconds there has been no local worker.
+        """
+        if self._cluster is not None and threads < len(self._cluster.worker_spec):
+            loop = self._cluster.loop
+            assert loop is not None  # the cluster runs
+            loop.add_callback(_start_again, self._cluster)
+        if threads:
+            self._since, self._warned = None, False
+            return
+        self._since = time.monotonic() if self._since is None else self._since
+        seconds = time.monotonic() - self._since
+        if self._cluster is not None and seconds > PATIENCE:
+            raise _no_workers(f"have died and could not be started again for {seconds:.0f} s")
+        if self._cluster is None and seconds > WAIT and not self._warned:
+            self._warned = True
+            LOG.warning(
+                "the scheduler has had no worker for %.0f s; the batch waits. Start one with 'dask worker "
+                "ADDRESS', or stop with Ctrl-C and run the same command again later.",
+                seconds,
+            )
+
+
+def _start_again(cluster: LocalCluster) -> None:
+    """Start the workers of a cluster that are gone, in its event loop; those being started are left alone."""
+    for name, nanny in list(cluster.workers.items()):
+        if nanny.status in _GONE:
+            del cluster.workers[name]
+    if cluster.status == Status.running:
+        cluster.scale(len(cluster.worker_spec))
+
+
+def _no_workers(what: str) -> ClusterError:
+    return ClusterError(
+        f"the workers on this machine {what}. Finished pairs are kept. Make room in memory or pass fewer "
+        "--workers, then run the same command again to continue; -v shows what dask says.",
+    )
 
 
 def _client(address: str | LocalCluster | None = None, scheduler_file: str | None = None) -> Client:
@@ -119,4 +221,4 @@ def connection_lost(client: Client) -> ClusterError:
     )
 
 
-__all__ = ["Cluster", "connection_lost"]
+__all__ = ["Cluster", "Watch", "connection_lost"]

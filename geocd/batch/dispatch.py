@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import logging
 import queue
 import time
@@ -13,11 +15,11 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
-from geocd.batch.cluster import connection_lost
+from geocd.batch.cluster import Watch, connection_lost
 from geocd.batch.manifest import Manifest, Record
 from geocd.batch.progress import Meter, Progress
 from geocd.batch.work import Task, failure, prepare, work, work_part
-from geocd.errors import OutputError
+from geocd.errors import ClusterError, OutputError
 
 LOG = logging.getLogger("geocd")
 
@@ -29,6 +31,8 @@ UNWRITABLE = 3
 SPREAD, LEAST_PART = 64, 16
 #: Seconds between two looks at the cluster.
 _INTERVAL = 1.0
+#: Seconds to wait for the result of a finished call, a record of some kB.
+_FETCH = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +61,7 @@ class _Calls:
         self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         #: Part of every key: another client may be doing a pair of the same name.
         self.token = uuid.uuid4().hex[:8]
+        self._count = itertools.count()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -68,7 +73,7 @@ class _Calls:
 
     def submit(self, task: Task, function: Callable[..., Any], *arguments: int) -> None:
         """Let the cluster call a function with a task and further arguments."""
-        key = "-".join(map(str, (task.item.id, self.token, function.__name__, *arguments)))
+        key = "-".join(map(str, (task.item.id, self.token, function.__name__, next(self._count))))
         future = self._client.submit(
             function, task, *arguments, key=key, pure=False, resources=self._resources
         )
@@ -90,6 +95,17 @@ class _Calls:
                 raise connection_lost(self._client) from None
             return None
         return self._running.pop(future, None)  # None: a part of a pair that was set aside
+
+    def result(self, call: _Call) -> Any:
+        """Return what a finished call returned, None where its worker died before that was fetched.
+
+        Dask itself would wait until a worker has run the call again, which may be never.
+        """
+        end = time.monotonic() + _FETCH
+        while call.future.status == "finished" and time.monotonic() < end:
+            with contextlib.suppress(TimeoutError):
+                return call.future.result(timeout=2 * _INTERVAL)
+        return None
 
     def drop(self, name: str) -> None:
         """Forget the calls that are still running for a pair."""
@@ -147,10 +163,12 @@ class Dispatcher:
             topic = f"geocd-{calls.token}"
             client.subscribe_topic(topic, meter.report)
         tasks = {name: dataclasses.replace(self._tasks[name], topic=topic) for name in todo}
+        watch = Watch(client)
         next_look, threads = 0.0, 0
         while waiting or calls:
             if time.monotonic() >= next_look:
                 threads = sum(client.nthreads().values())
+                watch.look(threads)
                 self._report(meter, calls.names, threads)
                 next_look = time.monotonic() + _INTERVAL
             while waiting and len(calls) < threads:
@@ -165,23 +183,34 @@ class Dispatcher:
             if call is None:
                 continue
             if _settles(call):
-                failed = self._settle(self._record(client, call), meter)
-                if failed and self._fail_fast:
-                    return
+                record = self._record(client, call, calls)
                 calls.drop(call.name)
+                if record is None:  # another worker finds the pair finished, or finishes it
+                    calls.submit(tasks[call.name], work)
+                elif self._settle(record, meter) and self._fail_fast:
+                    return
             else:
                 _continue(call, tasks[call.name], calls, meter, threads - len(calls) - len(waiting))
             call.future.release()
         self._report(meter, (), threads)
 
-    def _record(self, client: Client, call: _Call) -> Record:
-        """Return the record that a call brings; errors of dask, not of the pair, become a record too."""
-        if call.future.status == "finished":
-            record: Record = call.future.result()
-            return record
-        if call.future.status != "error":  # cancelled or lost, not by us
+    def _record(self, client: Client, call: _Call, calls: _Calls) -> Record | None:
+        """Return the record that a call brings, None where it was lost with its worker.
+
+        Errors of dask, not of the pair, become a record too.
+        """
+        if call.future.status == "cancelled" or client.status != "running":  # not by us
             raise connection_lost(client)
+        if call.future.status != "error":
+            record: Record | None = calls.result(call)
+            return record
         error = call.future.exception()
+        if (module := _missing_module(error)) is not None:  # not within the pair, whose errors are a record
+            raise ClusterError(
+                f"the workers have no module {module!r}, so no pair can be computed, and none counts "
+                "as failed. Install geocd[batch] for the workers, the same version as here, "
+                "start them again, then run the same command again."
+            )
         failed = failure(call.name, error, self._tasks[call.name])
         if isinstance(error, KilledWorker):
             failed["message"] = (
@@ -228,6 +257,15 @@ class Dispatcher:
         )
 
 
+def _missing_module(error: BaseException | None) -> str | None:
+    """Return the module that a worker lacks to begin a call at all, None for any other error."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            return error.name or str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _settles(call: _Call) -> bool:
     """Return whether a call that has ended decides what becomes of its pair.
 
@@ -241,7 +279,7 @@ def _settles(call: _Call) -> bool:
 def _continue(call: _Call, task: Task, calls: _Calls, meter: Meter, spare: int) -> None:
     """Submit what follows on ``prepare`` or on the last part of a pair; ``spare`` threads would be idle."""
     if call.function is prepare:
-        tiles = call.future.result() if call.future.status == "finished" else 0
+        tiles = calls.result(call) or 0
         parts = min(spare, tiles // LEAST_PART)
         if parts > 1:
             LOG.info("%s: %d tiles are spread over %d workers", call.name, tiles, parts)

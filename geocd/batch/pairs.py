@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from geocd.batch.stack import Stack
 from geocd.errors import PairsError
+from geocd.location import local_path
 from geocd.raster.sources import is_file, why_no_vector
 from geocd.vectorize.formats import merge_formats
 
@@ -153,6 +154,10 @@ def check_unique(items: Iterable[Item], source: str) -> None:
 
 def located(path: str, folder: Path) -> str:
     """Return a path of a list: relative ones start from a folder; URLs and GDAL's own stay as they are."""
+    if path.startswith("file:"):
+        return local_path(path)
+    if path.startswith("~/"):  # as a shell does
+        return os.fspath(Path.home() / path[2:])
     special = "://" in path or path.startswith(("/vsi", "<")) or re.match(r"[A-Za-z0-9_]{2,}:", path)
     return path if special else os.fspath(folder / path)
 
@@ -164,6 +169,14 @@ def _item(row: Mapping[str, object], folder: Path) -> Item:
 
 
 def _check_columns(names: Iterable[str], path: Path) -> None:
+    names = list(names)
+    twice = sorted({name for name in COLUMNS if names.count(name) > 1})
+    if twice:
+        raise PairsError(
+            f"{path}: has the column {', '.join(twice)} more than once ({', '.join(names)}). Rename or "
+            "remove the one that is not meant.",
+            path=str(path),
+        )
     missing = [name for name in COLUMNS[:3] if name not in names]
     if missing:
         raise PairsError(
@@ -177,7 +190,10 @@ def _csv_rows(path: Path) -> list[Row]:
     try:
         # files that Excel writes begin with a byte order mark
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+            header = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=header.count)  # as spreadsheets write where the comma is decimal
+            reader = csv.DictReader(file, skipinitialspace=True, delimiter=delimiter)
             _check_columns([name.strip() for name in reader.fieldnames or ()], path)
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             return [(f"line {reader.line_num}", row) for row in reader if any(row.values())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import multiprocessing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -93,22 +94,29 @@ def run(
     UploadError
         The bucket cannot be reached or does not exist. Failing to upload one pair is a failure of that pair.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # a worker that starts runs the user's script again, which has no guard; Cluster says so
+        raise SystemExit(1)
     settings = settings or Settings()
     cluster = cluster or Cluster()
     check_unique(items, "the list")
-    config, values = configuration(settings, cluster.mem_limit)
+    config = configuration(settings, cluster.mem_limit)
+    values = config.values | _assets(items)
     bucket = None if upload is None else Bucket(upload)
     if bucket is not None:
         bucket.check()
     folder = folder.absolute()  # workers may have another working directory
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    tasks = {item.id: Task(item, settings, str(folder), config, cluster.mem_limit, upload) for item in items}
+    tasks = {
+        item.id: Task(item, settings, str(folder), config.of_pair(item), cluster.mem_limit, upload)
+        for item in items
+    }
     with Manifest(folder) as manifest:
         if manifest.settings is not None and (changes := differences(manifest.settings, values)):
             LOG.warning("the configuration has changed since the last run: %s", "; ".join(changes))
         todo = _todo(tasks, manifest, retry_failed)
-        manifest.begin(values, tasks, pairs=len(tasks), to_do=len(todo), config=config)
+        manifest.begin(values, tasks, pairs=len(tasks), to_do=len(todo), config=config.digest)
         dispatcher = Dispatcher(manifest, tasks, fail_fast=fail_fast, progress=progress)
         try:
             if todo:
@@ -120,6 +128,12 @@ def run(
             uploaded = [name for name, record in done.items() if record.get("upload") == upload]
             upload_catalog(folder, uploaded, bucket)
         return _summary({name: manifest.records[name] for name in tasks}, dispatcher.computed)
+
+
+def _assets(items: Sequence[Item]) -> dict[str, object]:
+    """Return the stacked assets of a list as an entry of its configuration; none where it has no stacks."""
+    keys = {",".join(name for name, _ in stack.parts) for item in items for stack in item.stacks}
+    return {"assets": " or ".join(sorted(keys))} if keys else {}
 
 
 def _compute(dispatcher: Dispatcher, todo: Collection[str], cluster: Cluster) -> None:

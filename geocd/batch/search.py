@@ -9,8 +9,10 @@ import hashlib
 import json
 import logging
 import re
+import time
 import urllib.parse
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -34,6 +36,10 @@ RETRIES = 5
 BACKOFF = 1.0
 #: Seconds to wait for a connection, and for an answer.
 TIMEOUT = (10.0, 60.0)
+#: More pages of one search than this are not asked for, of 100 items each.
+MOST_PAGES = 1000
+#: Seconds between two lines that say how far a search is.
+_INTERVAL = 10.0
 _TRANSIENT = (429, 500, 502, 503, 504)
 #: Members of a file of found items that record the search and its time.
 _SEARCH, _TIME = "geocd:search", "geocd:searched"
@@ -112,7 +118,7 @@ def read_geometry(path: str) -> Json:
         The file cannot be read or holds no geometry.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         features = content["features"] if content["type"] == "FeatureCollection" else [content]
         geometries = [part["geometry"] if part["type"] == "Feature" else part for part in features]
         if not geometries or any("coordinates" not in g and "geometries" not in g for g in geometries):
@@ -209,8 +215,7 @@ def _request(search: Search) -> list[Json]:
                     datetime=interval,
                     limit=100,
                 )
-                for item in hits.items_as_dicts():
-                    items[item["id"]] = _absolute(item)
+                _add_items(hits.pages_as_dicts(), items, where)
     except APIError as error:
         raise SearchError(f"{where}: {_reason(error)}. Check the address, or try again later.") from error
     # an answer that is not STAC: no JSON, no links, no ids
@@ -221,10 +226,41 @@ def _request(search: Search) -> list[Json]:
     return list(items.values())
 
 
+def _add_items(pages: Iterable[Json], items: dict[str, Json], where: str) -> None:
+    """Add the items of all pages of a search by id, up to a page that brings nothing new."""
+    seen: set[str] = set()
+    begin = next_line = time.monotonic()
+    for number, page in enumerate(pages, 1):
+        ids = {item["id"] for item in page["features"]}
+        if ids <= seen:
+            LOG.warning(
+                "%s: page %d has the items of earlier pages alone; the search ends there", where, number
+            )
+            return
+        if number > MOST_PAGES:
+            raise SearchError(
+                f"{where}: the search goes on after {MOST_PAGES} pages ({len(seen)} items). Choose a smaller "
+                "area or a shorter time."
+            )
+        seen |= ids
+        items.update((item["id"], _absolute(item)) for item in page["features"])
+        if time.monotonic() - next_line >= _INTERVAL:
+            next_line = time.monotonic()
+            LOG.warning("%s: %d items on %d pages, %.0f s", where, len(seen), number, next_line - begin)
+
+
 def _check_collection(client: Client, name: str, where: str) -> None:
-    if client.get_collection(name) is not None:
+    """Raise :class:`PairsError` where an API has no such collection; what it says of it does not matter."""
+    try:
+        if client.get_collection(name) is not None:
+            return
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:  # a poor extent, say
+        LOG.info("%s: the collection %s is not valid STAC (%r), which is not needed", where, name, error)
         return
-    names = [collection.id for collection in client.get_collections()]
+    try:
+        names = [collection.id for collection in client.get_collections()]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        names = []
     near = difflib.get_close_matches(name, names, cutoff=0.4) or names[:5]
     raise PairsError(
         f"{where}: has no collection {name!r}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from geocd.batch.pairs import Item, located
 from geocd.batch.stack import Stack
 from geocd.errors import GeocdError, PairsError
+from geocd.location import local_path
 from geocd.raster.sources import ALLOW, is_file, is_remote, may_reach, shown
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 #: Folder of the VRTs and of found items, in that of the batch.
 SOURCES_FOLDER = "sources"
+#: Properties with the per cent of a tile that an item has no data for, and those that tell processings apart.
+_NODATA = ("s2:nodata_pixel_percentage", "sentinel:nodata_pixel_percentage")
+_BASELINES = ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version", "s2:sequence")
+#: Items of one tile and day that cover this much less, in per cent of the tile, are not used.
+_COVER = 10.0
+#: Items without a tile that have this share of their areas in common are of one place: aerial images (NAIP)
+#: of one quadrangle differ by some pixels from year to year, and neighbours overlap by some per cent.
+_OVERLAP = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,8 +38,9 @@ class Rule:
     """Which items make a pair.
 
     Items are grouped by tile: ``grid:code``, else the tile of Sentinel-2 or the path and row of Landsat, else
-    the grid of the projection extension. Of each tile and day, the item with the least cloud is used. Without
-    ``dates``, each is paired with the next one in time; with them, the item nearest to the first day with the
+    by extents that overlap (projection extension). Of each tile and day, the item with the least cloud is
+    used among those that cover most; of one acquisition, the newest processing. Without ``dates``, each is
+    paired with the next one in time; with them, the item nearest to the first day with the
     item nearest to the second.
 
     Parameters
@@ -55,7 +65,7 @@ def is_stac(path: str | os.PathLike[str]) -> bool:
     if Path(path).suffix.lower() not in (".json", ".geojson") or not is_file(path):
         return False
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):
         return False
     if not isinstance(content, dict):
@@ -100,17 +110,18 @@ def stac_pairs(path: str | os.PathLike[str], folder: Path, rule: Rule) -> list[I
 
 
 def _pairs(path: Path, folder: Path, rule: Rule) -> list[Item]:
-    tiles: dict[str, dict[datetime.date, pystac.Item]] = {}
-    for item in _items(path):
+    tiles: dict[str, dict[datetime.date, list[pystac.Item]]] = {}
+    areas: list[_Area] = []
+    for item in sorted(_items(path), key=lambda item: (_date(item), item.id)):
         cloud = item.properties.get("eo:cloud_cover")
         if rule.max_cloud is not None and cloud is not None and cloud > rule.max_cloud:
             continue
-        days = tiles.setdefault(_tile(item), {})
-        day = _date(item).date()
-        days[day] = min(days.get(day, item), item, key=_clarity)
+        tile = _tile(item) or _area_name(item, areas)
+        tiles.setdefault(tile, {}).setdefault(_date(item).date(), []).append(item)
     pairs: list[Item] = []
     by_path: dict[str, Stack] = {}
-    for tile, days in sorted(tiles.items()):
+    for tile, by_day in sorted(tiles.items()):
+        days = {day: _best(candidates) for day, candidates in by_day.items()}
         for before, after in _paired_days(sorted(days), rule.dates):
             name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{tile}_{before:%Y%m%d}_{after:%Y%m%d}").lstrip("-.")
             stacks = tuple(_stack(days[day], rule, path.parent, folder) for day in (before, after))
@@ -139,9 +150,15 @@ def _items(path: Path) -> Iterable[pystac.Item]:
     import pystac
 
     try:
-        kind = pystac.StacIO.default().read_json(str(path)).get("type")
+        kind = _local_io().read_json(str(path)).get("type")
+        if kind == "Feature":
+            raise PairsError(
+                f"{path}: is one STAC item, and a pair needs two. Put both into the features of one "
+                "FeatureCollection, or list their files in a CSV.",
+                path=str(path),
+            )
         if kind == "FeatureCollection":
-            return list(pystac.ItemCollection.from_file(str(path)))
+            return list(pystac.ItemCollection.from_file(str(path), _local_io()))
         return list(pystac.Catalog.from_file(str(path), _local_io()).get_items(recursive=True))
     except RecursionError as error:
         raise PairsError(
@@ -169,14 +186,44 @@ def _local_io() -> pystac.StacIO:
                     f"decide what is fetched. If you trust the file, set {ALLOW}=YES in the environment, or "
                     "save the items."
                 )
-            return super().read_text_from_href(href)
+            return super().read_text_from_href(href).removeprefix("\ufeff")  # byte-order mark
 
     return LocalIO()
 
 
+def _best(items: Sequence[pystac.Item]) -> pystac.Item:
+    """Return the item of a tile and day to use: cover before cloud, and of twins the newest processing."""
+    covers = [_cover(item) for item in items]
+    full = [item for item, cover in zip(items, covers, strict=True) if cover >= max(covers) - _COVER]
+    newest: dict[tuple[object, str], tuple[int, ...]] = {}
+    for item in full:
+        newest[_acquisition(item)] = max(newest.get(_acquisition(item), ()), _processing(item))
+    return min((item for item in full if _processing(item) == newest[_acquisition(item)]), key=_clarity)
+
+
+def _acquisition(item: pystac.Item) -> tuple[object, str]:
+    """Return what the processings of one acquisition have in common: satellite and minute."""
+    return item.properties.get("platform"), f"{_date(item):%H:%M}"
+
+
+def _cover(item: pystac.Item) -> float:
+    """Return the per cent of the tile that an item has data for; 100 where it does not say."""
+    for name in _NODATA:
+        if (missing := item.properties.get(name)) is not None:
+            return 100.0 - float(missing)
+    return 100.0
+
+
+def _processing(item: pystac.Item) -> tuple[int, ...]:
+    """Return the numbers of the version of an item's processing; none where it does not say."""
+    versions = [str(item.properties[name]) for name in _BASELINES if item.properties.get(name) is not None]
+    return tuple(int(digits) for version in versions for digits in re.findall(r"\d+", version))
+
+
 def _clarity(item: pystac.Item) -> tuple[float, str]:
     """Return a key that sorts the item with the least cloud first; the id decides between equals."""
-    return item.properties.get("eo:cloud_cover", 101.0), item.id
+    cloud = item.properties.get("eo:cloud_cover")
+    return 101.0 if cloud is None else cloud, item.id
 
 
 def _date(item: pystac.Item) -> datetime.datetime:
@@ -186,8 +233,8 @@ def _date(item: pystac.Item) -> datetime.datetime:
     return date.astimezone(datetime.timezone.utc)
 
 
-def _tile(item: pystac.Item) -> str:
-    """Return a name of the tile, which items on the same grid have in common."""
+def _tile(item: pystac.Item) -> str | None:
+    """Return the name of the tile that an item itself gives, None where it gives none."""
     properties = item.properties
     for name in ("grid:code", "s2:mgrs_tile"):
         if name in properties:
@@ -198,10 +245,41 @@ def _tile(item: pystac.Item) -> str:
     ):
         if all(name in properties for name in names):
             return "-".join(str(properties[name]) for name in names)
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Area:
+    """The extent of an item in its CRS, and the name of the items that cover about the same."""
+
+    name: str
+    code: str
+    box: tuple[float, float, float, float]
+
+    def overlaps(self, other: _Area) -> bool:
+        """Return whether most of the two areas is common."""
+        (left, bottom, right, top), (west, south, east, north) = self.box, other.box
+        width, height = min(right, east) - max(left, west), min(top, north) - max(bottom, south)
+        common = max(width, 0.0) * max(height, 0.0)
+        union = (right - left) * (top - bottom) + (east - west) * (north - south) - common
+        return self.code == other.code and common >= _OVERLAP * union
+
+
+def _area_name(item: pystac.Item, areas: list[_Area]) -> str:
+    """Return the name of the area of an item: that of the first item which covers about the same."""
+    properties = item.properties
     code = properties.get("proj:code", properties.get("proj:epsg"))
     if code is not None and "proj:transform" in properties and "proj:shape" in properties:
-        corner = [properties["proj:transform"][index] for index in (2, 5)]
-        return "-".join(map(str, [code, *(round(value) for value in corner), *properties["proj:shape"]]))
+        a, _, left, _, e, top = properties["proj:transform"][:6]
+        height, width = properties["proj:shape"]
+        name = "-".join(map(str, [code, round(left), round(top), height, width]))
+        sides = (left, left + a * width), (top, top + e * height)
+        area = _Area(name, str(code), (min(sides[0]), min(sides[1]), max(sides[0]), max(sides[1])))
+        for other in areas:
+            if other.overlaps(area):
+                return other.name
+        areas.append(area)
+        return name
     raise PairsError(
         f"item {item.id}: has no property that names its tile (grid:code, s2:mgrs_tile, landsat:wrs_path and "
         "row, or proj:code with proj:transform and proj:shape). List the pairs in a CSV.",
@@ -221,7 +299,7 @@ def _stack(item: pystac.Item, rule: Rule, base: Path, folder: Path) -> Stack:
             id=item.id,
         )
     sources = tuple(
-        (key, asset.get_absolute_href() or located(asset.href, base))
+        (key, local_path(asset.get_absolute_href() or located(asset.href, base)))
         for key, asset in ((key, item.assets[key]) for key in keys)
     )
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.id).lstrip("-.") or "item"

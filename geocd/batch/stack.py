@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from geocd.errors import BandError, GridError
+from geocd.location import Location, local_path
 from geocd.raster.files import grid_of, open_raster, output_errors
 from geocd.raster.grid import Grid, check_same_grid
 from geocd.raster.sources import trust
@@ -25,7 +26,7 @@ _TYPES = {
     "float32": "Float32",
     "float64": "Float64",
 }
-_SCHEMES = {"s3": "/vsis3", "gs": "/vsigs", "az": "/vsiaz", "file": ""}
+_SCHEMES = {"s3": "/vsis3", "gs": "/vsigs", "az": "/vsiaz"}
 #: Characters that XML cannot hold, escaped or not.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: Name, path, number, type, nodata and shape of a band.
@@ -49,6 +50,12 @@ class Stack:
     path: str
     sources: tuple[tuple[str, str], ...]
     date: str
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        """Name of each raster with its file name, or its URL without signature; moved files keep theirs."""
+        locations = [(name, Location(path)) for name, path in self.sources]
+        return [(name, at.public if at.is_url else at.name) for name, at in locations]
 
     def write(self) -> None:
         """Write the VRT on the grid of the finest raster; coarser ones are resampled (nearest neighbour).
@@ -125,6 +132,8 @@ def _vrt(grid: Grid, bands: Iterable[_Band], date: str) -> str:
 
 def _gdal(path: str) -> str:
     """Return a path or URL as GDAL spells it: inside a VRT rasterio does not translate URLs."""
+    if path.startswith("file:"):
+        return local_path(path)
     scheme, colon, rest = path.partition("://")
     if scheme in ("http", "https"):
         return f"/vsicurl/{path}"

@@ -27,6 +27,7 @@ from geocd.batch.upload import Bucket
 from geocd.config import Settings
 from geocd.errors import ConfigError, GeocdError, GeocdWarning, OutputError, ResumeError
 from geocd.findings import unexpected
+from geocd.location import Location
 from geocd.pipeline.resume import weights_file
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import begin_tiles, compute_tiles
@@ -59,7 +60,7 @@ class Task:
     folder : str
         The folder of the batch.
     config : str
-        Hash of the configuration, see :func:`configuration`.
+        Hash of the configuration, see :func:`configuration` and :meth:`Configuration.of_pair`.
     mem_limit : int, optional
         Memory that the worker may take, in MB of 2**20 bytes.
     upload : str, optional
@@ -151,6 +152,21 @@ class Configuration(NamedTuple):
     digest: str
     values: dict[str, object]
 
+    def of_pair(self, item: Item) -> str:
+        """Return the hash with what a pair is made of: its stacked assets, in their order.
+
+        A pair of two files has that of the settings alone: the files are inputs.
+        """
+        if not item.stacks:
+            return self.digest
+        parts = [(Path(stack.path).name, stack.parts) for stack in item.stacks]
+        return _digest([self.digest, parts])
+
+
+def _digest(values: object) -> str:
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
 
 def configuration(settings: Settings, mem_limit: int | None = None) -> Configuration:
     """Return the configuration of a batch: settings, version of geocd, content of the file of weights.
@@ -165,8 +181,7 @@ def configuration(settings: Settings, mem_limit: int | None = None) -> Configura
     values["geocd version"] = geocd.__version__
     if (weights := weights_file(run_settings)) is not None:
         values["file of weights"] = sha256(weights)
-    text = json.dumps(values, sort_keys=True, allow_nan=False)
-    return Configuration(hashlib.sha256(text.encode()).hexdigest()[:16], values)
+    return Configuration(_digest(values), values)
 
 
 def why_not_finished(record: Record, task: Task) -> str | None:
@@ -178,7 +193,7 @@ def why_not_finished(record: Record, task: Task) -> str | None:
     if record["state"] != "done":
         return "it was not finished"
     if record["config"] != task.config:
-        return "the configuration has changed"
+        return f"the configuration{' or the choice of assets' if task.item.stacks else ''} has changed"
     for stack in task.item.stacks:
         stack.trust()
     folder = Path(task.folder) / task.item.id
@@ -198,6 +213,19 @@ def why_not_finished(record: Record, task: Task) -> str | None:
                 return f"the content of {name} has changed"
         except GeocdError:  # gone or out of reach: computing again would fail
             continue
+    return _why_other_sources(record, task.item)
+
+
+def _why_other_sources(record: DoneRecord, item: Item) -> str | None:
+    """Return which local source of a stack is not in the record; the VRT on the disk may name older ones."""
+    earlier = [Fingerprint.from_dict(file) for files in record["inputs"].values() for file in files]
+    for _, path in (source for stack in item.stacks for source in stack.sources):
+        try:
+            files = fingerprint(path, earlier) if Location(path).is_local else []
+        except GeocdError:  # gone, as above
+            continue
+        if not all(any(map(file.same_content, earlier)) for file in files):
+            return f"the content of {path} has changed"
     return None
 
 

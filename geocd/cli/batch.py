@@ -219,7 +219,8 @@ def _checked_folder(pairs: str | None, outdir: str | None, merge: str | None) ->
 def _quiet_dask(verbose: int) -> None:
     """Hide dask's messages about workers that die, unless -v: geocd reports what they lead to."""
     level = max(logging.getLogger().level, logging.CRITICAL - 10 * verbose)
-    for name in ("distributed", "distributed.client"):  # dask gives the second a level of its own
+    # the second has a level of its own; workers that cannot be started again are errors of the last two
+    for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(level)
 
 

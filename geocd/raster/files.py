@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from geocd.errors import (
     RasterReadError,
     SameImageError,
 )
-from geocd.location import Location
+from geocd.location import Location, local_path
 from geocd.raster import sources
 from geocd.raster.georeference import check_georeference
 from geocd.raster.grid import Grid
@@ -116,6 +117,19 @@ def open_raster(path: str) -> DatasetReader:
     return dataset
 
 
+_DENIED = (
+    "the server does not allow access. Where the address is signed, its signature may have expired: sign it "
+    "again, or search the items again. Else check the login for the server"
+)
+#: What the answers of a server mean.
+_ANSWERS = {
+    "401": _DENIED,
+    "403": _DENIED,
+    "404": "the server has no such file. Check the address",
+    "410": "the server has no such file any more. Check the address",
+}
+
+
 def _without_georeference_warning() -> None:
     """Keep rasterio's warning about rasters without a transform from the user: :func:`grid_of` refuses them.
 
@@ -128,6 +142,9 @@ def _without_georeference_warning() -> None:
 
 def _why_not(path: str, error: BaseException) -> str:
     """Return the message for a raster that cannot be opened: the reason, and what to do."""
+    path = local_path(path) if path.startswith("file:") else path
+    if (status := re.search(r"HTTP response code: (\d+)", gdal_reason(error))) and status[1] in _ANSWERS:
+        return f"{Location(path).public}: {_ANSWERS[status[1]]} (HTTP {status[1]})."
     if Location(path).is_local:
         try:
             exists = Path(path).exists()
@@ -150,7 +167,7 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
 
     ``above`` are the VRTs that refer to it.
     """
-    path = path.removeprefix("file://")
+    path = local_path(path) if path.startswith("file:") else path
     shorthand = path.casefold().startswith("vrt://")  # bands or a window of another raster
     inner = path[len("vrt://") :].partition("?")[0] if shorthand else path
     if shorthand:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from batch_folder import invoke
+from distributed import Status
 
+from geocd.batch import cluster as clusters
+from geocd.batch.cluster import Watch
 from geocd.batch.pairs import read_items
 from geocd.batch.run import Cluster
 from geocd.batch.run import run as run_batch
@@ -74,3 +80,74 @@ def test_the_example_for_slurm(cluster: str, write_pairs: Callable[..., Path], t
             script = queue.job_script()
         assert "#SBATCH --gres=gpu:1" in script
         assert "--resources GPU=1" in script
+
+
+def test_a_script_without_a_guard(write_pairs: Callable[..., Path], tmp_path: Path) -> None:
+    script, pairs = tmp_path / "script.py", str(write_pairs(1))
+    script.write_text(
+        "from pathlib import Path\n"
+        "from geocd.batch.pairs import read_items\n"
+        "from geocd.batch.run import Cluster, run\n"
+        f"run(read_items({pairs!r}), Path({str(tmp_path / 'out')!r}), cluster=Cluster(workers=1))\n"
+    )
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=200)
+    assert result.returncode == 1
+    assert result.stderr.rstrip().endswith("below the line: if __name__ == '__main__':")
+    assert f"{script}: the workers run this script again" in result.stderr
+    assert "another batch" not in result.stderr
+
+
+class Workers:
+    """In the place of dask's local cluster: two workers by its plan, one of which is gone for good."""
+
+    def __init__(self) -> None:
+        self.loop = SimpleNamespace(add_callback=lambda call, *arguments: call(*arguments))
+        self.worker_spec = {0: {}, 1: {}}
+        self.workers = {0: SimpleNamespace(status=Status.closed), 1: SimpleNamespace(status=Status.running)}
+        self.status = Status.running
+        self.scaled: list[tuple[int, list[int]]] = []
+
+    def scale(self, n: int) -> None:
+        self.scaled.append((n, list(self.workers)))
+
+
+def test_local_workers_that_are_gone_are_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "LocalCluster", Workers)
+    workers = Workers()
+    watch = Watch(SimpleNamespace(cluster=workers))
+    watch.look(2)
+    assert workers.scaled == [], "all are there"
+    watch.look(1)
+    assert workers.scaled == [(2, [1])], "the running one is left alone"
+    watch.look(0)
+    monkeypatch.setattr(clusters, "PATIENCE", -1.0)
+    with pytest.raises(ClusterError, match="have died and could not be started again"):
+        watch.look(0)
+
+
+def test_a_scheduler_without_workers_is_waited_for_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clusters, "WAIT", -1.0)
+    watch = Watch(SimpleNamespace(cluster=None))
+    for _ in range(3):
+        watch.look(0)
+    assert caplog.text.count("has had no worker") == 1
+
+
+def test_workers_that_die_while_they_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+
+    def start(**options: object) -> Workers:
+        attempts.append(options["n_workers"])
+        if len(attempts) < times:
+            raise RuntimeError("Nanny failed to start.")
+        return Workers()
+
+    monkeypatch.setattr(clusters, "LocalCluster", start)
+    times = 3
+    assert isinstance(Cluster(workers=2)._start(), Workers)
+    assert attempts == [2, 2, 2]
+    times = 99
+    with pytest.raises(ClusterError, match="could not be started in 3 attempts"):
+        Cluster(workers=2)._start()

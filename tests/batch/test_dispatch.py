@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from batch_folder import TILED, contents
+from batch_folder import CVA, TILED, contents, states
 from distributed import Client
 
 from geocd.batch import dispatch
@@ -17,6 +18,7 @@ from geocd.batch.run import Cluster
 from geocd.batch.run import run as run_batch
 from geocd.cli.batch import progress_words
 from geocd.config import Settings
+from geocd.errors import ClusterError
 from geocd.pipeline.run import detect
 
 
@@ -75,3 +77,43 @@ def test_a_large_scene_is_spread_over_idle_workers(
     run_batch([item], tmp_path / "less", settings=TILED, cluster=where)
     assert "spread" not in caplog.text
     assert contents(tmp_path / "less") == contents(tmp_path / "serial")
+
+
+def test_a_record_that_is_lost_with_its_worker(
+    cluster: str, write_pairs: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask would wait for a worker that may never come; the pair is given to another one instead."""
+    original, lost = dispatch._Calls.result, []
+
+    def result(calls: dispatch._Calls, call: dispatch._Call) -> object:
+        if call.function is not dispatch.work or call.name in lost:
+            return original(calls, call)
+        lost.append(call.name)
+        monkeypatch.setattr(call.future, "result", never, raising=False)
+        monkeypatch.setattr(dispatch, "_FETCH", 0.1)
+        return original(calls, call)
+
+    def never(timeout: float) -> object:
+        time.sleep(0.1)
+        raise TimeoutError
+
+    monkeypatch.setattr(dispatch._Calls, "result", result)
+    items = read_items(write_pairs(2))
+    summary = run_batch(items, tmp_path / "out", settings=CVA, cluster=Cluster(scheduler=cluster))
+    assert sorted(lost) == summary.done == ["p0", "p1"]
+
+
+def test_workers_without_geocd_are_named_and_no_pair_has_failed(
+    cluster: str, write_pairs: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(task: object) -> None:
+        try:
+            raise ModuleNotFoundError("No module named 'geocd'", name="geocd")
+        except ModuleNotFoundError as error:
+            raise RuntimeError("Error during deserialization of the task graph.") from error
+
+    monkeypatch.setattr(dispatch, "work", work)
+    items, out = read_items(write_pairs(2)), tmp_path / "out"
+    with pytest.raises(ClusterError, match=r"the workers have no module 'geocd'.*Install geocd\[batch\]"):
+        run_batch(items, out, settings=CVA, cluster=Cluster(scheduler=cluster))
+    assert "failed" not in states(out).values()

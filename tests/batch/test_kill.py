@@ -168,3 +168,39 @@ def test_a_killed_scheduler_is_told_and_the_same_command_goes_on(
     assert sorted(done) == [f"p{number}" for number in range(6)], "each was done once"
     run_batch(read_items(pairs), tmp_path / "calm", settings=CVA, cluster=Cluster(scheduler=cluster))
     assert contents(tmp_path / "out") == contents(tmp_path / "calm")
+
+
+PRELOAD = """
+import os, signal
+from pathlib import Path
+from geocd.batch import work
+
+detect = work.original = getattr(work, "original", work.detect)  # dask runs this twice
+
+def kill(*arguments, **options):
+    if Path(arguments[2]).name == "p1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return detect(*arguments, **options)
+
+work.detect = kill
+"""
+
+
+def test_local_workers_that_dask_gives_up_at_once(write_pairs: Callable[..., Path], tmp_path: Path) -> None:
+    """Dask drops workers that are not back in half a second; new ones are started, and nothing is printed."""
+    pairs, out = write_pairs(3), tmp_path / "out"
+    (tmp_path / "preload.py").write_text(PRELOAD)
+    environment = os.environ | {
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": str(tmp_path / "preload.py"),
+        "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "500ms",
+    }
+    code = "import sys; from geocd.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "batch", pairs, out, "--workers", "1", "--method", "cva"]
+    result = subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert result.returncode == 3, result.stderr
+    assert states(out) == {"p0": "done", "p1": "failed", "p2": "done"}
+    assert "2 pairs done (2 in this run), 1 failed" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "distributed" not in result.stderr

@@ -28,6 +28,13 @@ def test_a_csv_s_relative_paths_start_from_its_folder(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_spreadsheets_write_other_delimiters(delimiter: str, tmp_path: Path) -> None:
+    rows = (("\ufeffid", "before", "after"), ("one", "~/a.tif", "file:///data/b%20c.tif"))
+    (tmp_path / "pairs.csv").write_text("\n".join(map(delimiter.join, rows)), encoding="utf-8")
+    assert read_items(tmp_path / "pairs.csv") == [Item("one", f"{Path.home()}/a.tif", "/data/b c.tif")]
+
+
 @pytest.mark.parametrize("suffix", ["gpkg", "geojson"])
 def test_a_vector_file_lists_pairs_too(suffix: str, tmp_path: Path) -> None:
     table = geopandas.GeoDataFrame(
@@ -64,6 +71,7 @@ def test_an_id_cannot_leave_the_folder(name: str) -> None:
         ("", "no column id, before, after.*this file has: none"),
         ("id,before\nx,y\n", "no column after.*this file has: id, before"),
         ("id,before,after\n", "lists no pair"),
+        ("id,before,after,before\nx,a,b,c\n", "the column before more than once .id, before, after, before."),
         ("id,before,after\nx,a,b\n,a,b\n", "line 3: id ''"),
         ("id,before,after\nx,a,\n", "line 2: id 'x': has no after"),
         ("id,before,after\nx,a,b\nX,a,b\n", "ids 'x' and 'X' are the same"),

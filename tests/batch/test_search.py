@@ -39,13 +39,16 @@ class Api(http.server.ThreadingHTTPServer):
         self.asked: list[str] = []
         self.refusals: list[int] = []  # status codes of the next answers
         self.conforms = CONFORMS
+        self.turn = 0  # with a number, the last page links to that many items back
+        self.extent: dict[str, Any] = {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]},
+        }  # fmt: skip
 
     def answer(self, path: str, query: dict[str, Any]) -> dict[str, Any] | None:
         """Return the JSON of an address, None where there is none."""
         collection = {
             "type": "Collection", "id": "s2-l2a", "stac_version": "1.0.0", "description": "x", "license": "x",
-            "links": [],
-            "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+            "links": [], "extent": self.extent,
         }  # fmt: skip
         if path == "/stac":
             links = [{"rel": "self", "href": self.url}, {"rel": "data", "href": f"{self.url}/collections"}]
@@ -68,8 +71,8 @@ class Api(http.server.ThreadingHTTPServer):
         hits = [one for one in self.items if begin <= one["properties"]["datetime"][:10] <= end]
         first = int(query.get("from", 0))
         page: dict[str, Any] = {"type": "FeatureCollection", "features": hits[first : first + 2], "links": []}
-        if first + 2 < len(hits):
-            body = query | {"from": first + 2}
+        if first + 2 < len(hits) or self.turn:
+            body = query | {"from": first + 2 if first + 2 < len(hits) else max(first + 2 - self.turn, 0)}
             page["links"] = [{"rel": "next", "href": f"{self.url}/search", "method": "POST", "body": body}]
         return page
 
@@ -188,6 +191,38 @@ def test_an_api_that_fails_for_a_while_is_asked_again(api: Api, tmp_path: Path) 
     with pytest.raises(SearchError, match=r": answered with HTTP 403 .*Check the address"):
         find(search, tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.mark.parametrize("turn", [2, 4])
+def test_an_api_whose_pages_go_round_in_a_circle(
+    turn: int, api: Api, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next link of the last page leads to itself, or to the page before."""
+    api.turn = turn
+    search = Search(url=api.url, collection="s2-l2a", bbox=BOX, interval="2023-01-01/2025-01-01")
+    found = json.loads(find(search, tmp_path).read_text())
+    assert sorted(item["id"] for item in found["features"]) == sorted(item["id"] for item in api.items)
+    assert api.asked.count("search") == 4, "three pages, and one that brings nothing new"
+    assert "page 4 has the items of earlier pages alone" in caplog.text
+
+
+def test_a_search_without_end_is_left(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(searches, "MOST_PAGES", 2)
+    monkeypatch.setattr(searches, "_INTERVAL", 0.0)
+    search = Search(url=api.url, collection="s2-l2a", bbox=BOX, interval="2023-01-01/2025-01-01")
+    with pytest.raises(SearchError, match=r"goes on after 2 pages \(4 items\)\. Choose a smaller area"):
+        find(search, tmp_path)
+    assert "2 items on 1 pages" in caplog.text, "progress"
+    assert not (tmp_path / "sources").exists()
+
+
+@pytest.mark.parametrize("extent", [{}, {"spatial": {}, "temporal": {}}, {"spatial": {"bbox": []}}, None])
+def test_the_extent_of_a_collection_is_not_needed(extent: Any, api: Api, tmp_path: Path) -> None:
+    api.extent = extent
+    search = Search(url=api.url, collection="s2-l2a", bbox=BOX, dates=DAYS)
+    assert len(json.loads(find(search, tmp_path).read_text())["features"]) == 4
 
 
 def test_what_an_api_does_not_have(api: Api, tmp_path: Path) -> None:

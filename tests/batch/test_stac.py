@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ import pystac
 import pytest
 import rasterio
 from affine import Affine
-from batch_folder import invoke
+from batch_folder import CVA, invoke
 
 from geocd.batch.stac import Rule, is_stac, stac_pairs
+from geocd.batch.work import Task, configuration, why_not_finished, work
 from geocd.errors import PairsError
 
 
@@ -115,7 +118,9 @@ def test_a_catalogue_and_what_cannot_be_paired(stac: Callable[..., Path], tmp_pa
         stac_pairs(tmp_path / "bad.json", tmp_path, Rule())
 
 
-def test_assets_are_stacked_as_bands(stac: Callable[..., Path], tmp_path: Path, cluster: str) -> None:
+def test_assets_are_stacked_as_bands(
+    stac: Callable[..., Path], tmp_path: Path, cluster: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = stac(*SCENES[:2])
     out = tmp_path / "out"
     command = ["batch", path, out, "--scheduler", cluster, "--method", "cva"]
@@ -132,4 +137,122 @@ def test_assets_are_stacked_as_bands(stac: Callable[..., Path], tmp_path: Path, 
     assert geopandas.read_file(out / name / f"{name}_changes.gpkg").n_pixels.max() > 300
     again = invoke(*command, "--assets", "red,nir")
     assert "1 pairs done (0 in this run)" in again.stderr
+
+    before = "red,nir"
+    for assets in ("red", "nir,red", "red,nir"):  # others, and in another order
+        other = invoke("-v", *command, "--assets", assets)
+        assert other.exit_code == 0, other.output
+        assert "1 pairs done (1 in this run)" in other.stderr, assets
+        item = json.loads((out / name / f"{name}.json").read_text())
+        assert item["properties"]["geocd:bands"] == assets.split(",")
+        assert f"assets (was {before}, is now {assets})" in caplog.text
+        before = assets
     assert invoke("batch", tmp_path / "x.csv", out, "--max-cloud", "3").exit_code == 2
+
+
+def test_another_source_behind_the_same_name_is_another_pair(
+    stac: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The VRT of the earlier run still names the earlier file."""
+    path, out = stac(*SCENES[:2]), tmp_path / "out"
+    (item,) = stac_pairs(path, out, Rule(assets=["red"]))
+    out.mkdir()
+    task = Task(item, CVA, str(out), configuration(CVA).of_pair(item))
+    record = work(task)
+    assert record["state"] == "done"
+    assert why_not_finished(record, task) is None
+    (tmp_path / "new").mkdir()
+    name = "MGRS-33UUP_2024-06-01_0_red.tif"
+    moved = shutil.copy(tmp_path / name, tmp_path / "new" / name)
+    path.write_text(path.read_text().replace(f"./{name}", f"./new/{name}"))
+    (item,) = stac_pairs(path, out, Rule(assets=["red"]))
+    task = dataclasses.replace(task, item=item)
+    assert configuration(CVA).of_pair(item) == task.config
+    assert why_not_finished(record, task) is None, "a copy of the same content"
+    with rasterio.open(moved, "r+") as dataset:
+        dataset.write(dataset.read() + 1)
+    assert why_not_finished(record, task) == f"the content of {moved} has changed"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "best"),
+    [
+        # cover before cloud
+        ({"s2:nodata_pixel_percentage": 95, "eo:cloud_cover": 0}, {"s2:nodata_pixel_percentage": 0}, 1),
+        ({"s2:nodata_pixel_percentage": 3, "eo:cloud_cover": 1}, {"s2:nodata_pixel_percentage": 0}, 0),
+        # of one acquisition the newest processing, whatever its cloud
+        ({"s2:processing_baseline": "02.14", "eo:cloud_cover": 1}, {"s2:processing_baseline": "05.00"}, 1),
+        ({"s2:processing_baseline": "05.10", "eo:cloud_cover": 9}, {"s2:processing_baseline": "05.09"}, 0),
+        ({"processing:version": "5.9", "eo:cloud_cover": 9}, {"processing:version": "5.10"}, 1),
+        # of two acquisitions the clearer one
+        ({"s2:processing_baseline": "02.14", "eo:cloud_cover": 1, "datetime": "2023-06-03T12:00:00Z"}, {}, 0),
+        # nothing known of the cloud
+        ({"eo:cloud_cover": None}, {"eo:cloud_cover": 60.0}, 1),
+        ({"eo:cloud_cover": 60.0}, {"eo:cloud_cover": None}, 0),
+    ],
+)
+def test_the_best_item_of_a_tile_and_day(
+    first: dict[str, Any], second: dict[str, Any], best: int, stac: Callable[..., Path], tmp_path: Path
+) -> None:
+    tile = "MGRS-33UUP"
+    path = stac((tile, "2023-06-03", 5.0), (tile, "2023-06-03", 5.0), (tile, "2024-06-01", 5.0))
+    content = json.loads(path.read_text())
+    for feature, properties in zip(content["features"], (first, second), strict=False):
+        feature["properties"] |= properties
+    for features in (content["features"], content["features"][::-1]):
+        path.write_text(json.dumps(content | {"features": features}))
+        (pair,) = stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+        assert Path(pair.before).stem == f"{tile}_2023-06-03_{best}"
+
+
+def test_aerial_images_whose_extents_differ_are_paired(stac: Callable[..., Path], tmp_path: Path) -> None:
+    """Two quadrangles, side by side, in two years: other corners, sizes and resolutions."""
+    path = stac(*[(str(number), day, None) for number in range(2) for day in ("2020-07-01", "2022-07-01")])
+    content = json.loads(path.read_text())
+    grids = [
+        ([1.0, 0, 500_000, 0, -1.0, 4_200_000], [7500, 6000]),
+        ([0.6, 0, 500_012, 0, -0.6, 4_200_030], [12_600, 9_980]),
+        ([1.0, 0, 505_700, 0, -1.0, 4_200_000], [7500, 6000]),
+        ([0.6, 0, 505_690, 0, -0.6, 4_200_012], [12_500, 10_010]),
+    ]
+    for feature, (transform, shape) in zip(content["features"], grids, strict=True):
+        del feature["properties"]["grid:code"]
+        feature["properties"] |= {"proj:epsg": 32633, "proj:transform": transform, "proj:shape": shape}
+    path.write_text(json.dumps(content))
+    pairs = stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+    assert [(Path(pair.before).stem, Path(pair.after).stem) for pair in pairs] == [
+        ("0_2020-07-01_0", "0_2022-07-01_1"), ("1_2020-07-01_2", "1_2022-07-01_3"),
+    ]  # fmt: skip
+    assert [pair.id for pair in pairs] == [
+        "32633-500000-4200000-7500-6000_20200701_20220701",
+        "32633-505700-4200000-7500-6000_20200701_20220701",
+    ]
+
+
+def test_links_are_decoded(stac: Callable[..., Path], tmp_path: Path) -> None:
+    path = stac(*SCENES[:2])
+    before, after = "MGRS-33UUP_2023-06-03_1_red.tif", "MGRS-33UUP_2024-06-01_0_red.tif"
+    (tmp_path / before).rename(tmp_path / "a b.tif")
+    (tmp_path / after).rename(tmp_path / "c%20d.tif")  # a name that needs no decoding
+    text = path.read_text().replace(f"./{before}", f"{tmp_path.as_uri()}/a%20b.tif")
+    path.write_text(text.replace(f"./{after}", "./c%20d.tif"))
+    (pair,) = stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+    assert [stack.sources for stack in pair.stacks] == [
+        (("red", f"{tmp_path}/a b.tif"),),
+        (("red", f"{tmp_path}/c%20d.tif"),),
+    ]
+    path.write_text(path.read_text().replace(f"{tmp_path.as_uri()}/", "./"))
+    assert stac_pairs(path, tmp_path / "out", Rule(assets=["red"])) == [pair]
+
+
+def test_a_byte_order_mark_and_one_item_alone(stac: Callable[..., Path], tmp_path: Path) -> None:
+    path = stac(*SCENES[:2])
+    (pair,) = stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+    content = path.read_text()
+    path.write_text(content, encoding="utf-8-sig")
+    assert is_stac(path)
+    assert stac_pairs(path, tmp_path / "out", Rule(assets=["red"])) == [pair]
+    path.write_text(json.dumps(json.loads(content)["features"][0]))
+    assert is_stac(path)
+    with pytest.raises(PairsError, match="is one STAC item, and a pair needs two"):
+        stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))

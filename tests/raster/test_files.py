@@ -102,6 +102,36 @@ def test_urls_are_not_looked_up_on_disk() -> None:
         open_raster("/vsizip/nowhere.zip/a.tif")
 
 
+def test_file_urls_are_decoded(tmp_path: Path, write_raster: WriteRaster) -> None:
+    write_raster("a b", ONES)
+    url = (tmp_path / "a b.tif").as_uri()
+    assert url.endswith("/a%20b.tif")
+    for spelling in (url, url.replace("file://", "file://localhost"), f"file://{tmp_path}/a b.tif"):
+        with open_raster(spelling) as dataset:
+            assert dataset.shape == (8, 9)
+    (tmp_path / "a b.tif").rename(tmp_path / "a%20b.tif")
+    open_raster(f"file://{tmp_path}/a%20b.tif").close()
+    with pytest.raises(RasterOpenError, match=r"/c d\.tif: no such file"):
+        open_raster(f"file://{tmp_path}/c%20d.tif")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, r"^http://h/a\.tif: .* signature may have expired: sign it again.*\(HTTP 403\)\.$"),
+        (404, r"^http://h/a\.tif: the server has no such file\. .*\(HTTP 404\)\.$"),
+        (500, "not a raster that GDAL can read .HTTP response code: 500"),
+    ],
+)
+def test_what_a_server_answers(status: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise rasterio.errors.RasterioIOError(f"HTTP response code: {status}")
+
+    monkeypatch.setattr(rasterio, "open", refuse)
+    with pytest.raises(RasterOpenError, match=message):
+        open_raster("http://h/a.tif?sig=secret")
+
+
 def test_inside_a_zip(tmp_path: Path, write_raster: WriteRaster) -> None:
     import zipfile
 
