@@ -233,6 +233,11 @@ def test_workers_of_a_cluster_give_the_same(cluster: str, paths: Paths) -> None:
     np.testing.assert_array_equal(found, now.change_probability)
 
 
+def test_dir_shows_what_a_user_may_call() -> None:
+    assert [name for name in dir(geocd) if name in ("Any", "TYPE_CHECKING", "annotations", "install")] == []
+    assert "detect" in dir(geocd)
+
+
 def test_progress_is_told(paths: Paths) -> None:
     told: list[tuple[str, int, int]] = []
     geocd.detect(*paths, method="cva", jobs=1, progress=lambda *step: told.append(step), **TILES)
