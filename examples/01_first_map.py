@@ -33,7 +33,7 @@ def main() -> None:
 
     prob = changes.change_probability  # (y, x), float32, 0 to 1, NaN where unknown
     valid = prob.notnull()
-    share = float(changes.changed.sum() / valid.sum())
+    share = float((changes.changed == 1).sum() / valid.sum())
     print(f"{prob.sizes['x']} x {prob.sizes['y']} pixels, {float(valid.mean()):.1%} of them valid")
     print(f"{share:.1%} of these changed (probability of {changes.attrs['threshold']:g} or more)")
 

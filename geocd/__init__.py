@@ -25,4 +25,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "detect"})
+    hidden = {"Any", "TYPE_CHECKING", "annotations", "install"}
+    return sorted({*globals(), "detect"} - hidden)

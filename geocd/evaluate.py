@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import shapely
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.features import rasterize
 from rasterio.windows import Window
 from shapely.errors import ShapelyError
+from shapely.geometry import MultiPolygon
+from shapely.geometry.base import BaseGeometry
 
 from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError, RasterOpenError
 from geocd.metrics import Scores, evaluate, object_scores
@@ -27,7 +30,7 @@ from geocd.raster.reading import read
 from geocd.raster.sources import is_file, why_no_vector
 from geocd.raster.warp import full_turn
 from geocd.raster.writer import BLOCK_SIZE
-from geocd.types import BoolArray, Float32Array
+from geocd.types import BoolArray, Float32Array, Float64Array
 from geocd.vectorize.dateline import in_one_piece
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 DEFAULT_THRESHOLD = 0.5
 #: Value of unknown pixels in a reference raster.
 UNKNOWN = 255
+#: Distinct values of a reference that are looked at; a reference has three.
+MOST_VALUES = 1000
 
 
 def evaluate_files(
@@ -158,7 +163,8 @@ def _read_reference(path: str, grid: Grid, prob_path: str) -> tuple[BoolArray, B
             raise
         return _rasterize(path, grid, error), np.ones(grid.shape, dtype=bool)
     with dataset:
-        check_same_grid(grid, grid_of(dataset, path), (prob_path, path))
+        remedy = _warp_remedy(dataset, path, prob_path)
+        check_same_grid(grid, grid_of(dataset, path), (prob_path, path), remedy)
         return _read_map(dataset, path)
 
 
@@ -166,37 +172,115 @@ def _read_map(dataset: DatasetReader, path: str) -> tuple[BoolArray, BoolArray]:
     """Return where a reference raster is changed, and where it is known."""
     changed = np.zeros(dataset.shape, dtype=bool)
     valid = np.zeros(dataset.shape, dtype=bool)
-    has_unknown = False
+    has_unknown, values_present = False, np.empty(0, np.float64)
     for window in _windows(dataset):
         rows = slice(window.row_off, window.row_off + window.height)
         part: Any = read(dataset, path, window, indexes=1, masked=True)
         values, labelled = np.ma.getdata(part), ~np.ma.getmaskarray(part)
+        _check_one_band(dataset, path, window, values)
         if np.dtype(values.dtype).kind == "f":
             labelled &= ~np.isnan(values)
         has_unknown |= bool((values[labelled] == UNKNOWN).any())
+        values_present = np.union1d(values_present, values[labelled].astype(np.float64))[:MOST_VALUES]
         labelled &= values != UNKNOWN
-        wrong = values[labelled & (values != 0) & (values != 1)]
-        if wrong.size:
-            value = wrong.flat[0].item()
-            raise BandError(
-                f"{path}: has the value {value:g}; a reference is 0 where unchanged, 1 where changed, "
-                "255 or nodata where unknown. Convert it; if everything above 0 is changed: "
-                f'rio calc "(asarray (> (read 1 1) 0))" -t uint8 {path} reference.tif',
-                path=path,
-                value=value,
-            )
         changed[rows] = labelled & (values == 1)
         valid[rows] = labelled
-    if has_unknown and not changed.any() and MaskFlags.all_valid in dataset.mask_flag_enums[0]:
+    _check_values(path, values_present)
+    unchanged = bool((valid & ~changed).any())
+    if has_unknown and not changed.any():
         # Maps of 0 and 255 are common, and would be read as "nothing changed, the rest unknown".
+        declare = f"rio edit-info --nodata 255 {path}"
+        if MaskFlags.all_valid not in dataset.mask_flag_enums[0]:  # its own nodata value would be lost
+            declare = _recipe(path, "(* 255 (== (read 1 1) 255))", masked=True)
         raise BandError(
             f"{path}: has the value 255 but not 1, and 255 means unknown. If it means changed, write 1: "
-            f'rio calc "(asarray (== (read 1 1) 255))" -t uint8 {path} reference.tif. If it means '
-            f"unknown, declare it: rio edit-info --nodata 255 {path}",
+            f"{_recipe(path, '(== (read 1 1) 255)', masked=unchanged)}. If it means unknown, declare it: "
+            f"{declare}",
             path=path,
             value=UNKNOWN,
         )
+    if changed.any() and not unchanged and not valid.all():
+        # QGIS's rasterize declares its background nodata: every prediction outside would go unscored.
+        ones, unknown = np.count_nonzero(changed), np.count_nonzero(~valid)
+        raise BandError(
+            f"{path}: {ones} pixels are 1, none is 0, and {unknown} are nodata or 255, which means unknown. "
+            "If these are unchanged, write 0: "
+            f"{_recipe(path, '(== (read 1 1) 1)', masked=False)}",
+            path=path,
+            nodata=dataset.nodata,
+        )
     return changed, valid
+
+
+def _check_one_band(
+    dataset: DatasetReader, path: str, window: Window, first: npt.NDArray[np.generic]
+) -> None:
+    """Raise an error where another band, the alpha channel aside, differs from the first."""
+    for index in dataset.indexes[1:]:
+        if dataset.colorinterp[index - 1] == ColorInterp.alpha:
+            continue
+        differ = np.asarray(read(dataset, path, window, indexes=index)) != first
+        if differ.any():
+            row, col = np.argwhere(differ)[0]
+            raise BandError(
+                f"{path}: has {dataset.count} bands that differ (bands 1 and {index} in row "
+                f"{row + window.row_off}, column {col + window.col_off}), and a reference has one band. If "
+                f"band 1 is the reference: rio stack {path} --bidx 1 -f GTiff -o band1.tif",
+                path=path,
+                count=dataset.count,
+            )
+
+
+def _check_values(path: str, values: Float64Array) -> None:
+    """Raise an error unless the known values of a reference are 0, 1 and 255."""
+    wrong = values[~np.isin(values, (0, 1, UNKNOWN))]
+    if not wrong.size:
+        return
+    present = ", ".join(f"{value:g}" for value in values[:8]) + (", ..." if len(values) > 8 else "")
+    near_ends = (values <= 255 / 4) | ((values >= 255 * 3 / 4) & (values <= 255))
+    if len(values) > 4 and near_ends.all() and values.max() > 255 / 2:
+        meaning = "They are 0 and 255 after lossy compression, it seems; if high values are changed:"
+        expression = "(> (read 1 1) 127)"
+    else:
+        unknown = f", {UNKNOWN} unknown" if UNKNOWN in values else ""
+        meaning = f"If {wrong[-1]:g} is changed{unknown} and every other value unchanged:"
+        expression = f"(== (read 1 1) {wrong[-1]:g})"
+        if unknown:
+            expression = f"(+ {expression} (* {UNKNOWN} (== (read 1 1) {UNKNOWN})))"
+    raise BandError(
+        f"{path}: has the value {wrong[0]:g} (all values: {present}); a reference is 0 where unchanged, 1 "
+        f"where changed, 255 or nodata where unknown. {meaning} "
+        f"{_recipe(path, expression, masked=True)}",
+        path=path,
+        value=wrong[0].item(),
+    )
+
+
+def _recipe(path: str, changed: str, *, masked: bool) -> str:
+    """Return the command that writes a reference of 0, 1 and 255: ``changed`` is an expression of rio calc.
+
+    Without ``masked``, pixels that are nodata in the source count by their values; with it, they are unknown.
+    rio calc takes the profile from the source, which may say JPEG, or nodata 0.
+    """
+    taken = "" if masked else " --not-masked"
+    return (
+        f'rio calc "{changed}"{taken} -t uint8 -f GTiff --co nodata={UNKNOWN} --co compress=deflate '
+        f"{path} reference.tif"
+    )
+
+
+def _warp_remedy(dataset: DatasetReader, path: str, prob_path: str) -> str:
+    """Return the command that warps a reference onto the grid of a probability raster.
+
+    Without a nodata value rio fills what lies outside with 0, which means unchanged; 255 would hide the
+    changed pixels of a map of 0 and 255.
+    """
+    fill = -128 if dataset.dtypes[0] == "int8" else 128
+    unknown = f" --src-nodata {fill} --dst-nodata {fill}" if dataset.nodata is None else ""
+    return (
+        "Warp the reference onto the grid of the probability: "
+        f"rio warp {path} warped.tif --like {prob_path}{unknown} -f GTiff --co compress=deflate"
+    )
 
 
 def _rasterize(path: str, grid: Grid, not_a_raster: RasterOpenError) -> BoolArray:
@@ -275,7 +359,10 @@ def _read_polygons(path: str, layer: str, grid: Grid) -> GeoSeries:
         )
     shapes = frame.geometry.dropna()
     shapes = shapes[~shapes.is_empty]
-    areas = shapes[shapes.geom_type.isin(["Polygon", "MultiPolygon", "GeometryCollection"])]
+    collections = shapes.geom_type == "GeometryCollection"
+    shapes[collections] = shapes[collections].apply(_polygonal)  # rasterize would burn their lines, too
+    shapes = shapes[~shapes.is_empty]
+    areas = shapes[shapes.geom_type.isin(["Polygon", "MultiPolygon"])]
     if len(shapes) and not len(areas):
         raise ConfigError(
             f"{path}: has {shapes.geom_type.iloc[0]} geometries, and a reference needs polygons. "
@@ -289,6 +376,21 @@ def _read_polygons(path: str, layer: str, grid: Grid) -> GeoSeries:
             path=path,
         )
     return areas
+
+
+def _polygonal(geometry: BaseGeometry) -> BaseGeometry:
+    """Return the polygons of a geometry, at any depth; a geometry without polygons as it is."""
+    polygons = _polygons(geometry)
+    return MultiPolygon(polygons) if polygons else geometry
+
+
+def _polygons(geometry: BaseGeometry) -> list[BaseGeometry]:
+    """Return the polygons within a geometry."""
+    if geometry.geom_type == "Polygon":
+        return [geometry]
+    if geometry.geom_type not in ("MultiPolygon", "GeometryCollection"):
+        return []
+    return [polygon for part in shapely.get_parts(geometry) for polygon in _polygons(part)]
 
 
 __all__ = ["DEFAULT_THRESHOLD", "UNKNOWN", "evaluate_files"]

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     import dask.array as da
     from rasterio.transform import Affine
 
+#: Value of ``changed`` where the pair is not valid.
+NOT_VALID = 255
 #: A raster to compare: a path, a URL or an array.
 Raster = str | os.PathLike[str] | xr.DataArray
 
@@ -83,10 +85,11 @@ def detect(
     -------
     xarray.Dataset
         On the grid of ``before``, with its coordinates and CRS. ``change_probability``: ``(y, x)``, float32
-        in [0, 1], NaN where not valid; ``changed``: ``(y, x)``, bool, True where the probability is at least
-        the threshold; with ``uncertainty=True``, ``uncertainty``: ``(y, x)``, float32 in [0, 1]. The
-        attributes ``threshold``, ``settings`` (JSON), ``provenance`` (JSON: inputs, bands, dates) and
-        ``geocd_version`` record how it was made, in types that netCDF supports.
+        in [0, 1], NaN where not valid; ``changed``: ``(y, x)``, uint8, 1 where the probability is at least
+        the threshold, 0 elsewhere, 255 (nodata) where not valid; with ``uncertainty=True``, ``uncertainty``:
+        ``(y, x)``, float32 in [0, 1]. The attributes ``threshold``, ``settings`` (JSON), ``provenance``
+        (JSON: inputs, bands, dates) and ``geocd_version`` record how it was made, in types that netCDF
+        supports.
 
     Warns
     -----
@@ -102,7 +105,7 @@ def detect(
     --------
     >>> import geocd
     >>> changes = geocd.detect("before.tif", "after.tif")  # doctest: +SKIP
-    >>> changes.changed.mean().item()  # doctest: +SKIP
+    >>> (changes.changed == 1).mean().item()  # doctest: +SKIP
     """
     polygons = [field.name for field in dataclasses.fields(STAGES["polygons"]) if field.name in settings]
     if polygons:
@@ -308,10 +311,12 @@ def _dataset(values: Float32Array | da.Array, run: PreparedRun, rasters: Rasters
     dims, coords = _coordinates(rasters[0], grid)
     layers = dict(zip(BANDS, values, strict=False))
     prob = layers["change_probability"]
+    changed = (prob >= np.float32(threshold)).astype(np.uint8)
+    changed[np.isnan(prob)] = NOT_VALID
     dataset: xr.Dataset = xr.Dataset(
         {
             "change_probability": (dims, prob, {"long_name": "change probability", "units": "1"}),
-            "changed": (dims, prob >= np.float32(threshold), {"long_name": "changed"}),
+            "changed": (dims, changed, {"long_name": "changed"}),
         },
         coords=coords,
     )
@@ -321,6 +326,7 @@ def _dataset(values: Float32Array | da.Array, run: PreparedRun, rasters: Rasters
     dataset = dataset.rio.write_crs(grid.crs).rio.write_transform(grid.transform)
     for name in layers:
         dataset[name] = dataset[name].rio.write_nodata(np.nan)
+    dataset["changed"] = dataset["changed"].rio.write_nodata(NOT_VALID)
     settings = {**run.settings.as_dict(), "threshold": float(threshold)}
     dataset.attrs = {
         "threshold": float(threshold),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
+import warnings
 
 import geopandas
 import numpy as np
 import pytest
 import rasterio
 import shapely
+from click.testing import CliRunner
+from rasterio.rio.main import main_group
 from rasterio.transform import Affine
 
 from geocd.config import PolygonSettings
@@ -31,19 +36,13 @@ TRUTH = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]], dtype
 
 
 def write(path, values, *, crs="EPSG:32633", transform=TRANSFORM, tags=None, scale=None, **profile):
+    values = np.atleast_3d(values.T).T  # (band, height, width)
+    count, height, width = values.shape
+    size = {"count": count, "height": height, "width": width, "dtype": values.dtype}
     with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=values.shape[0],
-        width=values.shape[1],
-        count=1,
-        dtype=values.dtype,
-        crs=crs,
-        transform=transform,
-        **profile,
+        path, "w", **{"driver": "GTiff", **size, "crs": crs, "transform": transform, **profile}
     ) as dataset:
-        dataset.write(values, 1)
+        dataset.write(values)
         dataset.update_tags(**(tags or {}))
         if scale is not None:
             dataset.scales = (scale,)
@@ -157,7 +156,7 @@ def test_vector_without_polygons_says_nothing_changed(tmp_path, prob):
         ),
         pytest.param(lambda p: p.mkdir(), RasterOpenError, "is a folder", id="folder"),
         pytest.param(
-            lambda p: write(p, TRUTH * 2), BandError, "has the value 2;.*rio calc", id="other value"
+            lambda p: write(p, TRUTH * 2), BandError, "has the value 2 .*rio calc", id="other value"
         ),
         pytest.param(
             lambda p: write(p, TRUTH * 255),
@@ -249,3 +248,133 @@ def test_polygons_in_a_projection_do_not_run_around_the_globe(tmp_path, write_ra
     area.segmentize(1e-3).to_crs("EPSG:32601").to_file(tmp_path / "a.gpkg")
     scores = evaluate_files(path, tmp_path / "a.gpkg", threshold=0.5)
     assert (scores.precision, scores.recall) == (1, 1)
+
+
+SQUARE = np.zeros((64, 64), np.uint8)
+SQUARE[10:30, 8:40] = 1
+
+
+@pytest.fixture
+def large_prob(tmp_path):
+    """A probability for SQUARE that is right in all but two rows."""
+    values = np.where(SQUARE == 1, np.float32(0.9), np.float32(0.1))
+    values[28:30] = 0.2
+    return write(tmp_path / "large_prob.tif", values, nodata=math.nan)
+
+
+def alpha_of(values, hole):
+    return np.stack([values, np.where(hole, 0, 255)]).astype(np.uint8)
+
+
+HOLE = np.zeros(SQUARE.shape, bool)
+HOLE[50:, 50:] = True
+JPEG = {"driver": "JPEG", "QUALITY": 75}
+
+
+@pytest.mark.parametrize(
+    ("values", "profile", "match", "n_unknown"),
+    [
+        pytest.param(SQUARE, {"nodata": 0}, "none is 0, and 3456 are nodata", 0, id="background nodata 0"),
+        pytest.param(np.where(SQUARE, 1, 255), {"nodata": 255}, "none is 0", 0, id="background nodata 255"),
+        pytest.param(np.where(SQUARE, 1, np.nan), {"nodata": math.nan}, "none is 0", 0, id="background NaN"),
+        pytest.param(np.where(SQUARE, 1, 255), {}, "none is 0, and 3456", 0, id="background 255"),
+        pytest.param(SQUARE * 255, {"nodata": 0}, "255 but not 1", 0, id="0 and 255, 0 is nodata"),
+        pytest.param(SQUARE * 255, {}, "255 but not 1", 0, id="0 and 255"),
+        pytest.param(SQUARE + 1, {}, "the value 2 .all values: 1, 2.", 0, id="1 and 2"),
+        pytest.param(SQUARE * 2 + np.where(HOLE, 255, 0), {}, "values: 0, 2, 255", 196, id="2, 255 unknown"),
+        pytest.param(np.where(HOLE, 7, SQUARE * 2), {"nodata": 7}, "all values: 0, 2", 196, id="2, nodata 7"),
+        pytest.param(
+            np.where(HOLE, np.nan, SQUARE * 2.0), {"nodata": math.nan}, "all values: 0, 2", 196, id="2, NaN"
+        ),
+        pytest.param(alpha_of(SQUARE * 2, HOLE), {"ALPHA": "YES"}, "all values: 0, 2", 196, id="2, alpha"),
+        pytest.param(SQUARE * 255, JPEG, "lossy compression", 0, id="JPEG of 0 and 255"),
+        pytest.param(
+            SQUARE * 255,
+            {"compress": "jpeg", "JPEG_QUALITY": 75, "tiled": True, "blockxsize": 64, "blockysize": 64},
+            "lossy compression|255 but not 1",
+            0,
+            id="JPEG in TIFF",
+        ),
+    ],
+)
+def test_the_command_of_a_refusal_writes_a_right_reference(
+    tmp_path, large_prob, monkeypatch, values, profile, match, n_unknown
+):
+    dtype = np.float32 if np.asarray(values).dtype.kind == "f" else np.uint8
+    path = write(tmp_path / "truth.tif", values.astype(dtype), **profile)
+    with pytest.raises(BandError, match=match) as caught:
+        evaluate_files(large_prob, path)
+    run_command(str(caught.value), tmp_path, monkeypatch)
+    scores = evaluate_files(large_prob, tmp_path / "reference.tif")
+    assert (scores.n_pixels, scores.n_changed) == (64 * 64 - n_unknown, 640)
+    assert (scores.precision, scores.recall) == (1, 0.9)
+
+
+def test_255_without_a_1_is_declared_unknown_as_the_message_says(tmp_path, large_prob, monkeypatch):
+    values = np.where(HOLE, 7, np.where(SQUARE == 1, 255, 0)).astype(np.uint8)
+    path = write(tmp_path / "truth.tif", values, nodata=7)
+    with pytest.raises(BandError, match="If it means unknown, declare it") as caught:
+        evaluate_files(large_prob, path)
+    run_command(str(caught.value).partition("unknown, declare")[2], tmp_path, monkeypatch)
+    assert evaluate_files(large_prob, tmp_path / "reference.tif").n_pixels == 64 * 64 - 640 - 196
+
+
+def run_command(message, folder, monkeypatch):
+    """Run the first rio command of a message as a shell would."""
+    monkeypatch.chdir(folder)
+    command = re.search(r"rio (calc .*? reference\.tif|stack .* band1\.tif|warp .*)", message)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pyparsing and affine, within rasterio
+        result = CliRunner().invoke(main_group, shlex.split(command))
+    assert result.exit_code == 0, (command, result.output, result.exception)
+
+
+@pytest.mark.parametrize(
+    ("factor", "nodata", "n_changed"),
+    [(1, None, 640), (1, 7, 640), (255, None, 640)],
+    ids=["0 and 1", "nodata", "0 and 255"],
+)
+def test_a_reference_warped_as_the_message_says_is_unknown_outside(
+    tmp_path, large_prob, monkeypatch, factor, nodata, n_changed
+):
+    """By default rio fills what lies outside with 0, which means unchanged."""
+    cut = (SQUARE * factor)[5:45, :50]
+    path = write(tmp_path / "cut.tif", cut, transform=TRANSFORM @ Affine.translation(0, 5), nodata=nodata)
+    with pytest.raises(GridError, match="Warp the reference onto") as caught:
+        evaluate_files(large_prob, path)
+    run_command(str(caught.value), tmp_path, monkeypatch)
+    warped = str(tmp_path / "warped.tif")
+    if factor == 255:
+        with pytest.raises(BandError, match="255") as caught:
+            evaluate_files(large_prob, warped)
+        run_command(str(caught.value), tmp_path, monkeypatch)
+        warped = str(tmp_path / "reference.tif")
+    scores = evaluate_files(large_prob, warped)
+    assert (scores.n_pixels, scores.n_changed, scores.recall) == (cut.size, n_changed, 0.9)
+
+
+def test_bands_that_differ_are_no_reference(tmp_path, large_prob, monkeypatch):
+    """Labels drawn in red: only the red band would be read."""
+    drawn = np.stack([SQUARE, SQUARE * 0, SQUARE * 0])
+    path = write(tmp_path / "drawn.tif", drawn, photometric="RGB")
+    with pytest.raises(BandError, match=r"3 bands that differ .bands 1 and 2 in row 10, column 8") as caught:
+        evaluate_files(large_prob, path)
+    run_command(str(caught.value), tmp_path, monkeypatch)
+    assert evaluate_files(large_prob, tmp_path / "band1.tif").recall == 0.9
+    grey = write(tmp_path / "grey.tif", np.stack([SQUARE] * 3), photometric="RGB")
+    assert evaluate_files(large_prob, grey).recall == 0.9
+
+
+def test_of_a_collection_only_the_polygons_are_changed(tmp_path, prob, polygons):
+    """make_valid gives collections; their lines would be burnt into pixels they cross."""
+    line = shapely.LineString([(500000, 4999995), (500040, 4999995)])
+    inner = shapely.GeometryCollection([shapely.MultiPolygon(polygons), line])
+    path = tmp_path / "truth.gpkg"
+    collection = shapely.GeometryCollection([line, shapely.Point(500025, 4999975), inner])
+    geopandas.GeoSeries([collection], crs="EPSG:32633").to_file(path)
+    expected = evaluate_files(prob, write(tmp_path / "truth.tif", TRUTH))
+    assert evaluate_files(prob, path).as_dict() == expected.as_dict()
+    path = tmp_path / "lines.gpkg"
+    geopandas.GeoSeries([shapely.GeometryCollection([line])], crs="EPSG:32633").to_file(path)
+    with pytest.raises(ConfigError, match="geometries, and a reference needs polygons"):
+        evaluate_files(prob, path)

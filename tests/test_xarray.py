@@ -90,8 +90,8 @@ def test_arrays_paths_and_dask_give_what_the_command_line_writes(paths: Paths, t
         prob = found.change_probability.to_numpy()
         np.testing.assert_array_equal(prob, expected, err_msg=name)
         assert prob.dtype == np.float32
-        np.testing.assert_array_equal(found.changed, prob >= 0.5)
-        assert found.changed.dtype == bool
+        np.testing.assert_array_equal(found.changed, np.where(np.isnan(prob), 255, prob >= 0.5))
+        assert found.changed.dtype == np.uint8
         assert "uncertainty" not in found
     assert np.isnan(expected).any()
     assert (expected >= 0.5).any()
@@ -152,6 +152,10 @@ def test_the_result_lies_where_before_lies(paths: Paths, tmp_path: Path) -> None
         with rasterio.open(paths[0]) as given, rasterio.open(tmp_path / "p.tif") as out:
             assert out.transform == given.transform
             assert np.isnan(out.nodata)
+        found.changed.rio.to_raster(tmp_path / "c.tif")
+        with rasterio.open(tmp_path / "c.tif") as out:
+            assert (out.dtypes[0], out.nodata) == ("uint8", 255)
+            assert (out.read_masks(1) == 0).sum() == np.isnan(found.change_probability).sum() > 0
 
 
 def test_rows_from_south_to_north(paths: Paths, tmp_path: Path) -> None:
@@ -185,7 +189,7 @@ def test_attributes_say_how_it_was_made(paths: Paths, tmp_path: Path) -> None:
     one, two = opened(paths)
     two = two.assign_coords(time=np.datetime64("2024-05-06"))
     found = geocd.detect(one, two, method="cva", threshold=0.7, bidx=[1, 3])
-    np.testing.assert_array_equal(found.changed, found.change_probability >= np.float32(0.7))
+    np.testing.assert_array_equal(found.changed == 1, found.change_probability >= np.float32(0.7))
     assert found.attrs["threshold"] == 0.7
     assert found.attrs["geocd_version"] == geocd.__version__
     settings = json.loads(found.attrs["settings"])
@@ -231,6 +235,11 @@ def test_workers_of_a_cluster_give_the_same(cluster: str, paths: Paths) -> None:
     with Client(cluster) as client:
         found = client.compute(later.change_probability).result()
     np.testing.assert_array_equal(found, now.change_probability)
+
+
+def test_dir_shows_what_a_user_may_call() -> None:
+    assert [name for name in dir(geocd) if name in ("Any", "TYPE_CHECKING", "annotations", "install")] == []
+    assert "detect" in dir(geocd)
 
 
 def test_progress_is_told(paths: Paths) -> None:

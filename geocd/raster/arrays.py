@@ -69,6 +69,13 @@ class ArrayRaster:
             )
         self.name = str(array.encoding.get("source") or name)
         self._y, self._x = _spatial(array, self.name)
+        if not array.size:
+            sizes = ", ".join(f"{size} along {dim}" for dim, size in array.sizes.items())
+            raise GridError(
+                f"{self.name}: the selection is empty ({sizes}). Slices must follow the order of the "
+                "coordinates: y usually falls, so sel(y=slice(top, bottom)).",
+                path=self.name,
+            )
         self.coords = {
             key: value for key, value in array.coords.items() if set(value.dims) <= {self._y, self._x}
         }
@@ -290,7 +297,11 @@ def _axis(
             path=name,
         )
     expected = centres[0] + step * np.arange(len(centres))
-    if not step or not np.abs(centres - expected).max() <= GRID_TOLERANCE_PX * abs(step):
+    tolerance = GRID_TOLERANCE_PX * abs(step)
+    if array.coords[dim].dtype == np.float32:  # degrees near 180 are rounded to 1.5e-5
+        rounding = float(np.spacing(np.abs(array.coords[dim].to_numpy()).max()))
+        tolerance = max(tolerance, min(rounding, abs(step) / 4))
+    if not step or not np.abs(centres - expected).max() <= tolerance:
         raise GridError(
             f"{name}: the coordinates along {dim} are not evenly spaced, so it is not a raster. Resample it "
             "first, for instance with array.rio.reproject(...).",

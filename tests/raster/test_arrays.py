@@ -77,6 +77,17 @@ def test_windows_and_bands_are_those_of_a_file() -> None:
     np.testing.assert_array_equal(ArrayRaster(given[0], "x").read(1, window=Window(0, 0, 5, 4)), given[0])
 
 
+def test_degrees_in_float32_are_evenly_spaced() -> None:
+    """A step of 1e-4 degrees is known to a tenth of it only; the whole axis gives it well enough."""
+    x = (170 + 1e-4 * (np.arange(500) + 0.5)).astype(np.float32)
+    given = array(width=500).drop_vars("spatial_ref").assign_coords(x=x)
+    raster = ArrayRaster(given.rio.write_crs("EPSG:4326"), "x")
+    assert raster.transform.a == pytest.approx(1e-4, rel=1e-3)
+    assert raster.transform.c == pytest.approx(170, abs=2e-5)
+    with pytest.raises(GridError, match="not evenly spaced"):
+        ArrayRaster(given.rio.write_crs("EPSG:4326").isel(x=[0, 1, 3]), "x")
+
+
 def test_what_is_read_is_a_copy() -> None:
     given = array()
     ArrayRaster(given, "x").read(window=Window(0, 0, 5, 4))[:] = -1
@@ -139,6 +150,7 @@ def test_nodata_and_time() -> None:
         (array().drop_vars(["x", "y"]), GridError, r"neither coordinates.*write_transform"),
         (array().isel(x=[0]), GridError, r"one pixel along x.*write_transform"),
         (array().isel(x=[0, 1, 3]), GridError, r"along x are not evenly spaced.*reproject"),
+        (array().isel(y=[]), GridError, r"selection is empty \(3 along band, 0 along y, 5 along x\)"),
         (array().isel(y=[1, 1, 1]), GridError, r"along y are not evenly spaced"),
         (array().expand_dims("when"), BandError, r"when, band, y, x.*isel\(when=0\)"),
         (array().rename(band="time"), BandError, r"time holds times.*isel\(time=0\)"),
