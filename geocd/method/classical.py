@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from geocd.method.decision import otsu, prob_from_distance
@@ -22,11 +21,6 @@ from geocd.types import BoolArray, Float32Array
 
 #: Standard deviation of the Gaussian window of both classical detectors, in pixels.
 SIGMA = 2.0
-#: The decision lies at least this many robust standard deviations above the median distance: between two
-#: images without change there is one class of pixels, and Otsu's threshold cuts it in half.
-DEVIATIONS = 3.0
-#: A median absolute deviation in standard deviations of a normal distribution.
-MAD = 1.4826
 
 
 def smooth(values: Float32Array, valid: BoolArray, sigma: float) -> Float32Array:
@@ -61,38 +55,6 @@ def smoothing_margin(*sigmas: float) -> int:
     return sum(int(4 * sigma + 0.5) for sigma in sigmas)
 
 
-def pixel_noise(differences: Sequence[npt.NDArray[np.floating]], valid: Sequence[BoolArray]) -> float:
-    """Return the length of the noise of a pixel: standard deviations of all bands, as a vector.
-
-    Immerkaer, "Fast Noise Variance Estimation", Computer Vision and Image Understanding 64 (1996): a second
-    difference along rows and columns removes whatever is smooth, and edges and changes are few.
-
-    Parameters
-    ----------
-    differences : sequence of ndarray, (bands, height, width)
-        Of each chip of a sample.
-    valid : sequence of ndarray, (height, width), bool
-        Noise is taken where the 3 x 3 pixels around a pixel are valid.
-
-    Returns
-    -------
-    float
-        In the unit of the differences; 0 where no such pixel exists.
-    """
-    kernel = np.outer([1, -2, 1], [1, -2, 1])
-    residuals = []
-    for difference, usable in zip(differences, valid, strict=True):
-        inner = ndimage.binary_erosion(usable, np.ones((3, 3)))
-        filtered = [ndimage.convolve(band.astype(np.float64), kernel)[inner] for band in difference]
-        residuals.append(np.abs(filtered))
-    residual = np.concatenate(residuals, axis=1)
-    if not residual.shape[1]:
-        return 0.0
-    # 6 is the length of the kernel: what it multiplies the standard deviation of white noise by.
-    deviations = MAD * np.median(residual, axis=1) / 6
-    return float(np.sqrt((deviations**2).sum()))
-
-
 @dataclasses.dataclass(frozen=True)
 class Cva:
     """Change vector analysis: length of the difference of the z-scored bands.
@@ -113,15 +75,6 @@ class Cva:
     def fit(cls, chips: Sequence[Chip]) -> Cva:
         """Take mean and deviation of each band and date (of all values, as the textbook does)."""
         return cls(Radiometry.fit(chips, percentiles=None))
-
-    def least_above_noise(self, chips: Sequence[Chip]) -> float:
-        """Return the distance that the noise of a sample does not reach: six times its length.
-
-        White noise reaches 1.2 times, the copies of images as JPEG, whose noise is in the textured places,
-        six times; on the 21 labelled pairs Otsu's threshold is at 4.4 to 20 times.
-        """
-        dates = [self.radiometry.apply(chip) for chip in chips]
-        return 6 * pixel_noise([before - after for before, after in dates], [chip.valid for chip in chips])
 
     def distance(self, chip: Chip) -> Float32Array:
         """Return the distance, ``(height, width)`` float32, in scene standard deviations."""
@@ -147,15 +100,6 @@ class IrMadDistance:
         """Fit the canonical variates to the jointly valid pixels of a sample."""
         return cls(IrMad.fit(*valid_pixels(chips)))
 
-    def least_above_noise(self, chips: Sequence[Chip]) -> float:
-        """Return the distance that the noise of a sample does not reach: of four times its length."""
-        deviation = np.sqrt(self.irmad.variance)[:, None, None]
-        variates = [
-            self.irmad.variates(chip.before, chip.after).reshape(chip.before.shape) / deviation
-            for chip in chips
-        ]
-        return math.log1p(4 * pixel_noise(variates, [chip.valid for chip in chips]))
-
     def distance(self, chip: Chip) -> Float32Array:
         """Return the distance, ``(height, width)`` float32, no unit."""
         chi = self.irmad.chi(chip.before, chip.after)
@@ -165,9 +109,6 @@ class IrMadDistance:
 @dataclasses.dataclass(frozen=True)
 class ClassicalDetector:
     """A classical distance with Otsu's decision, taken once for the whole scene.
-
-    Otsu's threshold assumes two classes. Where nothing changed it would halve the scene, so the decision is
-    no lower than outliers of the distances and the noise of the scene are.
 
     Parameters
     ----------
@@ -187,10 +128,7 @@ class ClassicalDetector:
         kind: type[Cva | IrMadDistance] = Cva if method == "cva" else IrMadDistance
         distance = kind.fit(chips)
         values = np.concatenate([distance.distance(chip)[chip.valid] for chip in chips])
-        low, median, high = np.percentile(values, [15.87, 50, 84.13])
-        outlier = float(median + DEVIATIONS * (high - low) / 2)
-        least = max(distance.least, distance.least_above_noise(chips), outlier)
-        return cls(distance, max(otsu(values), least))
+        return cls(distance, max(otsu(values), distance.least))
 
     @property
     def margin(self) -> int:

@@ -112,16 +112,14 @@ class IrMad:
         offset = left_raw @ raw1 + left @ mean[:bands] - right_raw @ raw2 - right @ mean[bands:]
         return cls(left_raw, right_raw, offset, variance, rho)
 
-    def variates(self, before: npt.NDArray[np.generic], after: npt.NDArray[np.generic]) -> Float64Array:
-        """Return the MAD variates about their mean without change, ``(bands, height * width)`` float64."""
-        x = before.reshape(len(before), -1).astype(np.float64)
-        y = after.reshape(len(after), -1).astype(np.float64)
-        return self.left @ x - self.right @ y - self.offset[:, None]
-
     def chi(self, before: npt.NDArray[np.generic], after: npt.NDArray[np.generic]) -> Float32Array:
         """Return the root of the chi-squared statistic, ``(height, width)`` float32, 0 or more."""
-        chi2 = (self.variates(before, after) ** 2 / self.variance[:, None]).sum(axis=0)
-        return np.asarray(np.sqrt(chi2), dtype=np.float32).reshape(before.shape[1:])
+        shape = before.shape[1:]
+        x = before.reshape(len(before), -1).astype(np.float64)
+        y = after.reshape(len(after), -1).astype(np.float64)
+        variates = self.left @ x - self.right @ y - self.offset[:, None]
+        chi2 = (variates**2 / self.variance[:, None]).sum(axis=0)
+        return np.asarray(np.sqrt(chi2), dtype=np.float32).reshape(shape)
 
 
 def _equal_weights(pixels: Float64Array) -> Float64Array:
