@@ -29,6 +29,7 @@ WARN_VALID = 0.5
 WARN_CORRELATION = 0.2
 #: Ratio of pixel sizes, from which detail that only the finer image resolves makes up much of the difference.
 WARN_COARSER = 2.0
+_OTHER_NAMES = "the bands have different names"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,7 @@ def check_pair(
     before: str | os.PathLike[str],
     after: str | os.PathLike[str],
     *,
-    indexes: tuple[int, ...] | None = None,
+    indexes: tuple[int | str, ...] | None = None,
     nodata: float | None = None,
     valid: str | os.PathLike[str] | None = None,
     align: Align = "none",
@@ -172,6 +173,7 @@ def check_pair(
     try:
         with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as opened:
             pair: Pair = opened
+            report = _with_remarks(report, pair.bands.remarks)
             if align == "shift":
                 pair, removed = remove_shift(pair)
                 report = dataclasses.replace(report, removed=removed)
@@ -196,6 +198,14 @@ def check_pair(
     )
     warnings = report.warnings + tuple(_sample_warnings(report, chips, brightness.varies))
     return dataclasses.replace(report, warnings=warnings)
+
+
+def _with_remarks(report: PairReport, remarks: tuple[str, ...]) -> PairReport:
+    """Return the report with remarks on the bands, which say more than that names differ."""
+    if not remarks:
+        return report
+    others = (warning for warning in report.warnings if not warning.startswith(_OTHER_NAMES))
+    return dataclasses.replace(report, warnings=(*others, *remarks))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,7 +259,7 @@ def _file_warnings(before: DateReport, after: DateReport, ratio: float | None) -
     if before.date and after.date and before.date > after.date:
         yield f"before ({before.date[:10]}) was taken later than after ({after.date[:10]})"
     if before.bands != after.bands:
-        yield f"the bands have different names: {_enumerated(before.bands)} and {_enumerated(after.bands)}"
+        yield f"{_OTHER_NAMES}: {_enumerated(before.bands)} and {_enumerated(after.bands)}"
     if ratio is not None and max(ratio, 1 / ratio) >= WARN_COARSER:
         coarse, fine, times = ("after", "before", ratio) if ratio > 1 else ("before", "after", 1 / ratio)
         yield (

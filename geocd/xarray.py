@@ -351,6 +351,8 @@ def _provenance(run: PreparedRun) -> dict[str, object]:
             acquisition_date(pair.tags[1], pair.after_path),
         ),
     }
+    if pair.bands.after != pair.indexes:
+        provenance["after_indexes"] = pair.bands.after
     if run.alignment is not None:
         provenance["alignment"] = run.alignment.as_dict()
     return provenance

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -28,6 +29,8 @@ from geocd.scene.ignore import Rules
 from geocd.scene.registration import Alignment, Shift, align, measure_shift
 from geocd.scene.sample import sample_chips, zero_shares
 from geocd.tiles.tiling import Tiling
+
+LOG = logging.getLogger("geocd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +123,8 @@ class OpenRun:
         """
         stopwatch = stopwatch or Stopwatch()
         read = self.settings.read
+        for remark in self.pair.bands.remarks:
+            LOG.info("%s", remark)
         with stopwatch.stage("align"):
             pair, alignment = align(self.pair, read.align)
         with stopwatch.stage("sample"):

@@ -261,6 +261,77 @@ def colour_bands(names: Sequence[str]) -> tuple[int, ...]:
     return named_colours(names) or tuple(range(min(4, len(names))))
 
 
+def match_names(before: Sequence[str], after: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
+    """Return which bands of two dates have the same name, or show the same as far as names tell.
+
+    Parameters
+    ----------
+    before, after : sequence of str
+        Names of all bands of each date; empty where a band has none.
+
+    Returns
+    -------
+    tuple of tuple of int, or None
+        Positions (from 0) in before and after, in the order of before; None where a band of either date has
+        no name, or two have the same.
+    """
+    best: tuple[tuple[int, int], ...] | None = None
+    for keys in (_identities, _normalised):
+        first, second = keys(before), keys(after)
+        if any(None in names or len(set(names)) < len(names) for names in (first, second)):
+            continue
+        matches = tuple((i, second.index(name)) for i, name in enumerate(first) if name in second)
+        if best is None or len(matches) > len(best):
+            best = matches
+        if _numbered_sensor(before) and _numbered_sensor(after):
+            break  # the same number may mean another band
+    return best
+
+
+def band_named(names: Sequence[str], name: str) -> int | None:
+    """Return the position (from 0) of the band of this name, or that shows what it says, else None."""
+    (key,) = _normalised([name])
+    listed = _normalised(names)
+    if key in listed:
+        return listed.index(key)
+    (word,) = band_positions([name]) or [None]
+    if word is not None:
+        return band_positions(names).get(word)
+    numbers = [band_key(other) if re.match(_NUMBER, other.strip().lower()) else None for other in names]
+    return numbers.index(band_key(name)) if band_key(name) in numbers else None
+
+
+def _identities(names: Sequence[str]) -> list[str | None]:
+    """Return what tells each band from the others: a word, the number with its sensor, else the name."""
+    words = {position: word for word, position in band_positions(names).items()}
+    sensor = _numbered_sensor(names)
+    identities = _normalised(names)
+    for position, name in enumerate(names):
+        if position in words:
+            identities[position] = words[position]
+        elif sensor and identities[position] and re.match(_NUMBER, name.strip().lower()):
+            identities[position] = f"{sensor} {band_key(name)}"
+    return identities
+
+
+def _numbered_sensor(names: Sequence[str]) -> str | None:
+    """Return the name of the sensor whose red, green and blue are among the names as numbers."""
+    for sensor in SENSORS:
+        if sensor.pattern is None and all(word in sensor.positions(names) for word in VISIBLE):
+            return sensor.name
+    return None
+
+
+def _normalised(names: Sequence[str]) -> list[str | None]:
+    """Return names in small letters without spaces and the like; None for a band without a name."""
+    return [
+        None
+        if re.fullmatch(r"\s*(?:band \d+)?\s*", name, re.IGNORECASE)
+        else re.sub(r"[\s_-]+", "", name.lower())
+        for name in names
+    ]
+
+
 def _words(names: Sequence[str]) -> dict[str, int]:
     """Return the positions of the bands that are named in words."""
     names = [name.strip().lower() for name in names]
@@ -289,7 +360,9 @@ __all__ = [
     "SENSORS",
     "Sensor",
     "band_key",
+    "band_named",
     "band_positions",
     "colour_bands",
+    "match_names",
     "named_colours",
 ]

@@ -12,6 +12,7 @@ from typing import Any
 import rasterio
 
 import geocd
+from geocd.raster.choice import Bands
 from geocd.raster.grid import Grid
 from geocd.report.fingerprint import Fingerprint
 from geocd.report.thumbnails import Thumbnails
@@ -107,6 +108,8 @@ class RunRecord:
         Pixels by probability, in bins of equal width from 0 to 1; empty where not counted.
     losses : sequence of float
         Loss of each optimisation step on the scene; empty for methods that learn nothing from it.
+    bands : Bands or None
+        Numbers of the compared bands in both dates.
     """
 
     before: str
@@ -128,6 +131,7 @@ class RunRecord:
     device: str = ""
     histogram: Sequence[int] = ()
     losses: Sequence[float] = ()
+    bands: Bands | None = None
 
 
 @dataclasses.dataclass(frozen=True)

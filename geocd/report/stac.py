@@ -124,6 +124,11 @@ def _properties(record: RunRecord, created: str) -> Json:
         "geocd:timings": record.timings,
         "geocd:summary": record.summary.as_dict(),
     }
+    if record.bands is not None and record.bands.before != record.bands.after:
+        properties["geocd:band_numbers"] = {
+            "before": list(record.bands.before),
+            "after": list(record.bands.after),
+        }
     if record.alignment is not None:
         properties["geocd:alignment"] = record.alignment.as_dict()
     return properties
