@@ -8,10 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from geocd.errors import BandError
 from geocd.raster.bands import band_named, match_names
+from geocd.raster.reading import read
 
+#: Rasters of up to this many pixels are looked at as a whole; of larger ones, a grid of windows, each of this
+#: side, this many along a side.
+_WHOLE, _SIDE, _WINDOWS = 512 * 512, 64, 5
+#: Least share of the maximum among the values above 0 of an alpha band: resampling leaves others at edges.
+_OPAQUE = 0.9
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -23,12 +30,16 @@ class Bands:
     ----------
     before, after : tuple of int
         Numbers, from 1.
+    alpha_before, alpha_after : tuple of int
+        Numbers of the alpha bands, which are masks.
     remarks : tuple of str
         What the user should know about the choice; empty where numbers and names agree.
     """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
+    alpha_before: tuple[int, ...] = ()
+    alpha_after: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -40,11 +51,26 @@ class _File:
     path: str
     numbers: tuple[int, ...]
     names: tuple[str, ...]
+    alpha: tuple[int, ...]
+    remarks: tuple[str, ...]
 
     @classmethod
     def of(cls, dataset: DatasetReader, path: str) -> _File:
-        numbers = tuple(_all_but_alpha(dataset))
-        return cls(dataset, path, numbers, tuple(band_name(dataset, number) or "" for number in numbers))
+        tagged = [
+            index
+            for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
+            if colour == ColorInterp.alpha
+        ]
+        alpha = tuple(index for index in tagged if _is_mask(dataset, path, index))
+        remarks = tuple(
+            f"band {index} of {path} is tagged alpha, but holds other values than 0 and its maximum: it is "
+            "taken as a band, not as a mask."
+            for index in tagged
+            if index not in alpha
+        )
+        numbers = tuple(index for index in dataset.indexes if index not in alpha)
+        names = tuple(band_name(dataset, number) or "" for number in numbers)
+        return cls(dataset, path, numbers, names, alpha, remarks)
 
     @property
     def described(self) -> bool:
@@ -87,7 +113,12 @@ def choose_bands(
     for file, numbers in zip(files, (bands.before, bands.after), strict=True):
         for number in numbers:
             _check_band(file.dataset, file.path, number)
-    return bands
+    return dataclasses.replace(
+        bands,
+        alpha_before=files[0].alpha,
+        alpha_after=files[1].alpha,
+        remarks=(*files[0].remarks, *files[1].remarks, *bands.remarks),
+    )
 
 
 def band_name(dataset: DatasetReader, index: int) -> str | None:
@@ -143,7 +174,7 @@ def _by_number(before: _File, after: _File, matched: int) -> Bands:
                 "bands of different names are compared, because they have the same number: "
                 f"{', '.join(odd)}. --bidx takes the names of those that should be.",
             )
-    return Bands(before.numbers, after.numbers, remarks)
+    return Bands(before.numbers, after.numbers, remarks=remarks)
 
 
 def _chosen_bands(before: _File, after: _File, chosen: Sequence[int | str]) -> Bands:
@@ -225,15 +256,24 @@ def _different_counts(before: _File, after: _File, *, named: bool) -> BandError:
         text += f". Choose bands that both have with --bidx, for instance --bidx 1..{min(counts)}"
         if any(before.names) or any(after.names):
             text += f". Check what they show: {before.listed()}; {after.listed()}"
+    text = "".join(
+        [text, *(f". {remark[0].upper()}{remark[1:-1]}" for remark in (*before.remarks, *after.remarks))]
+    )
     return BandError(text, before=counts[0], after=counts[1])
 
 
-def _all_but_alpha(dataset: DatasetReader) -> list[int]:
-    return [
-        index
-        for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
-        if colour != ColorInterp.alpha
-    ]
+def _is_mask(dataset: DatasetReader, path: str, index: int) -> bool:
+    """Return whether a band holds 0 and its maximum, as an alpha band does, in a sample of its pixels."""
+    height, width = dataset.height, dataset.width
+    windows = [Window(0, 0, width, height)]
+    if height * width > _WHOLE:
+        side = min(_SIDE, height), min(_SIDE, width)
+        rows = np.linspace(0, height - side[0], _WINDOWS).astype(int)
+        cols = np.linspace(0, width - side[1], _WINDOWS).astype(int)
+        windows = [Window(int(col), int(row), side[1], side[0]) for row in rows for col in cols]
+    values = np.concatenate([read(dataset, path, window, indexes=index).ravel() for window in windows])
+    values = values[values > 0]
+    return not values.size or bool((values == values.max()).mean() >= _OPAQUE)
 
 
 def _check_band(dataset: DatasetReader, path: str, index: int) -> None:

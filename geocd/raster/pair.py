@@ -128,7 +128,7 @@ class Pair:
 
     A pair does not change: :meth:`shifted`, :meth:`ignoring` and :meth:`reading` return another one, which
     shares its open files where the sources are the same. Opening checks everything that can be known
-    without reading a pixel.
+    without reading a pixel; of a band tagged alpha a sample is read.
 
     Parameters
     ----------
@@ -298,10 +298,22 @@ class Pair:
     def _read(self, window: Window) -> Chip:
         """Read a window, of which no rule has taken anything out."""
         datasets = self._files.datasets()
-        date = DateSource(datasets[0], self.before_path, self.indexes, self._dtype, self._nodata)
+        date = DateSource(
+            datasets[0],
+            self.before_path,
+            self.bands.before,
+            self._dtype,
+            self._nodata,
+            alpha=self.bands.alpha_before,
+        )
         before, valid = read_date(date, window)
         date = dataclasses.replace(
-            date, dataset=datasets[1], path=self.after_path, indexes=self.bands.after, warp=self.warp
+            date,
+            dataset=datasets[1],
+            path=self.after_path,
+            indexes=self.bands.after,
+            warp=self.warp,
+            alpha=self.bands.alpha_after,
         )
         after, valid_after = read_date(date, window)
         valid &= valid_after

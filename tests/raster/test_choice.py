@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -143,3 +144,41 @@ def test_different_counts_offer_no_wrong_bands(make_pair: MakePair) -> None:
     with pytest.raises(BandError, match=r"no band has the same name.*VV, VH; red, green, blue") as error:
         Pair(*named_pair(make_pair, ("VV", "VH"), ("red", "green", "blue")))
     assert "1..2" not in str(error.value)
+
+
+@pytest.mark.parametrize("side", [40, 600])
+@pytest.mark.parametrize("kind", ["nir", "mask", "feathered", "ones"])
+def test_an_alpha_band_holds_0_and_its_maximum(kind: str, side: int, make_pair: MakePair) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(30, 200, (4, side, side)).astype(np.uint8)
+    if kind != "nir":
+        values[3] = 1 if kind == "ones" else 255
+    values[3, :20] = 0
+    if kind == "feathered":
+        values[3, 20] = 128
+    colours = (*RGB, ColorInterp.alpha)
+    paths = make_pair(values, values, colorinterp=colours, photometric="rgb", alpha="yes")
+    with Pair(*paths) as pair, Pair(*paths, indexes=[1, 2]) as fewer:
+        remarks = pair.bands.remarks
+        assert len(pair.indexes) == (4 if kind == "nir" else 3)
+        for chip in (whole(pair), whole(fewer)):
+            assert not chip.valid[:20].any() if kind != "nir" else chip.valid.all()
+            assert chip.valid[20:].all()
+    assert len(remarks) == (2 if kind == "nir" else 0)
+    if remarks:
+        assert re.search(r"band 4 of .*before\.tif is tagged alpha", remarks[0])
+
+
+def test_alpha_may_stand_anywhere(make_pair: MakePair) -> None:
+    before, after = numbered(4), numbered(4)
+    before[3], after[0] = 255, 255
+    options = {"colorinterp": (*RGB, ColorInterp.alpha), "after_colorinterp": (ColorInterp.alpha, *RGB)}
+    with Pair(*make_pair(before, after, **options)) as pair:
+        assert (pair.bands.before, pair.bands.after) == ((1, 2, 3), (2, 3, 4))
+
+
+def test_three_bands_against_four_name_the_alpha_that_is_none(make_pair: MakePair) -> None:
+    values = np.random.default_rng(0).integers(30, 200, (4, 20, 20)).astype(np.uint8)
+    options: dict[str, Any] = {"colorinterp": RGB, "after_colorinterp": (*RGB, ColorInterp.alpha)}
+    with pytest.raises(BandError, match=r"--bidx 1\.\.3.*Band 4 of .*after\.tif is tagged alpha"):
+        Pair(*make_pair(values[:3], values, photometric="rgb", after_alpha="yes", **options))
