@@ -124,7 +124,7 @@ class OpenRun:
         stopwatch = stopwatch or Stopwatch()
         read = self.settings.read
         for remark in self.pair.bands.remarks:
-            LOG.info("%s", remark)
+            LOG.warning("%s", remark)
         with stopwatch.stage("align"):
             pair, alignment = align(self.pair, read.align)
         with stopwatch.stage("sample"):

@@ -113,12 +113,38 @@ def choose_bands(
     for file, numbers in zip(files, (bands.before, bands.after), strict=True):
         for number in numbers:
             _check_band(file.dataset, file.path, number)
+    palettes = tuple(
+        remark
+        for file, numbers in zip(files, (bands.before, bands.after), strict=True)
+        for remark in _palettes(file, numbers)
+    )
     return dataclasses.replace(
         bands,
         alpha_before=files[0].alpha,
         alpha_after=files[1].alpha,
-        remarks=(*files[0].remarks, *files[1].remarks, *bands.remarks),
+        remarks=(*files[0].remarks, *files[1].remarks, *palettes, *bands.remarks),
     )
+
+
+def sample_windows(height: int, width: int) -> list[Window]:
+    """Return windows that are spread over a raster: the whole of a small one."""
+    if height * width <= _WHOLE:
+        return [Window(0, 0, width, height)]
+    side = min(_SIDE, height), min(_SIDE, width)
+    rows = np.linspace(0, height - side[0], _WINDOWS).astype(int)
+    cols = np.linspace(0, width - side[1], _WINDOWS).astype(int)
+    return [Window(int(col), int(row), side[1], side[0]) for row in rows for col in cols]
+
+
+def as_ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers as ``--bidx`` takes them: ``1..3,5``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def band_name(dataset: DatasetReader, index: int) -> str | None:
@@ -262,15 +288,19 @@ def _different_counts(before: _File, after: _File, *, named: bool) -> BandError:
     return BandError(text, before=counts[0], after=counts[1])
 
 
+def _palettes(file: _File, numbers: Sequence[int]) -> tuple[str, ...]:
+    """Return a remark for each compared band whose values are the numbers of colours."""
+    return tuple(
+        f"band {number} of {file.path} has a palette: its values are numbers of colours, and their "
+        f"differences mean nothing. Make bands of it first: gdal_translate -expand rgb {file.path} rgb.tif"
+        for number in numbers
+        if file.dataset.colorinterp[number - 1] == ColorInterp.palette
+    )
+
+
 def _is_mask(dataset: DatasetReader, path: str, index: int) -> bool:
     """Return whether a band holds 0 and its maximum, as an alpha band does, in a sample of its pixels."""
-    height, width = dataset.height, dataset.width
-    windows = [Window(0, 0, width, height)]
-    if height * width > _WHOLE:
-        side = min(_SIDE, height), min(_SIDE, width)
-        rows = np.linspace(0, height - side[0], _WINDOWS).astype(int)
-        cols = np.linspace(0, width - side[1], _WINDOWS).astype(int)
-        windows = [Window(int(col), int(row), side[1], side[0]) for row in rows for col in cols]
+    windows = sample_windows(dataset.height, dataset.width)
     values = np.concatenate([read(dataset, path, window, indexes=index).ravel() for window in windows])
     values = values[values > 0]
     return not values.size or bool((values == values.max()).mean() >= _OPAQUE)
@@ -296,4 +326,4 @@ def _check_band(dataset: DatasetReader, path: str, index: int) -> None:
         )
 
 
-__all__ = ["Bands", "band_name", "choose_bands"]
+__all__ = ["Bands", "as_ranges", "band_name", "choose_bands", "sample_windows"]

@@ -15,7 +15,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geocd.errors import NoValidPixelError
-from geocd.raster.choice import band_name, choose_bands
+from geocd.raster.choice import as_ranges, band_name, choose_bands, sample_windows
 from geocd.raster.files import Source, grid_of, open_raster, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
 from geocd.raster.reading import DateSource, read_date
@@ -342,10 +342,41 @@ class Pair:
             f"no pixel is valid in both {self.before_path} (nodata {before.nodata}) and "
             f"{self.after_path} (nodata {after.nodata})"
             + (f" and {self.valid_path}" if self.valid_path else "")
-            + ". Check the nodata values (--nodata overrides them), the masks and the overlap.",
+            + ". Check the nodata values (--nodata overrides them), the masks and the overlap."
+            + self._empty_bands(),
             before=self.before_path,
             after=self.after_path,
         )
+
+    def _empty_bands(self) -> str:
+        """Return a sentence that names the bands in which a sample has no valid pixel; empty without any."""
+        empty: set[int] = set()  # positions among the compared bands
+        sentences = []
+        dates = zip(
+            self._files.datasets(),
+            (self.before_path, self.after_path),
+            (self.bands.before, self.bands.after),
+            strict=False,
+        )
+        for dataset, path, numbers in dates:
+            assert dataset is not None
+            windows = sample_windows(dataset.height, dataset.width)
+            sources = (DateSource(dataset, path, [i], self._dtype, self._nodata, alpha=()) for i in numbers)
+            invalid = [
+                position
+                for position, source in enumerate(sources)
+                if not any(read_date(source, window)[1].any() for window in windows)
+            ]
+            if invalid:
+                listed = as_ranges(sorted(numbers[position] for position in invalid))
+                names = [self.band_names[position] for position in invalid[:5]]
+                more = f" and {len(invalid) - 5} more" if len(invalid) > 5 else ""
+                sentences.append(f" No valid pixel in bands {listed} of {path} ({', '.join(names)}{more}).")
+            empty.update(invalid)
+        rest = [number for position, number in enumerate(self.bands.before) if position not in empty]
+        if sentences and rest and self.bands.before == self.bands.after:
+            sentences.append(f" Leave them out: --bidx {as_ranges(rest)}")
+        return "".join(sentences)
 
     def close(self) -> None:
         """Close all files, also those of the pairs made from this one."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakePair, whole
+import rasterio
+from conftest import MakePair, WriteRaster, whole
 from rasterio.enums import ColorInterp
 
 from geocd.errors import BandError
@@ -182,3 +183,13 @@ def test_three_bands_against_four_name_the_alpha_that_is_none(make_pair: MakePai
     options: dict[str, Any] = {"colorinterp": RGB, "after_colorinterp": (*RGB, ColorInterp.alpha)}
     with pytest.raises(BandError, match=r"--bidx 1\.\.3.*Band 4 of .*after\.tif is tagged alpha"):
         Pair(*make_pair(values[:3], values, photometric="rgb", after_alpha="yes", **options))
+
+
+def test_a_palette_is_said_with_its_remedy(write_raster: WriteRaster) -> None:
+    values = np.random.default_rng(0).integers(0, 9, (1, 20, 20)).astype(np.uint8)
+    paths = [write_raster(name, values) for name in ("before", "after")]
+    with rasterio.open(paths[1], "r+") as dataset:
+        dataset.write_colormap(1, {0: (255, 0, 0, 255), 1: (0, 0, 255, 255)})
+    with Pair(*paths) as pair:
+        (remark,) = pair.bands.remarks
+    assert re.search(r"band 1 of .*after\.tif has a palette.*gdal_translate -expand rgb .*after\.tif", remark)
