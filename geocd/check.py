@@ -180,6 +180,7 @@ def check_pair(
             if pair.warp is not None:
                 report = dataclasses.replace(report, resampling=pair.warp.resampling)
             chips = sample_chips(pair)
+            report = dataclasses.replace(report, warnings=(*report.warnings, *_elevation_warning(pair)))
     except (GridError, BandError, NoValidPixelError) as error:
         warnings = report.warnings
         if fit.overlap == 0:
@@ -198,6 +199,15 @@ def check_pair(
     )
     warnings = report.warnings + tuple(_sample_warnings(report, chips, brightness.varies))
     return dataclasses.replace(report, warnings=warnings)
+
+
+def _elevation_warning(pair: Pair) -> Iterator[str]:
+    """Yield a warning for a pair that may be of elevations: one band of real or signed numbers."""
+    if len(pair.indexes) == 1 and all(dtype in ("float32", "float64", "int16") for dtype in pair.dtypes):
+        yield (
+            "if the band is an elevation: change is measured against the spread of the whole scene, so pits "
+            "and heaps that are small against its relief are missed. Threshold their difference instead"
+        )
 
 
 def _with_remarks(report: PairReport, remarks: tuple[str, ...]) -> PairReport:

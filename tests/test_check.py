@@ -253,3 +253,14 @@ def test_bands_matched_by_name_are_said_by_check_and_detect(
         refused = CliRunner().invoke(main, ["check", *map(str, pair), "-b", wrong])
         assert refused.exit_code == 2
         assert message in refused.output
+
+
+@pytest.mark.parametrize(
+    ("bands", "dtype", "said"), [(1, "float32", True), (1, "uint16", False), (3, "float32", False)]
+)
+def test_elevations_are_warned_of(
+    bands: int, dtype: str, said: bool, make_pair: MakePair, scene: Scene
+) -> None:
+    code, output = run(*make_pair(scene(bands).astype(dtype), (scene(bands) + 5).astype(dtype)))
+    assert code == 0
+    assert ("if the band is an elevation" in output) == said
