@@ -135,9 +135,9 @@ def sensor_reference() -> str:
         signs = [f"names like `{sensor.pattern}`".replace("|", "\\|")] if sensor.pattern else []
         for numbers, verb in ((sensor.present, "with"), (sensor.absent, "without")):
             if numbers:
-                listed = sorted(numbers, key=lambda number: (int(number.rstrip("a")), number))
+                listed = sorted(numbers, key=lambda number: (len(number.rstrip("a")), number))
                 signs.append(f"{verb} {', '.join(number.upper() for number in listed)}")
-        cells = [sensor.name, *(number.upper() for number in sensor.numbers.values())]
+        cells = [sensor.name, *(sensor.numbers.get(word, "").upper() for word in bands.WORDS)]
         lines.append(f"| {' | '.join([*cells, '; '.join(signs) or 'none of the others'])} |")
     return "\n".join(lines) + "\n"
 

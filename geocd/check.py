@@ -135,7 +135,7 @@ def check_pair(
     before: str | os.PathLike[str],
     after: str | os.PathLike[str],
     *,
-    indexes: tuple[int, ...] | None = None,
+    indexes: tuple[int | str, ...] | None = None,
     nodata: float | None = None,
     valid: str | os.PathLike[str] | None = None,
     align: Align = "none",
@@ -177,6 +177,7 @@ def check_pair(
         check_two_files(*paths)
         with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as opened:
             pair: Pair = opened
+            report = _with_remarks(report, pair.bands.remarks)
             if align == "shift":
                 pair, removed = remove_shift(pair)
                 report = dataclasses.replace(report, removed=removed)
@@ -184,6 +185,7 @@ def check_pair(
                 report = dataclasses.replace(report, resampling=pair.warp.resampling)
             chips, bands = sample_chips(pair), pair.band_names
             check_different(chips, *paths)
+            report = dataclasses.replace(report, findings=(*report.findings, *_elevation(pair)))
     except (GridError, BandError, NoValidPixelError, SameImageError) as error:
         refused = (*of_dates(first.date, second.date), *_refused(error, fit.overlap))
         return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
@@ -223,6 +225,27 @@ def _refused(error: GeocdError, overlap: float | None) -> Iterator[Finding]:
             "The two rasters do not show the same area: their extents do not overlap.",
             "Check that they are the right files.",
         )
+
+
+def _elevation(pair: Pair) -> Iterator[Finding]:
+    """Yield a finding for a pair that may be of elevations: one band of real or signed numbers."""
+    if len(pair.indexes) == 1 and all(dtype in ("float32", "float64", "int16") for dtype in pair.dtypes):
+        yield Finding(
+            "elevation",
+            "info",
+            "If the band is an elevation: change is measured against the spread of the whole scene, so pits "
+            "and heaps that are small against its relief are missed.",
+            "Threshold their difference instead.",
+        )
+
+
+def _with_remarks(report: PairReport, remarks: tuple[str, ...]) -> PairReport:
+    """Return the report with remarks on the bands, which say more than that names differ."""
+    if not remarks:
+        return report
+    others = (finding for finding in report.findings if finding.code != "band_names")
+    bands = (Finding("bands", "info", f"{remark[:1].upper()}{remark[1:]}") for remark in remarks)
+    return dataclasses.replace(report, findings=(*others, *bands))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,9 +94,10 @@ def check_tile_size(tile_size: int, overlap: int) -> None:
 class ReadSettings:
     """What is read from the two rasters."""
 
-    bidx: tuple[int, ...] | None = setting(
+    bidx: tuple[int | str, ...] | None = setting(
         None,
-        "Band numbers to compare, from 1: 1,2,3 or 1..3. Default: all bands but alpha.",
+        "Bands to compare, by number from 1 (1,2,3 or 1..3) or by name (red,green,nir), looked up in each "
+        "file. Default: all bands but alpha, matched by name where both files name theirs.",
         metavar="BANDS",
         short="b",
     )
@@ -133,10 +134,16 @@ class ReadSettings:
         )
         if self.bidx is not None:
             _require(
-                len(self.bidx) > 0 and min(self.bidx) >= 1,
+                len(self.bidx) > 0 and all(isinstance(band, str) or band >= 1 for band in self.bidx),
                 "bidx",
                 ",".join(map(str, self.bidx)),
                 "bands are counted from 1.",
+            )
+            _require(
+                all(any(map(str.isalpha, band)) for band in self.bidx if isinstance(band, str)),
+                "bidx",
+                repr(list(self.bidx)),
+                "must be a list of numbers from 1, without quotes, and of names, which have letters.",
             )
 
 
@@ -423,9 +430,14 @@ def typed(name: str, value: object) -> Any:
         hint = next(kind for kind in get_args(hint) if kind is not type(None))
     if get_origin(hint) is tuple:
         item = get_args(hint)[0]
-        if not (isinstance(value, list | tuple | range) and all(_is(item, element) for element in value)):
-            _refuse(name, repr(value), f"must be a list, and each in it {_WORDS[_plain(item)]}.")
-        return tuple(map(_plain(item), value))
+        kinds = get_args(item) if get_origin(item) is types.UnionType else (item,)
+        if not (
+            isinstance(value, list | tuple | range)
+            and all(any(_is(kind, element) for kind in kinds) for element in value)
+        ):
+            words = " or ".join(_WORDS[_plain(kind)] for kind in kinds)
+            _refuse(name, repr(value), f"must be a list, and each in it {words}.")
+        return tuple(next(_plain(kind) for kind in kinds if _is(kind, element))(element) for element in value)
     if hint is float and isinstance(value, str) and value.lower() == "nan":  # as as_dict has it
         return math.nan
     _require(_is(hint, value), name, repr(value), f"must be {_WORDS[_plain(hint)]}.")

@@ -382,6 +382,8 @@ def _provenance(run: PreparedRun) -> dict[str, object]:
         "band_names": pair.band_names,
         "dates": _dates(pair),
     }
+    if pair.bands.after != pair.indexes:
+        provenance["after_indexes"] = pair.bands.after
     if run.alignment is not None:
         provenance["alignment"] = run.alignment.as_dict()
     return provenance

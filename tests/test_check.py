@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,3 +222,46 @@ def test_a_missing_file_is_an_error(make_pair: MakePair, scene: Scene) -> None:
     code, text = run(before, after)
     assert code == 1
     assert text.startswith("Error: ")
+
+
+def test_bands_matched_by_name_are_said_by_check_and_detect(
+    make_pair: MakePair, scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("blue", "green", "red")
+    pair = make_pair(scene(3), scene(3, seed=1)[::-1], names=names, after_names=names[::-1])
+    said = "blue (1 and 3), green (2 and 2), red (3 and 1)"
+    code, output = run(*pair)
+    assert code == 0
+    assert output.count(said) == 1
+    assert "different names" not in output
+    output_options = "-o", str(tmp_path / "x"), "--method", "cva"
+    done = CliRunner().invoke(main, ["detect", *map(str, pair), *output_options])
+    assert done.exit_code == 0, done.output
+    assert caplog.text.count(said) == 1
+    assert (
+        CliRunner()
+        .invoke(main, ["detect", *map(str, pair), "-b", "red,green", *output_options, "--overwrite"])
+        .exit_code
+        == 0
+    )
+    assert "red (3 and 1), green (2 and 2)." in caplog.text
+    assert json.loads((tmp_path / "x.json").read_text())["properties"]["geocd:bands"] == ["red", "green"]
+    for wrong, message in (
+        ("red,,nir", "is not a list of bands"),
+        ("red,Red", "names a band twice"),
+        ("0", "counted"),
+    ):
+        refused = CliRunner().invoke(main, ["check", *map(str, pair), "-b", wrong])
+        assert refused.exit_code == 2
+        assert message in refused.output
+
+
+@pytest.mark.parametrize(
+    ("bands", "dtype", "said"), [(1, "float32", True), (1, "uint16", False), (3, "float32", False)]
+)
+def test_elevations_are_warned_of(
+    bands: int, dtype: str, said: bool, make_pair: MakePair, scene: Scene
+) -> None:
+    code, output = run(*make_pair(scene(bands).astype(dtype), (scene(bands) + 5).astype(dtype)))
+    assert code == 0
+    assert ("if the band is an elevation" in output) == said

@@ -34,6 +34,8 @@ from geocd.errors import ConfigError
         ({"smooth": 6}, "smooth 6.*0 to 5"),
         ({"bidx": (0, 1)}, "counted from 1"),
         ({"bidx": ()}, "counted from 1"),
+        ({"bidx": ("red", "")}, "names, which have letters"),
+        ({"bidx": ("1", "2")}, "numbers from 1, without quotes"),
         ({"overlap": -1}, "overlap -1: must be 0 or more"),
         ({"colour": 1}, "no such setting"),
         ({"bidx": "1,2"}, "bidx '1,2': must be a list"),

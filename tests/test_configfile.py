@@ -36,7 +36,9 @@ def run(*arguments: object) -> Result:
     values=st.fixed_dictionaries(
         {},
         optional={
-            "bidx": st.lists(st.integers(1, 99), min_size=1).map(tuple),
+            "bidx": st.lists(st.integers(1, 99) | st.sampled_from(["red", "B8A", 'a "b"']), min_size=1).map(
+                tuple
+            ),
             "nodata": st.floats(allow_nan=False),
             "valid": st.text(st.characters(exclude_categories=["Cs"])),
             "weights": st.text(st.characters(exclude_categories=["Cs"])),

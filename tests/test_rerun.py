@@ -83,6 +83,34 @@ def test_new_outputs_can_be_kept(done: Path) -> None:
     assert result.files["prob"].read_bytes() == done.with_name("x_prob.tif").read_bytes()
 
 
+@pytest.mark.parametrize("bidx", [None, ("red", "blue")])
+def test_bands_matched_by_name_are_matched_again(
+    bidx: tuple[str, ...] | None,
+    make_pair: Callable[..., tuple[Path, Path]],
+    scene: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
+    values, changed = scene(3, 60, 70), scene(3, 60, 70)
+    changed[:, 20:40, 20:40] += 4000
+    names = ("blue", "green", "red")
+    settings = Settings.from_flat({"method": "cva", "bidx": bidx})
+    straight = make_pair(values, changed, names=names)
+    expected, _ = detect(*straight, tmp_path / "y", settings=settings)
+    pair = make_pair(values, changed[::-1], names=names, after_names=names[::-1])
+    files, record = detect(*pair, tmp_path / "x", settings=settings)
+    item = json.loads(files["item"].read_text())
+    numbers = (
+        {"before": [1, 2, 3], "after": [3, 2, 1]} if bidx is None else {"before": [3, 1], "after": [1, 3]}
+    )
+    assert item["properties"]["geocd:band_numbers"] == numbers
+    assert item["properties"]["geocd:settings"]["bidx"] == (None if bidx is None else list(bidx))
+    with rasterio.open(files["prob"]) as dataset, rasterio.open(expected["prob"]) as other:
+        np.testing.assert_array_equal(dataset.read(), other.read())
+        assert json.loads(dataset.tags()["GEOCD_PROVENANCE"])["after_indexes"] == numbers["after"]
+    assert list(record.band_names) == [names[number - 1] for number in numbers["before"]]
+    assert rerun(files["item"]).identical
+
+
 def test_valid_is_an_input_too(
     make_pair: Callable[..., tuple[Path, Path]], scene: Callable[..., np.ndarray], tmp_path: Path
 ) -> None:

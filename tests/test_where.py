@@ -155,7 +155,7 @@ def test_add_a_distance(run: Run, documentation: Any, one_thread: None) -> None:
 
 
 def test_add_a_sensor(run: Run, documentation: Any) -> None:
-    names = [f"sur_refl_b{number:02d}" for number in range(1, 8)]
+    names = [f"Oa{number:02d}_reflectance" for number in (8, 17, 4, 6)]
     assert bands.named_colours(names) is None
     run("Add a sensor")
     assert bands.named_colours(names) == (0, 3, 2, 1)
@@ -165,7 +165,7 @@ def test_add_a_sensor(run: Run, documentation: Any) -> None:
         "vegetation",
     }
     assert band_columns(names)[:4] == ["red", "nir", "blue", "green"]
-    assert "| MODIS surface reflectance | 1 | 4 | 3 | 2 | 6 |" in documentation.sensor_reference()
+    assert "| Sentinel-3 OLCI | 8 | 6 | 4 | 17 |  |" in documentation.sensor_reference()
 
 
 def test_add_a_vector_format(

@@ -29,7 +29,7 @@ def check(
     ctx: click.Context,
     before: str,
     after: str,
-    bidx: tuple[int, ...] | None,
+    bidx: tuple[int | str, ...] | None,
     nodata: float | None,
     valid: str | None,
     align: Align,

@@ -18,26 +18,33 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class BandsType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """Band numbers from 1: ``1,2,3``, ``1..3`` or both."""
+    """Band numbers from 1, and names: ``1,2,3``, ``1..3``, ``red,nir`` or all of these."""
 
     name = "bands"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the band numbers as a tuple of int."""
+        """Return the bands as a tuple of numbers and names."""
         if isinstance(value, tuple):
             return value
-        numbers: list[int] = []
+        bands: list[int | str] = []
         try:
             for part in value.split(","):
                 first, dots, last = part.partition("..")
-                numbers.extend(range(int(first), int(last) + 1) if dots else [int(first)])
+                if any(map(str.isalpha, part)) and not dots:
+                    bands.append(part.strip())
+                else:
+                    bands.extend(range(int(first), int(last) + 1) if dots else [int(first)])
         except ValueError:
-            self.fail(f"{value!r} is not a list of band numbers; write 1,2,3 or 1..3.", param, ctx)
-        if not numbers or min(numbers) < 1:
+            self.fail(
+                f"{value!r} is not a list of bands; write numbers, 1,2,3 or 1..3, or names, red,green,nir.",
+                param,
+                ctx,
+            )
+        if not bands or any(isinstance(band, int) and band < 1 for band in bands):
             self.fail(f"{value!r} names no band; bands are counted from 1.", param, ctx)
-        if len(set(numbers)) < len(numbers):
+        if len({str(band).lower() for band in bands}) < len(bands):
             self.fail(f"{value!r} names a band twice.", param, ctx)
-        return tuple(numbers)
+        return tuple(bands)
 
 
 class PathType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -29,6 +30,8 @@ from geocd.scene.ignore import Rules
 from geocd.scene.registration import Alignment, Shift, align, measure_shift
 from geocd.scene.sample import check_different, sample_chips, zero_shares
 from geocd.tiles.tiling import Tiling
+
+LOG = logging.getLogger("geocd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +135,8 @@ class OpenRun:
         """
         stopwatch = stopwatch or Stopwatch()
         read = self.settings.read
+        for remark in self.pair.bands.remarks:
+            LOG.warning("%s", remark)
         with stopwatch.stage("align"):
             pair, alignment = align(self.pair, read.align)
         with stopwatch.stage("sample"):

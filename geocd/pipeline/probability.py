@@ -125,6 +125,7 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
         "after": source_href(pair.after_path, folder),
         "dates": dates,
         "indexes": pair.indexes,
+        **({} if pair.bands.after == pair.indexes else {"after_indexes": pair.bands.after}),
         "threshold": settings.method.decision,
         **({} if run.alignment is None else {"alignment": run.alignment.as_dict()}),
         **{name: value for name, value in settings.as_dict().items() if name != "threshold"},

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 #: What bands can show; ``swir`` is the shortwave infrared at 1.6 um.
 WORDS = ("red", "green", "blue", "nir", "swir")
 VISIBLE = WORDS[:3]
-#: The number in ``B04``, ``SR_B4``, ``TOA_B4``, ``Band 4`` and ``B4, 665 nm``.
-_NUMBER = r"(?:sr_|toa_)?b(?:and)?[ _]?0*(\d+a?)\b"
+#: The number in ``B04``, ``SR_B4``, ``TOA_B4``, ``Band 4``, ``B04_10m`` and ``B4, 665 nm``.
+_NUMBER = r"(?:sr_|toa_)?b(?:and)?[ _]?0*(\d+a?)(?:\b|(?=_\d+m\b))"
+_INFRARED = r"infra[ _-]?red"
+#: What bands are called in words, the usual form first. The others count only where no band has a form before
+#: them: ``nir08`` is the near infrared of Landsat, but the second one of Sentinel-2, beside ``nir``.
+#: Green I (PlanetScope, 531 nm), NIR 2 (WorldView) and ``nir09`` (water vapour) are none of these.
+_FORMS: Mapping[str, tuple[str, ...]] = {
+    "red": (r"red\b(?!.?edge)",),
+    "green": (r"green\b(?![ -]?i\b)", r"green[ _-]?ii\b"),
+    "blue": (r"blue\b",),
+    "nir": (
+        r"nir\b(?![ -]?(?:\d|narrow))",
+        rf"near[ _-]?(?:{_INFRARED}|ir)(?![ _-]?\d)\b",
+        rf"(?:nir|near[ _-]?(?:{_INFRARED}|ir))[ _-]?1\b",
+        r"nir[ _-]?broad\b",
+        r"nir[ _-]?(?:0?8|narrow)\b",
+    ),
+    "swir": (
+        r"swir[ _-]?(?:1|16)?(?![ _-]?\d)\b",
+        rf"short[ _-]?wave[ _-]?{_INFRARED}(?:[ _-]?(?:1|16))?(?![ _-]?\d)\b",
+    ),
+}
+#: WorldView-3 has eight bands named SWIR: the third one is at 1.66 um, the first at 1.2 um.
+_THIRD_SWIR = r"swir[ _-]?3\b"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,22 +47,23 @@ class Sensor:
     name : str
         As the documentation lists it.
     red, green, blue, nir, swir : str
-        Numbers of its bands in small letters and without leading zeros: ``4``, ``8a``.
+        Numbers of its bands in small letters and without leading zeros: ``4``, ``8a``. Empty where it has no
+        such band.
     present, absent : tuple of str
         Numbers of bands that tell it from the sensors after it in :data:`SENSORS`.
     unique : tuple of str
         Numbers that only this sensor has: they count also beside bands named red, green and blue.
     pattern : str, optional
         Regular expression of its band names, in any case, whose first group is the number. Default: a number
-        after ``B`` or ``Band``.
+        after ``B`` or ``Band``. Such names tell the sensor also without red, green and blue.
     """
 
     name: str
-    red: str
-    green: str
-    blue: str
-    nir: str
-    swir: str
+    red: str = ""
+    green: str = ""
+    blue: str = ""
+    nir: str = ""
+    swir: str = ""
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     unique: tuple[str, ...] = ()
@@ -49,7 +72,8 @@ class Sensor:
     @property
     def numbers(self) -> dict[str, str]:
         """Numbers of the bands by the words of ``WORDS``."""
-        return {word: getattr(self, word) for word in WORDS}
+        numbers = {word: getattr(self, word) for word in WORDS}
+        return {word: number for word, number in numbers.items() if number}
 
     def number(self, name: str) -> str | None:
         """Return the number in the name of a band; None where there is none."""
@@ -61,13 +85,14 @@ class Sensor:
     def positions(self, names: Sequence[str]) -> dict[str, int]:
         """Return the positions (from 0) of its bands by word; empty where the names are not this sensor's.
 
-        Without red, green and blue, only bands with a unique number are among them.
+        Without red, green and blue, only bands with a unique number are among them, unless the sensor has a
+        pattern of its own.
         """
         position = _first(self.number(name) for name in names)
         if position.keys() & set(self.absent) or not position.keys() >= set(self.present):
             return {}
         numbers = self.numbers
-        if not all(numbers[word] in position for word in VISIBLE):
+        if self.pattern is None and not all(numbers.get(word) in position for word in VISIBLE):
             numbers = {word: number for word, number in numbers.items() if number in self.unique}
         return {word: position[number] for word, number in numbers.items() if number in position}
 
@@ -77,6 +102,14 @@ class Sensor:
 #:
 #: :meta hide-value:
 SENSORS: tuple[Sensor, ...] = (
+    Sensor(
+        "Pléiades, SPOT 6-7",
+        red="2",
+        green="1",
+        blue="0",
+        nir="3",
+        present=("0",),
+    ),
     Sensor(
         "Landsat 4-7",
         red="3",
@@ -114,6 +147,55 @@ SENSORS: tuple[Sensor, ...] = (
         nir="5",
         swir="6",
     ),
+    Sensor(
+        "MODIS",
+        red="1",
+        green="4",
+        blue="3",
+        nir="2",
+        swir="6",
+        pattern=r"(?:sur_refl_b|nadir_reflectance_band)0*([1-7])(?:_1)?$",
+    ),
+    Sensor(
+        "VIIRS, 750 m bands",
+        red="m5",
+        green="m4",
+        blue="m3",
+        nir="m7",
+        swir="m10",
+        pattern=r"(?:surfreflect_|nadir_reflectance_)?(m\d+)(?:_1)?$",
+    ),
+    Sensor(
+        "VIIRS, 375 m bands",
+        red="i1",
+        nir="i2",
+        swir="i3",
+        pattern=r"(?:surfreflect_|nadir_reflectance_)?(i[1-5])(?:_1)?$",
+    ),
+    Sensor(
+        "WorldView, GeoEye, QuickBird",
+        red="r",
+        green="g",
+        blue="b",
+        nir="n",
+        pattern=r"band_([rgbn])$",
+    ),
+    Sensor(
+        "SPOT 1-5",
+        red="2",
+        green="1",
+        nir="3",
+        pattern=r"xs_?([123])$",
+    ),
+    Sensor(
+        "one letter each (NAIP, Pléiades Neo)",
+        red="r",
+        green="g",
+        blue="b",
+        nir="n",
+        present=("r", "g", "b"),
+        pattern=r"([rgbn])$",
+    ),
 )
 
 
@@ -123,10 +205,9 @@ def band_key(name: str) -> str:
     A name with neither is returned in small letters.
     """
     name = name.strip().lower()
-    if match := re.match(r"(red|green|blue|nir)\b(?!.?edge)", name):
-        return match[1]
-    if re.match(r"swir[ _-]?(?:1|16)?(?![ _-]?\d)\b", name):
-        return "swir"
+    for word, (usual, *_) in _FORMS.items():
+        if re.match(usual, name):
+            return word
     match = re.match(_NUMBER, name)
     return match[1] if match else name
 
@@ -144,7 +225,11 @@ def named_colours(names: Sequence[str]) -> tuple[int, ...] | None:
     tuple of int, or None
         Three or four positions; None where the names do not tell.
     """
-    for position in (_words(names), *(sensor.positions(names) for sensor in SENSORS)):
+    words = _words(names)
+    for sensor in (None, *SENSORS):
+        position = {} if sensor is None else sensor.positions(names)
+        if sensor is None or sensor.pattern is not None:
+            position = position | words
         if all(word in position for word in VISIBLE):
             return tuple(position[word] for word in WORDS[:4] if word in position)
     return None
@@ -154,13 +239,14 @@ def band_positions(names: Sequence[str]) -> dict[str, int]:
     """Return the positions (from 0) of those among red, green, blue, nir and swir that the names tell.
 
     Words count one by one. Numbers count only beside red, green and blue, without which they do not tell
-    the sensor. ``band 4`` is what a band without a name is called, here and by other software: it says where
-    the band stands, not what it shows.
+    the sensor, unless the names are of a form that only one sensor has. ``band 4`` is what a band without a
+    name is called, here and by other software: it says where the band stands, not what it shows.
     """
     names = ["" if re.fullmatch(r"\s*band \d+\s*", name, re.IGNORECASE) else name for name in names]
     words = _words(names)
     if named_colours(names) is None:
-        return words
+        telling = (sensor.positions(names) for sensor in SENSORS if sensor.pattern is not None)
+        return next(filter(None, telling), {}) | words
     for sensor in SENSORS:
         if numbered := sensor.positions(names):
             if all(word in words for word in VISIBLE):  # a number beside them may be of another sensor
@@ -175,9 +261,89 @@ def colour_bands(names: Sequence[str]) -> tuple[int, ...]:
     return named_colours(names) or tuple(range(min(4, len(names))))
 
 
+def match_names(before: Sequence[str], after: Sequence[str]) -> tuple[tuple[int, int], ...] | None:
+    """Return which bands of two dates have the same name, or show the same as far as names tell.
+
+    Parameters
+    ----------
+    before, after : sequence of str
+        Names of all bands of each date; empty where a band has none.
+
+    Returns
+    -------
+    tuple of tuple of int, or None
+        Positions (from 0) in before and after, in the order of before; None where a band of either date has
+        no name, or two have the same.
+    """
+    best: tuple[tuple[int, int], ...] | None = None
+    for keys in (_identities, _normalised):
+        first, second = keys(before), keys(after)
+        if any(None in names or len(set(names)) < len(names) for names in (first, second)):
+            continue
+        matches = tuple((i, second.index(name)) for i, name in enumerate(first) if name in second)
+        if best is None or len(matches) > len(best):
+            best = matches
+        if _numbered_sensor(before) and _numbered_sensor(after):
+            break  # the same number may mean another band
+    return best
+
+
+def band_named(names: Sequence[str], name: str) -> int | None:
+    """Return the position (from 0) of the band of this name, or that shows what it says, else None."""
+    (key,) = _normalised([name])
+    listed = _normalised(names)
+    if key in listed:
+        return listed.index(key)
+    (word,) = band_positions([name]) or [None]
+    if word is not None:
+        return band_positions(names).get(word)
+    numbers = [band_key(other) if re.match(_NUMBER, other.strip().lower()) else None for other in names]
+    return numbers.index(band_key(name)) if band_key(name) in numbers else None
+
+
+def _identities(names: Sequence[str]) -> list[str | None]:
+    """Return what tells each band from the others: a word, the number with its sensor, else the name."""
+    words = {position: word for word, position in band_positions(names).items()}
+    sensor = _numbered_sensor(names)
+    identities = _normalised(names)
+    for position, name in enumerate(names):
+        if position in words:
+            identities[position] = words[position]
+        elif sensor and identities[position] and re.match(_NUMBER, name.strip().lower()):
+            identities[position] = f"{sensor} {band_key(name)}"
+    return identities
+
+
+def _numbered_sensor(names: Sequence[str]) -> str | None:
+    """Return the name of the sensor whose red, green and blue are among the names as numbers."""
+    for sensor in SENSORS:
+        if sensor.pattern is None and all(word in sensor.positions(names) for word in VISIBLE):
+            return sensor.name
+    return None
+
+
+def _normalised(names: Sequence[str]) -> list[str | None]:
+    """Return names in small letters without spaces and the like; None for a band without a name."""
+    return [
+        None
+        if re.fullmatch(r"\s*(?:band \d+)?\s*", name, re.IGNORECASE)
+        else re.sub(r"[\s_-]+", "", name.lower())
+        for name in names
+    ]
+
+
 def _words(names: Sequence[str]) -> dict[str, int]:
     """Return the positions of the bands that are named in words."""
-    position = _first(map(band_key, names))
+    names = [name.strip().lower() for name in names]
+    position: dict[str, int] = {}
+    for word, forms in _FORMS.items():
+        if word == "swir" and any(re.match(_THIRD_SWIR, name) for name in names):
+            forms = (_THIRD_SWIR,)
+        for form in forms:
+            named = [index for index, name in enumerate(names) if re.match(form, name)]
+            if named:
+                position[word] = named[0]
+                break
     return {word: position[word] for word in WORDS if word in position}
 
 
@@ -194,7 +360,9 @@ __all__ = [
     "SENSORS",
     "Sensor",
     "band_key",
+    "band_named",
     "band_positions",
     "colour_bands",
+    "match_names",
     "named_colours",
 ]

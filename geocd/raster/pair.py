@@ -11,11 +11,11 @@ from types import MappingProxyType, TracebackType
 from typing import Protocol
 
 import numpy as np
-from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from geocd.errors import BandError, NoValidPixelError
+from geocd.errors import NoValidPixelError
+from geocd.raster.choice import as_ranges, band_name, choose_bands, sample_windows
 from geocd.raster.files import Source, grid_of, open_raster, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
 from geocd.raster.reading import DateSource, read_date
@@ -128,14 +128,15 @@ class Pair:
 
     A pair does not change: :meth:`shifted`, :meth:`ignoring` and :meth:`reading` return another one, which
     shares its open files where the sources are the same. Opening checks everything that can be known
-    without reading a pixel.
+    without reading a pixel; of a band tagged alpha a sample is read.
 
     Parameters
     ----------
     before, after : str or Openable
         Paths or URLs, or what else can be read like a raster.
-    indexes : sequence of int, optional
-        Band numbers, from 1, taken from both dates. Default: all bands but alpha.
+    indexes : sequence of int or str, optional
+        Band numbers, from 1, taken from both dates, or names, which are looked up in each. Default: all bands
+        but alpha, matched by name where both dates name theirs.
     nodata : float, optional
         Overrides the nodata value of both rasters.
     valid : str or Openable, optional
@@ -155,7 +156,8 @@ class Pair:
         How the after raster and ``valid`` are warped; None where they are read as they are.
     rule : ValidityRule or None
         What takes pixels out of the valid area.
-    indexes : tuple of int
+    bands : Bands
+        Numbers of the compared bands in both dates.
     band_names : tuple of str
     dtypes : tuple of str
         Data types of before and after.
@@ -178,7 +180,7 @@ class Pair:
         before: Source,
         after: Source,
         *,
-        indexes: Sequence[int] | None = None,
+        indexes: Sequence[int | str] | None = None,
         nodata: float | None = None,
         valid: Source | None = None,
         align: bool = False,
@@ -195,7 +197,7 @@ class Pair:
             self.close()
             raise
 
-    def _check(self, indexes: Sequence[int] | None) -> None:
+    def _check(self, indexes: Sequence[int | str] | None) -> None:
         before, after, valid = self._files.datasets()
         self.grid = grid_of(before, self.before_path)
         self.after_grid = grid_of(after, self.after_path)
@@ -205,14 +207,24 @@ class Pair:
             assert self.valid_path is not None
             self.valid_warp = self._onto_grid(grid_of(valid, self.valid_path), self.valid_path)
         dates = (before, self.before_path), (after, self.after_path)
-        self.indexes = choose_bands(*dates, indexes)
+        self.bands = choose_bands(*dates, indexes)
+        numbers = (self.bands.before, self.bands.after)
         self.band_names = tuple(
-            _band_name(before, i) or _band_name(after, i) or f"band {i}" for i in self.indexes
+            band_name(before, i) or band_name(after, j) or f"band {i}" for i, j in zip(*numbers, strict=True)
         )
-        self.dtypes = (before.dtypes[self.indexes[0] - 1], after.dtypes[self.indexes[0] - 1])
+        self.dtypes = (before.dtypes[numbers[0][0] - 1], after.dtypes[numbers[1][0] - 1])
         self.tags = (dict(before.tags()), dict(after.tags()))
-        wide = any(dataset.dtypes[i - 1] in _WIDE for dataset, _ in dates for i in self.indexes)
+        wide = any(
+            dataset.dtypes[i - 1] in _WIDE
+            for (dataset, _), own in zip(dates, numbers, strict=True)
+            for i in own
+        )
         self._dtype = np.float64 if wide else np.float32
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """Numbers of the compared bands in the before raster, from 1."""
+        return self.bands.before
 
     @property
     def sources(self) -> tuple[Source, Source, Source | None]:
@@ -286,9 +298,23 @@ class Pair:
     def _read(self, window: Window) -> Chip:
         """Read a window, of which no rule has taken anything out."""
         datasets = self._files.datasets()
-        date = DateSource(datasets[0], self.before_path, self.indexes, self._dtype, self._nodata)
+        date = DateSource(
+            datasets[0],
+            self.before_path,
+            self.bands.before,
+            self._dtype,
+            self._nodata,
+            alpha=self.bands.alpha_before,
+        )
         before, valid = read_date(date, window)
-        date = dataclasses.replace(date, dataset=datasets[1], path=self.after_path, warp=self.warp)
+        date = dataclasses.replace(
+            date,
+            dataset=datasets[1],
+            path=self.after_path,
+            indexes=self.bands.after,
+            warp=self.warp,
+            alpha=self.bands.alpha_after,
+        )
         after, valid_after = read_date(date, window)
         valid &= valid_after
         if datasets[2] is not None:
@@ -316,10 +342,41 @@ class Pair:
             f"no pixel is valid in both {self.before_path} (nodata {before.nodata}) and "
             f"{self.after_path} (nodata {after.nodata})"
             + (f" and {self.valid_path}" if self.valid_path else "")
-            + ". Check the nodata values (--nodata overrides them), the masks and the overlap.",
+            + ". Check the nodata values (--nodata overrides them), the masks and the overlap."
+            + self._empty_bands(),
             before=self.before_path,
             after=self.after_path,
         )
+
+    def _empty_bands(self) -> str:
+        """Return a sentence that names the bands in which a sample has no valid pixel; empty without any."""
+        empty: set[int] = set()  # positions among the compared bands
+        sentences = []
+        dates = zip(
+            self._files.datasets(),
+            (self.before_path, self.after_path),
+            (self.bands.before, self.bands.after),
+            strict=False,
+        )
+        for dataset, path, numbers in dates:
+            assert dataset is not None
+            windows = sample_windows(dataset.height, dataset.width)
+            sources = (DateSource(dataset, path, [i], self._dtype, self._nodata, alpha=()) for i in numbers)
+            invalid = [
+                position
+                for position, source in enumerate(sources)
+                if not any(read_date(source, window)[1].any() for window in windows)
+            ]
+            if invalid:
+                listed = as_ranges(sorted(numbers[position] for position in invalid))
+                names = [self.band_names[position] for position in invalid[:5]]
+                more = f" and {len(invalid) - 5} more" if len(invalid) > 5 else ""
+                sentences.append(f" No valid pixel in bands {listed} of {path} ({', '.join(names)}{more}).")
+            empty.update(invalid)
+        rest = [number for position, number in enumerate(self.bands.before) if position not in empty]
+        if sentences and rest and self.bands.before == self.bands.after:
+            sentences.append(f" Leave them out: --bidx {as_ranges(rest)}")
+        return "".join(sentences)
 
     def close(self) -> None:
         """Close all files, also those of the pairs made from this one."""
@@ -337,78 +394,4 @@ class Pair:
         self.close()
 
 
-def choose_bands(
-    before: tuple[DatasetReader, str], after: tuple[DatasetReader, str], indexes: Sequence[int] | None
-) -> tuple[int, ...]:
-    """Return the band numbers to compare, from 1.
-
-    Parameters
-    ----------
-    before, after : tuple of dataset and str
-        Each with its path.
-    indexes : sequence of int, optional
-        What the user chose; default: all bands but alpha.
-
-    Raises
-    ------
-    BandError
-        The two have different numbers of bands, or a chosen band does not exist or cannot be compared.
-    """
-    if indexes is None:
-        candidates = [_all_but_alpha(dataset) for dataset, _ in (before, after)]
-        counts = [len(bands) for bands in candidates]
-        if counts[0] != counts[1]:
-            raise BandError(
-                f"different band counts: {counts[0]} in {before[1]}, {counts[1]} in "
-                f"{after[1]}. Choose bands that both have with --bidx, for instance "
-                f"--bidx 1..{min(counts)}",
-                before=counts[0],
-                after=counts[1],
-            )
-        chosen = tuple(candidates[0])
-    else:
-        chosen = tuple(indexes)
-    if not chosen:
-        raise BandError(f"{before[1]}: no band to compare. Choose one with --bidx.", indexes=())
-    for dataset, path in (before, after):
-        for index in chosen:
-            _check_band(dataset, path, index)
-    return chosen
-
-
-def _all_but_alpha(dataset: DatasetReader) -> list[int]:
-    return [
-        index
-        for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
-        if colour != ColorInterp.alpha
-    ]
-
-
-def _check_band(dataset: DatasetReader, path: str, index: int) -> None:
-    """Raise :class:`BandError` unless a band exists and holds real numbers."""
-    if not 1 <= index <= dataset.count:
-        raise BandError(
-            f"{path}: band {index} does not exist, the raster has bands 1 to "
-            f"{dataset.count}. Choose among these with --bidx.",
-            path=path,
-            index=index,
-            count=dataset.count,
-        )
-    if np.dtype(dataset.dtypes[index - 1]).kind not in "iuf":
-        raise BandError(
-            f"{path}: band {index} is {dataset.dtypes[index - 1]}, and complex values "
-            "cannot be compared. Write amplitude or intensity (real numbers) first.",
-            path=path,
-            index=index,
-            dtype=dataset.dtypes[index - 1],
-        )
-
-
-def _band_name(dataset: DatasetReader, index: int) -> str | None:
-    """Return a band's description, else its colour."""
-    colour = dataset.colorinterp[index - 1]
-    name = colour.name if colour in (ColorInterp.red, ColorInterp.green, ColorInterp.blue) else None
-    return dataset.descriptions[index - 1] or name
-
-
-__all__ = ["Chip", "Pair", "ValidityRule", "choose_bands"]
+__all__ = ["Chip", "Pair", "ValidityRule"]

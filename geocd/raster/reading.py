@@ -78,6 +78,8 @@ class DateSource:
         Whether 0 in any band is a value.
     warp : Warp, optional
         How the raster is warped; its source is the grid of the raster.
+    alpha : sequence of int, optional
+        Numbers of the bands that are masks. Default: those that are tagged alpha.
     """
 
     dataset: DatasetReader
@@ -87,6 +89,7 @@ class DateSource:
     nodata: float | None = None
     zero_is_valid: bool = True
     warp: Warp | None = None
+    alpha: Sequence[int] | None = None
 
 
 def read_date(source: DateSource, window: Window) -> tuple[PixelArray, BoolArray]:
@@ -242,13 +245,12 @@ def _usable(source: DateSource, window: Window, values: PixelArray) -> BoolArray
             nodata = declared[index - 1] if source.nodata is None else source.nodata
             if nodata is not None and not math.isnan(nodata):  # NaN is ruled out with all that is not finite
                 usable &= band != nodata
-    alpha = [
-        index
-        for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
-        if colour == ColorInterp.alpha and index not in indexes
-    ]
+    alpha = source.alpha
+    if alpha is None:
+        interpretations = zip(dataset.indexes, dataset.colorinterp, strict=True)
+        alpha = [index for index, colour in interpretations if colour == ColorInterp.alpha]
     try:
-        for index in alpha:
+        for index in (index for index in alpha if index not in indexes):
             usable &= dataset.read(index, window=window) != 0
         masked = [
             index

@@ -13,6 +13,7 @@ import rasterio
 
 import geocd
 from geocd.findings import Finding
+from geocd.raster.choice import Bands
 from geocd.raster.grid import Grid
 from geocd.report.fingerprint import Fingerprint
 from geocd.report.thumbnails import Thumbnails
@@ -110,6 +111,8 @@ class RunRecord:
         Loss of each optimisation step on the scene; empty for methods that learn nothing from it.
     findings : sequence of Finding
         What is odd about the pair or the result, the gravest first.
+    bands : Bands or None
+        Numbers of the compared bands in both dates.
     """
 
     before: str
@@ -132,6 +135,7 @@ class RunRecord:
     histogram: Sequence[int] = ()
     losses: Sequence[float] = ()
     findings: Sequence[Finding] = ()
+    bands: Bands | None = None
 
 
 @dataclasses.dataclass(frozen=True)

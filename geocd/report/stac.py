@@ -125,6 +125,11 @@ def _properties(record: RunRecord, created: str) -> Json:
         "geocd:summary": record.summary.as_dict(),
         "geocd:findings": [finding.as_dict() for finding in record.findings],
     }
+    if record.bands is not None and record.bands.before != record.bands.after:
+        properties["geocd:band_numbers"] = {
+            "before": list(record.bands.before),
+            "after": list(record.bands.after),
+        }
     if record.alignment is not None:
         properties["geocd:alignment"] = record.alignment.as_dict()
     return properties

@@ -19,6 +19,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window
 
 from geocd.raster.bands import named_colours
+from geocd.raster.choice import Bands
 from geocd.raster.files import open_raster
 from geocd.raster.reading import DateSource, read, read_date
 from geocd.raster.warp import Warp
@@ -138,7 +139,7 @@ def read_thumbnails(
     after: str,
     prob: Path,
     *,
-    indexes: Sequence[int],
+    indexes: Sequence[int] | Bands,
     threshold: float,
     max_size: int,
     nodata: float | None = None,
@@ -152,9 +153,9 @@ def read_thumbnails(
         Paths or URLs of the pair.
     prob : pathlib.Path
         The probability raster of the pair.
-    indexes : sequence of int
-        The compared bands, from 1. Red, green and blue among them are shown where names or colour
-        interpretation identify them, else the first three, else the first in grey.
+    indexes : sequence of int, or Bands
+        The compared bands, from 1, of both dates or of each. Red, green and blue among them are shown where
+        names or colour interpretation identify them, else the first three, else the first in grey.
     threshold : float
         Changed where ``prob >= threshold``.
     max_size : int
@@ -175,12 +176,13 @@ def read_thumbnails(
     ):
         grid_shape = prob_file.shape
         shape = _decimated(grid_shape, max_size)
-        bands = _display_bands(before_file, after_file, indexes)
-        values_before, valid_before = _thumbnail(before_file, before, bands, shape, nodata)
+        compared = indexes if isinstance(indexes, Bands) else Bands(tuple(indexes), tuple(indexes))
+        bands = _display_bands(before_file, after_file, compared)
+        values_before, valid_before = _thumbnail(before_file, before, bands.before, shape, nodata)
         values_after, valid_after = (
-            _thumbnail(after_file, after, bands, shape, nodata)
+            _thumbnail(after_file, after, bands.after, shape, nodata)
             if warp is None
-            else _warped_thumbnail(after_file, after, bands, shape, nodata, warp)
+            else _warped_thumbnail(after_file, after, bands.after, shape, nodata, warp)
         )
         mean_prob, share = _prob_thumbnail(prob_file, os.fspath(prob), shape, threshold)
     pictures, apart = _stretch([values_before, values_after], [valid_before, valid_after])
@@ -206,17 +208,25 @@ def _decimated(grid_shape: tuple[int, int], max_size: int) -> tuple[int, int]:
     return max(1, round(height / factor)), max(1, round(width / factor))
 
 
-def _display_bands(before: DatasetReader, after: DatasetReader, indexes: Sequence[int]) -> tuple[int, ...]:
-    """Return three bands to show as red, green and blue, or one to show in grey, numbered from 1."""
-    for dataset in (before, after):
-        interpretation = {dataset.colorinterp[i - 1]: i for i in indexes}
-        rgb = [interpretation.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
-        if None not in rgb:
-            return tuple(i for i in rgb if i is not None)
-        positions = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
-        if positions is not None:
-            return tuple(indexes[position] for position in positions[:3])
-    return tuple(indexes[:3]) if len(indexes) >= 3 else tuple(indexes[:1])
+def _display_bands(before: DatasetReader, after: DatasetReader, compared: Bands) -> Bands:
+    """Return three bands to show as red, green and blue, or one to show in grey."""
+    positions = _display_positions(before, compared.before) or _display_positions(after, compared.after)
+    if positions is None:
+        positions = (0, 1, 2) if len(compared.before) >= 3 else (0,)
+    return Bands(
+        tuple(compared.before[position] for position in positions),
+        tuple(compared.after[position] for position in positions),
+    )
+
+
+def _display_positions(dataset: DatasetReader, indexes: Sequence[int]) -> tuple[int, ...] | None:
+    """Return which of these bands are red, green and blue, from 0; None where the file does not tell."""
+    interpretation = {dataset.colorinterp[i - 1]: position for position, i in enumerate(indexes)}
+    rgb = [interpretation.get(c) for c in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+    if None not in rgb:
+        return tuple(position for position in rgb if position is not None)
+    positions = named_colours([dataset.descriptions[i - 1] or "" for i in indexes])
+    return None if positions is None else positions[:3]
 
 
 def _thumbnail(

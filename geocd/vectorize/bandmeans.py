@@ -54,7 +54,7 @@ def band_columns(names: Sequence[str]) -> list[str]:
     for band, name in enumerate(names):
         key = re.sub(r"[^a-z0-9]+", "_", band_key(name)).strip("_")[:24]
         column = words.get(band) or (f"b{key}" if re.match(r"\d+a?$", key) else key) or f"b{band + 1}"
-        while column in columns or column in INDICES:
+        while column in columns or column in INDICES or (column in words.values() and band not in words):
             column += f"_{band + 1}"
         columns.append(column)
     return columns

@@ -77,7 +77,12 @@ def _declared(name: str, kind: str, label: str, help: str = "", **shown: Any) ->
     )
 
 
-BIDX = _declared("bidx", "text", "Bands to compare", "From 1: 1,2,3 or 1..3. Empty: all but alpha.")
+BIDX = _declared(
+    "bidx",
+    "text",
+    "Bands to compare",
+    "By number, 1,2,3 or 1..3, or by name, red,green,nir. Empty: all but alpha.",
+)
 NODATA = _declared(
     "nodata",
     "text",

@@ -66,6 +66,92 @@ def test_band_positions(names: list[str], places: dict[str, int]) -> None:
     assert band_positions(names) == places
 
 
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        # Sentinel-2: GDAL's driver, SNAP, CDSE and Earth Search, whose nir08 is B8A and nir09 is B09
+        (
+            "B4, central wavelength 665 nm|B3, central wavelength 560 nm|B2, central wavelength 490 nm|"
+            "B8, central wavelength 842 nm",
+            "red green blue nir",
+        ),
+        ("B02_10m|B03_10m|B04_10m|B08_10m|B8A_20m|B11_20m", "blue green red nir - swir"),
+        ("B02_20m|B03_20m|B04_20m|B8A_20m|B11_20m|B12_20m", "blue green red nir swir -"),
+        (
+            "coastal|blue|green|red|rededge1|rededge2|rededge3|nir|nir08|nir09|swir16|swir22",
+            "- blue green red - - - nir - - swir -",
+        ),
+        ("nir09|nir08|nir|red|green|blue", "- - nir red green blue"),
+        ("red-jp2|green-jp2|blue-jp2|nir-jp2|nir08-jp2|swir16-jp2", "red green blue nir - swir"),
+        # Landsat: keys of STAC assets, Earth Engine, ESPA; the scanner of Landsat 1-5
+        ("coastal|blue|green|red|nir08|swir16|swir22", "- blue green red nir swir -"),
+        ("red|green|blue|nir08", "red green blue nir"),
+        ("SR_B2|SR_B3|SR_B4|SR_B5|SR_B6|SR_B7", "blue green red nir swir -"),
+        ("sr_band1|sr_band2|sr_band3|sr_band4|sr_band5|sr_band7", "blue green red nir swir -"),
+        ("green|red|nir08|nir09", "green red nir -"),
+        # HLS
+        ("B02|B03|B04|B05|B06|B07", "blue green red nir swir -"),
+        ("B02|B03|B04|B8A|B11|B12", "blue green red nir swir -"),
+        ("Coastal_Aerosol|Blue|Green|Red|NIR_Narrow|SWIR1|SWIR2", "- blue green red nir swir -"),
+        ("Blue|Green|Red|Red_Edge1|NIR_Narrow|NIR_Broad|SWIR1", "blue green red - - nir swir"),
+        ("blue|green|red|NIR Narrow|NIR Broad", "blue green red - nir"),
+        # PlanetScope of 4 and 8 bands, SkySat
+        ("blue|green|red|nir", "blue green red nir"),
+        (
+            "coastal_blue|blue|green_i|green|yellow|red|rededge|nir",
+            "- blue - green - red - nir",
+        ),
+        (
+            "Coastal Blue|Blue|Green I|Green|Yellow|Red|Red Edge|Near-Infrared",
+            "- blue - green - red - nir",
+        ),
+        ("Coastal Blue|Blue|Green I|Green II|Yellow|Red|RedEdge|NIR", "- blue - green - red - nir"),
+        ("Blue|Green|Red|NIR|Pan", "blue green red nir -"),
+        # WorldView: product guides, IMD files; its eight SWIR bands
+        ("Coastal|Blue|Green|Yellow|Red|Red Edge|NIR1|NIR2", "- blue green - red - nir -"),
+        ("Coastal|Blue|Green|Yellow|Red|Red Edge|NIR-1|NIR-2", "- blue green - red - nir -"),
+        ("Coastal|Blue|Green|Yellow|Red|Red Edge|Near-IR1|Near-IR2", "- blue green - red - nir -"),
+        ("BAND_C|BAND_B|BAND_G|BAND_Y|BAND_R|BAND_RE|BAND_N|BAND_N2", "- blue green - red - nir -"),
+        ("|".join(f"SWIR{number}" for number in range(1, 9)), "- - swir - - - - -"),
+        ("|".join(f"SWIR-{number}" for number in range(1, 9)), "- - swir - - - - -"),
+        # Pléiades and SPOT 6-7 (DIMAP), Pléiades Neo, SPOT 1-5
+        ("B0|B1|B2|B3", "blue green red nir"),
+        ("B2|B1|B0|B3", "red green blue nir"),
+        ("R|G|B|NIR|RE|DB", "red green blue nir - -"),
+        ("Red|Green|Blue|NIR|Red Edge|Deep Blue", "red green blue nir - -"),
+        ("XS1|XS2|XS3|SWIR", "green red nir swir"),
+        # NAIP
+        ("Red|Green|Blue|NIR", "red green blue nir"),
+        ("R|G|B|N", "red green blue nir"),
+        ("Red|Green|Blue|Near Infrared", "red green blue nir"),
+        ("red|green|blue|near_infrared", "red green blue nir"),
+        # MODIS and VIIRS
+        ("|".join(f"sur_refl_b0{number}" for number in range(1, 8)), "red nir blue green - swir -"),
+        ("sur_refl_b01|sur_refl_b02", "red nir"),
+        ("sur_refl_b01_1|sur_refl_b02_1|sur_refl_b03_1|sur_refl_b04_1", "red nir blue green"),
+        ("Nadir_Reflectance_Band1|Nadir_Reflectance_Band2", "red nir"),
+        ("M3|M4|M5|M7|M10|M11", "blue green red nir swir -"),
+        ("SurfReflect_M3_1|SurfReflect_M4_1|SurfReflect_M5_1|SurfReflect_M7_1", "blue green red nir"),
+        ("SurfReflect_I1|SurfReflect_I2|SurfReflect_I3", "red nir swir"),
+        ("I1|I2|I3", "red nir swir"),
+        # radar, indices and nothing
+        ("VV|VH", "- -"),
+        ("a|b|n", "- - -"),
+        ("nir09|nir 2|rededge|red edge 1|green_i|deep blue", "- - - - - -"),
+    ],
+)
+def test_names_of_sensors(names: str, shown: str) -> None:
+    listed = names.split("|")
+    positions = {word: position for position, word in enumerate(shown.split()) if word != "-"}
+    assert band_positions(listed) == positions
+    if {"red", "green", "blue"} <= positions.keys():
+        colours = [positions[word] for word in ("red", "green", "blue", "nir") if word in positions]
+        assert named_colours(listed) == tuple(colours)
+    columns = band_columns(listed)
+    assert len(set(columns)) == len(columns)
+    assert {word: columns.index(word) for word in positions} == positions
+
+
 def sensor_table() -> str:
     """What the documentation says of the sensors."""
     spec = importlib.util.spec_from_file_location("conf", DOCS / "conf.py")
@@ -77,16 +163,16 @@ def sensor_table() -> str:
 
 
 def test_a_further_sensor_takes_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [f"sur_refl_b{number:02d}" for number in range(1, 8)]
+    names = [f"meris_b{number:02d}" for number in range(1, 8)]
     assert named_colours(names) is None
-    assert "MODIS" not in sensor_table()
-    modis = Sensor("MODIS", red="1", nir="2", blue="3", green="4", swir="6", pattern=r"sur_refl_b0*(\d+)\b")
-    monkeypatch.setattr(bands, "SENSORS", (*bands.SENSORS, modis))
+    assert "MERIS" not in sensor_table()
+    meris = Sensor("MERIS", red="1", nir="2", blue="3", green="4", swir="6", pattern=r"meris_b0*(\d+)\b")
+    monkeypatch.setattr(bands, "SENSORS", (*bands.SENSORS, meris))
     assert colour_bands(names) == (0, 3, 2, 1)
     assert band_positions(names) == {"red": 0, "green": 3, "blue": 2, "nir": 1, "swir": 5}
     assert Rules.of(["water", "vegetation"], names).positions == {"water": (3, 1), "vegetation": (0, 1)}
     assert band_columns(names)[:4] == ["red", "nir", "blue", "green"]
-    assert r"| MODIS | 1 | 4 | 3 | 2 | 6 | names like `sur_refl_b0*(\d+)\b` |" in sensor_table()
+    assert r"| MERIS | 1 | 4 | 3 | 2 | 6 | names like `meris_b0*(\d+)\b` |" in sensor_table()
     assert band_positions(["B04", "B03", "B02", "B08"]) == {"red": 0, "green": 1, "blue": 2, "nir": 3}
 
 
@@ -95,6 +181,7 @@ def test_the_documentation_lists_every_sensor() -> None:
     assert "| Landsat 4-7 | 3 | 2 | 1 | 4 | 5 | without 6, 8, 8A, 9, 10, 11, 12 |" in table
     assert "| Sentinel-2, 20 m bands | 4 | 3 | 2 | 8A | 11 | with 8A; without 8 |" in table
     assert "| Landsat 8-9 | 4 | 3 | 2 | 5 | 6 | none of the others |" in table
+    assert "| Pléiades, SPOT 6-7 | 2 | 1 | 0 | 3 |  | with 0 |" in table
     assert "{include} generated/sensors.md" in (DOCS / "settings.md").read_text(encoding="utf-8")
 
 

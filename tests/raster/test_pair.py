@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,21 @@ def test_no_valid_pixel_names_both_and_their_nodata(make_pair: MakePair) -> None
     assert "before.tif (nodata 1" in str(error)
     assert "after.tif (nodata 5" in str(error)
     assert "--nodata" in str(error)
+
+
+def test_no_valid_pixel_names_the_bands_without_one(make_pair: MakePair) -> None:
+    before, after = (np.repeat(ONES * 7, 6, axis=0) for _ in range(2))
+    before[2], after[2:4] = 0, 0
+    names = tuple(f"{number} nm" for number in range(400, 1000, 100))
+    with Pair(*make_pair(before, after, nodata=0, names=names)) as pair:
+        assert not whole(pair).valid.any()
+        message = str(pair.no_valid_pixel())
+    assert re.search(r"in bands 3 of .*before\.tif \(600 nm\)", message)
+    assert re.search(r"in bands 3\.\.4 of .*after\.tif \(600 nm, 700 nm\)", message)
+    assert message.endswith("Leave them out: --bidx 1..2,5..6")
+    assert read_pair(make_pair(before, after, nodata=0), indexes=[1, 2, 5, 6]).valid.all()
+    with Pair(*make_pair(ONES, ONES, nodata=1, after_nodata=5)) as pair:
+        assert "Leave them out" not in str(pair.no_valid_pixel())
 
 
 def test_windows_are_where_they_say(make_pair: MakePair) -> None:

@@ -13,6 +13,7 @@ from conftest import NORTH_UP, write_raster
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
+from geocd.raster.choice import Bands
 from geocd.raster.pair import Pair
 from geocd.report.thumbnails import Thumbnails, read_thumbnails
 
@@ -140,7 +141,10 @@ def test_display_bands(tmp_path, descriptions, colours, expected):
         photometric="MINISBLACK",
     )
     with rasterio.open(path) as dataset:
-        assert _display_bands(dataset, dataset, range(1, count + 1)) == expected
+        numbers = tuple(range(1, count + 1))
+        bands = _display_bands(dataset, dataset, Bands(numbers, numbers[::-1]))
+    assert bands.before == expected
+    assert bands.after == tuple(count + 1 - number for number in expected)  # the partners of these
 
 
 def test_thumbnails_are_reduced_without_what_is_not_valid(tmp_path):
