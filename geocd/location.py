@@ -20,6 +20,12 @@ _CONTAINER = re.compile(
 )
 #: Any such prefix, also of formats not listed above; one letter is a drive of Windows.
 _PREFIX = re.compile(r"\w{2,}:")
+#: Prefixes that leave a file local.
+_LOCAL = re.compile(
+    r"(?:file|vrt|(?:zip|tar|gzip)(?:\+file)?)://(?=(?!\w+://))|/vsi(?:zip|tar|gzip|7z|rar|sparse|cached)/(?!vsi)"
+    r"|/vsi(?:zip|tar|gzip|7z|rar|sparse|cached)(?=/vsi)|/vsisubfile/[^,]*,",
+    re.IGNORECASE,
+)
 #: Scheme, user and password, host and path, query, fragment.
 _PARTS = re.compile(r"([^:]*://)(?:[^/?#]*@)?([^?#]*)(?:\?([^#]*))?(.*)", re.DOTALL)
 #: Parameters of a query that give access.
@@ -52,6 +58,20 @@ class Location:
         """Whether it is the path of a file: no URL, ``/vsi`` path, raster in a container or text of a VRT."""
         text = self.text.lstrip()
         return not (self.is_url or text.startswith(("/vsi", "<")) or _PREFIX.match(text))
+
+    @property
+    def file(self) -> Path | None:
+        """The local file that holds it, such as the archive of a member; None where there is none."""
+        if self.is_url and not _LOCAL.match(self.text):
+            return None
+        text = self.text
+        while prefix := _LOCAL.match(text) or _CONTAINER.match(text) or re.match(r'[{"]', text):
+            text = text[prefix.end() :]
+        ends = [len(text), *(match.start() for match in re.finditer(r'[/\\!:?}"]', text))]
+        for end in sorted(ends, reverse=True):
+            if end and _is_file(text[:end]):
+                return Path(text[:end])
+        return None
 
     @property
     def name(self) -> str:
@@ -115,6 +135,13 @@ def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
     except OSError:  # too long for a path: the text of a VRT
+        return False
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # too long; NUL
         return False
 
 

@@ -165,6 +165,7 @@ def batch(
         _print_status(Path(status))
         return
     folder = _checked_folder(pairs, outdir, merge)
+    _refuse_lists([pairs, intersects], folder, merge)
     from geocd.batch.run import Cluster, run
     from geocd.batch.sources import SourceOptions, read_pairs
     from geocd.config import Settings
@@ -214,6 +215,16 @@ def _checked_folder(pairs: str | None, outdir: str | None, merge: str | None) ->
             f"--merge {merge} needs {fmt.requires}: pip install 'geocd[batch,{fmt.extra}]'."
         )
     return Path(outdir)
+
+
+def _refuse_lists(lists: list[str | None], folder: Path, merge: str | None) -> None:
+    """Refuse to write over what the batch is made from."""
+    from geocd.batch.archive import CATALOG, CHANGES
+    from geocd.batch.manifest import NAME
+    from geocd.pipeline.inputs import refuse_inputs
+
+    outputs = [CATALOG, NAME, *([] if merge is None else [f"{CHANGES}.{merge}"])]
+    refuse_inputs([folder / name for name in outputs], [Path(path) for path in lists if path is not None])
 
 
 def _quiet_dask(verbose: int) -> None:

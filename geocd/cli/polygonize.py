@@ -63,6 +63,7 @@ def polygonize(
     written beside the polygons.
     """
     from geocd.config import PolygonSettings
+    from geocd.pipeline import inputs
     from geocd.raster import files
     from geocd.report.styles import style
     from geocd.vectorize import polygons
@@ -73,6 +74,9 @@ def polygonize(
     threshold = _threshold(prob, run, threshold)
     target = Path(output) if output is not None else _default_output(prob)
     format_of(target)
+    inputs.refuse_inputs(
+        [target], [file for path in (prob, *(pair or ())) for file in files.local_files(path)]
+    )
     if target.exists() and not overwrite:
         raise OutputExistsError(
             f"{target}: exists already. Pass --overwrite to replace it, or choose another --output.",

@@ -14,12 +14,14 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from geocd.errors import Interrupted, OutputError, OutputExistsError, ResumeError
 from geocd.pipeline.checkpoint import Checkpoint, Dependencies, differences
+from geocd.pipeline.inputs import refuse_inputs
 from geocd.raster.files import output_errors
 from geocd.report.products import Outputs
 
@@ -56,6 +58,8 @@ class Transaction:
         What the tiles depend on, by the names used in messages; None where no tiles are saved.
     total : int
         Number of tiles of the run.
+    inputs : collection of pathlib.Path
+        Files that the run reads, which no output may replace.
 
     Attributes
     ----------
@@ -67,8 +71,9 @@ class Transaction:
     OutputExistsError
         A file exists and ``overwrite`` is false.
     OutputError
-        The folder does not exist or is not writable, an output's name is that of a folder, another run
-        is writing these outputs, or the hidden folder is a link or contains files that geocd did not make.
+        The folder does not exist or is not writable, an output's name is that of a folder or of an input,
+        another run is writing these outputs, or the hidden folder is a link or contains files that geocd did
+        not make.
     ResumeError
         The interrupted run had a different record; its files stay untouched.
     """
@@ -81,7 +86,9 @@ class Transaction:
         resume: bool = False,
         record: Dependencies | None = None,
         total: int = 0,
+        inputs: Collection[Path] = (),
     ) -> None:
+        refuse_inputs([*outputs.paths().values(), *_contents(outputs.folder)], inputs)
         self.outputs = outputs
         self._overwrite = overwrite
         self._keep = False
@@ -319,6 +326,12 @@ def _own(outputs: Outputs) -> list[Path]:
         re.DOTALL,
     )
     return [path for path in outputs.folder.iterdir() if own.fullmatch(path.name)]
+
+
+def _contents(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return list(folder.iterdir())
+    return []
 
 
 def _refuse_foreign(outputs: Outputs) -> None:
