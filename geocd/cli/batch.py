@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geocd.cli.console import echo
 from geocd.cli.options import PathType, settings_options
 from geocd.vectorize.formats import FORMATS, merge_formats
 
@@ -248,13 +249,13 @@ def _merged(folder: Path, ids: list[str], suffix: str, upload: str | None) -> Pa
 def _print_summary(summary: Summary, folder: Path, merged: Path | None, *, quiet: bool) -> None:
     if not quiet:
         left = f", {summary.left} left" if summary.left else ""
-        click.echo(
+        echo(
             f"{len(summary.done)} pairs done ({summary.computed} in this run), {len(summary.failed)} failed"
             f"{left}.\n{folder / 'catalog.json'}" + (f"\n{merged}" if merged else ""),
             err=True,
         )
     if summary.failed:
-        click.echo(f"geocd batch --status {folder} lists which pairs failed, and why.", err=True)
+        echo(f"geocd batch --status {folder} lists which pairs failed, and why.", err=True)
 
 
 def _print_status(folder: Path) -> None:
@@ -266,8 +267,8 @@ def _print_status(folder: Path) -> None:
         seconds = record.get("seconds")
         duration = "" if seconds is None else f"{seconds:.1f} s"
         reason = f"{record['error']}: {record['message']}" if record["state"] == "failed" else ""
-        click.echo(f"{record['id']:{width}s}  {record['state']:8s}{duration:>10s}  {reason}".rstrip())
-    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+        echo(f"{record['id']:{width}s}  {record['state']:8s}{duration:>10s}  {reason}".rstrip())
+    echo(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
 class _ProgressLine:
@@ -283,12 +284,12 @@ class _ProgressLine:
             click.echo(f"\r\x1b[K{progress_words(progress)}", nl=False, err=True)
         elif self._clock() >= self._next:
             self._next = self._clock() + _INTERVAL
-            click.echo(progress_words(progress), err=True)
+            echo(progress_words(progress), err=True)
 
     def end(self) -> None:
         """End the line in a terminal, so that what follows starts on a new one."""
         if self._live:
-            click.echo(err=True)
+            echo(err=True)
 
 
 def progress_words(progress: Progress) -> str:
