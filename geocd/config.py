@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from geocd.errors import ConfigError
+from geocd.location import Location
 
 Method = Literal["deep", "cva", "irmad"]
 Preset = Literal["default", "reference"]
@@ -308,7 +309,10 @@ class _Flat:
     """The codec of settings: one flat mapping of JSON values."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all settings as one flat dict of JSON values, which :meth:`Settings.from_flat` reads."""
+        """Return all settings as one flat dict of JSON values, which :meth:`Settings.from_flat` reads.
+
+        A path has no secrets, see :attr:`geocd.location.Location.public`.
+        """
         flat: dict[str, Any] = {}
         for stage, kind in STAGES.items():
             values = _values(getattr(self, stage))
@@ -318,6 +322,8 @@ class _Flat:
                 flat[name] = "nan"
             elif isinstance(value, tuple):
                 flat[name] = list(value)
+            elif name in ("valid", "weights") and isinstance(value, str):
+                flat[name] = Location(value).public
         return flat
 
 

@@ -8,6 +8,8 @@ is wrong, with the values of both sides, and then what to do. The library never 
 
 from __future__ import annotations
 
+from geocd.location import public_text
+
 
 class GeocdError(Exception):
     """Base class of the errors that geocd raises on purpose.
@@ -19,6 +21,7 @@ class GeocdError(Exception):
     """
 
     def __init__(self, message: str, **details: object) -> None:
+        message = public_text(message)  # before it is shown, logged or written into a manifest
         super().__init__(message)
         self.message = message
         self.details = details

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 import urllib.parse
@@ -20,10 +21,27 @@ _CONTAINER = re.compile(
 )
 #: Any such prefix, also of formats not listed above; one letter is a drive of Windows.
 _PREFIX = re.compile(r"\w{2,}:")
-#: Scheme, user and password, host and path, query, fragment.
-_PARTS = re.compile(r"([^:]*://)(?:[^/?#]*@)?([^?#]*)(?:\?([^#]*))?(.*)", re.DOTALL)
-#: Parameters of a query that give access.
-_SECRET = re.compile(r"(^|&)([^=]*(sig|token|key|credential|secret|expires)[^=]*)=", re.IGNORECASE)
+#: Prefixes that leave a file local.
+_LOCAL = re.compile(
+    r"(?:file|vrt|(?:zip|tar|gzip)(?:\+file)?)://(?=(?!\w+://))|/vsi(?:zip|tar|gzip|7z|rar|sparse|cached)/(?!vsi)"
+    r"|/vsi(?:zip|tar|gzip|7z|rar|sparse|cached)(?=/vsi)|/vsisubfile/[^,]*,",
+    re.IGNORECASE,
+)
+#: Names of parameters that give access, and of parameters whose values are long without giving it.
+_SECRET = re.compile(
+    r"sig|token|key|credential|secret|expires|pass|pwd|auth|cookie|jwt|session|policy|accessid|\bsas\b|\bcode\b"
+    r"|\buser|^header",
+    re.IGNORECASE,
+)
+_HARMLESS = re.compile(r"^(url|version(id)?|generation|bands|files?|item|collection|asset)$", re.IGNORECASE)
+#: A value this long, of letters and digits, is a key or a signature, whatever its name.
+_LONG = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=.~-]{24,}")
+#: Parameters outside of a query: of a connection (``PG:password=...``) or escaped within another URL.
+_LOOSE = re.compile(
+    r"((?:^|[\s?&;,:]|%3F|%26)(?:[\w-]*(?:passw(?:or)?d|pwd|secret|token|signature|userpwd|apikey|api_key|access_key"
+    r"|authorization)|sig)\s*(?:=|%3D))(?:'[^']*'|[^\s&;,'\"\\]+)",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +72,27 @@ class Location:
         return not (self.is_url or text.startswith(("/vsi", "<")) or _PREFIX.match(text))
 
     @property
+    def file(self) -> Path | None:
+        """The local file that holds it, such as the archive of a member; None where there is none."""
+        if self.is_url and not _LOCAL.match(self.text):
+            return None
+        text = self.text
+        while prefix := _LOCAL.match(text) or _CONTAINER.match(text) or re.match(r'[{"]', text):
+            text = text[prefix.end() :]
+        ends = [len(text), *(match.start() for match in re.finditer(r'[/\\!:?}"]', text))]
+        for end in sorted(ends, reverse=True):
+            if end and _is_file(text[:end]):
+                return Path(text[:end])
+        return None
+
+    @property
     def name(self) -> str:
         """The last part, with its extension and without the query of a URL.
 
         Of an archive the member (``scene.tif``), of a container the file and the raster in it
         (``scene.nc:B04``).
         """
-        text = self.text
+        text = self.public
         if self.is_url or text.startswith("/vsi"):
             text = text.partition("?")[0]
         if _ARCHIVE.match(text):
@@ -78,14 +110,10 @@ class Location:
     @property
     def public(self) -> str:
         """The same location without user, password and signed query, which must not be written down."""
-        url = _URL.search(self.text)
-        if url is None:
+        if self.is_local:
             return self.text
-        parts = _PARTS.match(self.text, url.start())
-        assert parts is not None  # there is a "://"
-        scheme, path, query, fragment = parts.groups()
-        query = f"?{query}" if query and not _SECRET.search(query) else ""
-        return self.text[: url.start()] + scheme.lower() + path + query + fragment
+        end = "".join(end for end, begins in _ENDS.items() if begins.search(self.text))
+        return _without_secrets(self.text, end or "\0")
 
     def href(self, folder: Path) -> str:
         """Return the link to this location in a file that lies in ``folder``.
@@ -95,7 +123,7 @@ class Location:
         if self.is_url:
             return self.public
         if self.text.startswith("/vsi") or not _exists(self.text):
-            return self.text
+            return self.public
         try:
             relative = Path(os.path.relpath(self.text, folder)).as_posix()
         except ValueError:  # another drive of Windows
@@ -127,10 +155,86 @@ def local_path(href: str) -> str:
     return path if _exists(path) else decoded
 
 
+#: What ends a URL inside a location, where the location matches.
+_ENDS = {
+    '"': re.compile('"'),
+    "}": re.compile(r"\{"),
+    "!": re.compile(r"^(?:zip|tar|gzip)\+?\w*://", re.IGNORECASE),
+    " ": re.compile(r"^\s*<"),  # a VRT written as text
+    "<": re.compile(r"^\s*<"),
+}
+
+
+def public_text(text: str) -> str:
+    """Return a text, such as a message, with the secrets of all URLs in it removed, see :attr:`public`."""
+    return _without_secrets(text, " \t\r\n\"'<>\\\\")
+
+
+@functools.cache
+def _urls(end: str) -> re.Pattern[str]:
+    """Return what finds URLs, and paths of GDAL with parameters, up to one of the characters ``end``."""
+    return re.compile(
+        r"(?P<head>[a-z][a-z0-9+.-]*://)"
+        # a password may hold what should be escaped: / ? # and spaces; a port is none
+        rf"(?:[^/?#{end}]*@|[^/?#@:\s]+:(?!\s|\d{{1,5}}(?:[/?#\s:,.]|$))[^@\n{end.replace(' ', '')}]*@)?"
+        rf"(?P<path>(?:(?!\b[a-z][a-z0-9+.-]*://)[^?#{end}])*)(?:\?(?P<query>[^#{end}]*))?(?P<fragment>\#[^{end}]*)?"
+        rf"|(?P<vsi>/vsi\w+(?:(?!://)[^?#{end}])*)\?(?P<options>[^{end}]*)",
+        re.IGNORECASE,
+    )
+
+
+def _without_secrets(text: str, end: str) -> str:
+    def replaced(match: re.Match[str]) -> str:
+        if match["vsi"] is not None:
+            return match["vsi"] + _options(match["options"])
+        query, fragment = match["query"], match["fragment"] or ""
+        closing = "" if query is None else _CLOSING.search(query)[0]  # type: ignore[index]  # may be empty
+        if query is not None and not _is_secret(query.removesuffix(closing)):
+            closing = f"?{query}"
+        if _is_secret(fragment[1:]):
+            fragment = ""
+        return match["head"].lower() + match["path"] + closing + fragment
+
+    return _LOOSE.sub(r"\1***", _urls(end).sub(replaced, text))
+
+
+#: What ends a sentence, or a bracket, after a URL.
+_CLOSING = re.compile(r"[.,:;)\]]*$")
+
+
+def _is_secret(query: str) -> bool:
+    """Return whether a parameter of a query gives access."""
+    for parameter in re.split(r"[&;]", query):
+        name, equals, value = map(urllib.parse.unquote, parameter.partition("="))
+        if _SECRET.search(name) or (not _HARMLESS.match(name) and _LONG.fullmatch(value if equals else name)):
+            return True
+    return False
+
+
+def _options(text: str) -> str:
+    """Return the options of a path such as ``/vsicurl?url=...`` without those that give access."""
+    kept = []
+    for option in text.split("&"):
+        name, _, value = option.partition("=")
+        if name.lower() == "url":
+            url = public_text(urllib.parse.unquote(value))
+            kept.append(f"{name}={urllib.parse.quote(url, safe='') if '%' in value else url}")
+        elif not _is_secret(option):
+            kept.append(option)
+    return f"?{'&'.join(kept)}" if kept else ""
+
+
 def _exists(path: str) -> bool:
     try:
         return Path(path).exists()
     except OSError:  # too long for a path: the text of a VRT
+        return False
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # too long; NUL
         return False
 
 
@@ -143,4 +247,5 @@ __all__ = [
     "Location",
     "iri",
     "local_path",
+    "public_text",
 ]

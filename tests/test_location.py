@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geocd.location import Location
+from geocd.location import Location, public_text
 
 NAMES = [
     ("a.tif", "a.tif", "a"),
@@ -106,6 +107,23 @@ PUBLIC = [
     ("zip+https://user:secret@host/pack.zip!b.tif", "zip+https://host/pack.zip!b.tif"),
     ("/vsicurl/https://user:secret@host/a.tif?sig=abc", "/vsicurl/https://host/a.tif"),
     ("/vsizip/a.zip/a.tif", "/vsizip/a.zip/a.tif"),
+    ("https://host/a.tif?a=1&password=abc", "https://host/a.tif"),
+    ("https://host/a.tif?%73ig=abc", "https://host/a.tif"),
+    ("https://host/a.tif?eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "https://host/a.tif"),
+    ("https://host/a.tif#access_token=abc", "https://host/a.tif"),
+    ("https://user:pa/ss?w#rd@host/a.tif", "https://host/a.tif"),
+    ("https://user:pass word@host/a.tif", "https://host/a.tif"),
+    ("zip+https://host/pack.zip?sig=abc!b.tif", "zip+https://host/pack.zip!b.tif"),
+    ("/vsizip/{https://host/pack.zip?sig=abc}/b.tif", "/vsizip/{https://host/pack.zip}/b.tif"),
+    ('NETCDF:"https://u:p@host/a.nc?token=x":b', 'NETCDF:"https://host/a.nc":b'),
+    ("/vsis3/bucket/a.tif?AWS_SECRET_ACCESS_KEY=abc", "/vsis3/bucket/a.tif"),
+    (
+        "/vsicurl?use_head=no&url=https%3A%2F%2Fhost%2Fa.tif%3Fsig%3Dx",
+        "/vsicurl?use_head=no&url=https%3A%2F%2Fhost%2Fa.tif",
+    ),
+    ("/vsicurl?userpwd=a:b&url=https://host/a.tif?token=x", "/vsicurl?url=https://host/a.tif"),
+    ("vrt:///vsicurl/https://u:p@host/a.tif?token=x", "vrt:///vsicurl/https://host/a.tif"),
+    ("PG:dbname=x user=y password=abc", "PG:dbname=x user=y password=***"),
     ('NETCDF:"a.nc":b', 'NETCDF:"a.nc":b'),
     ('HDF5:"FILE.H5"://group/data', 'HDF5:"FILE.H5"://group/data'),
 ]
@@ -116,6 +134,26 @@ def test_secrets_stay_here(text: str, public: str, tmp_path: Path) -> None:
     assert Location(text).public == public
     assert Location(text).href(tmp_path) == public
     assert Location.from_href(public, tmp_path).text == public
+
+
+@pytest.mark.parametrize(("text", "public"), PUBLIC)
+def test_secrets_stay_out_of_messages(text: str, public: str) -> None:
+    shown = public_text(f"{text}: cannot be read, see {text}. Try another.")
+    assert not re.search(r"abc|secret|[:=%3D]x\b|p@|ss@|rd@|b&|eyJ", shown.replace("dbname=x", ""))
+    assert shown.count("host") == text.count("host") * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tcp://host:8786: cannot be reached", "https://host:80 is slow, ask me@host", "/data/t/token=a1/x",
+     "see https://host/page#part.", "--token: not known", "s3://bucket: no answer, ask a@b.org", "12:30 a@b"],
+)  # fmt: skip
+def test_messages_without_secrets_stay(text: str) -> None:
+    assert public_text(text) == text
+
+
+def test_a_sentence_goes_on_after_a_url() -> None:
+    assert public_text("(https://u:p@host/a.tif?sig=x). Try.") == "(https://host/a.tif). Try."
 
 
 @pytest.mark.parametrize("name", ["a.tif", "ä b#1?.tif", "100%25.tif", "a:b.tif", "-", "q'\"<&.tif"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from geocd.batch.edited import keep_edited
 from geocd.batch.upload import Bucket
 from geocd.raster.files import output_errors
+from geocd.report.fingerprint import sha256
 from geocd.report.products import Outputs
 from geocd.report.stac import STAC_VERSION, write_json
 from geocd.vectorize.files import merge
@@ -16,6 +19,8 @@ from geocd.vectorize.files import merge
 CATALOG = "catalog.json"
 #: Name of the file of all changes, without its suffix.
 CHANGES = "changes"
+#: File of the SHA-256 of each merged file, which shows whether it was edited since.
+MERGED = ".merged.json"
 
 
 def write_catalog(folder: Path, ids: Iterable[str]) -> Path:
@@ -63,8 +68,17 @@ def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
         bucket.send(path, CATALOG)
 
 
+def _merged_checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each merged file as it was written, by name."""
+    try:
+        content = json.loads((folder / MERGED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def merge_changes(folder: Path, ids: Iterable[str], suffix: str = "gpkg") -> Path:
-    """Write the changes of these pairs into one file, and return it.
+    """Write the changes of these pairs into one file, and return it; an edited one is kept, renamed.
 
     Parameters
     ----------
@@ -75,7 +89,10 @@ def merge_changes(folder: Path, ids: Iterable[str], suffix: str = "gpkg") -> Pat
         Format of the file, see :func:`geocd.vectorize.files.merge`.
     """
     path = folder / f"{CHANGES}.{suffix}"
+    checksums = _merged_checksums(folder)
+    keep_edited(folder, {path.name: checksums.get(path.name)})
     merge({name: Outputs(folder / name / name).path("changes") for name in sorted(ids)}, path)
+    write_json(folder / MERGED, {**checksums, path.name: sha256(path)})
     return path
 
 

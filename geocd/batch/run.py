@@ -12,11 +12,12 @@ from pathlib import Path
 from geocd.batch.archive import upload_catalog, write_catalog
 from geocd.batch.cluster import Cluster, connection_lost
 from geocd.batch.dispatch import Dispatcher
-from geocd.batch.manifest import DoneRecord, FailedRecord, Manifest, Record
+from geocd.batch.edited import keep_edited
+from geocd.batch.manifest import DoneRecord, FailedRecord, Manifest, Record, load_record
 from geocd.batch.pairs import Item, check_unique
 from geocd.batch.progress import Progress
 from geocd.batch.upload import Bucket
-from geocd.batch.work import Task, configuration, why_not_finished, why_not_uploaded
+from geocd.batch.work import RECORD, Task, configuration, why_not_finished, why_not_uploaded
 from geocd.config import Settings
 from geocd.errors import GeocdError, OutputError
 from geocd.pipeline.checkpoint import differences
@@ -117,6 +118,8 @@ def run(
             LOG.warning("the configuration has changed since the last run: %s", "; ".join(changes))
         todo = _todo(tasks, manifest, retry_failed)
         manifest.begin(values, tasks, pairs=len(tasks), to_do=len(todo), config=config.digest)
+        for name in todo:
+            _keep_edited(tasks[name], manifest.records.get(name))
         dispatcher = Dispatcher(manifest, tasks, fail_fast=fail_fast, progress=progress)
         try:
             if todo:
@@ -134,6 +137,16 @@ def _assets(items: Sequence[Item]) -> dict[str, object]:
     """Return the stacked assets of a list as an entry of its configuration; none where it has no stacks."""
     keys = {",".join(name for name, _ in stack.parts) for item in items for stack in item.stacks}
     return {"assets": " or ".join(sorted(keys))} if keys else {}
+
+
+def _keep_edited(task: Task, record: Record | None) -> None:
+    """Keep the results of a pair that were edited since they were written, before it is done again."""
+    folder = Path(task.folder) / task.item.id
+    if (record is None or record["state"] != "done") and (folder / RECORD).is_file():
+        with (folder / RECORD).open(encoding="utf-8") as file:
+            record = load_record(file)
+    if record is not None and record["state"] == "done" and not folder.is_symlink():
+        keep_edited(folder, {name: output["sha256"] for name, output in record["outputs"].items()})
 
 
 def _compute(dispatcher: Dispatcher, todo: Collection[str], cluster: Cluster) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from geocd.errors import BandError, GridError
-from geocd.location import Location, local_path
+from geocd.location import Location, local_path, public_text
 from geocd.raster.files import grid_of, open_raster, output_errors
 from geocd.raster.grid import Grid, check_same_grid
 from geocd.raster.sources import trust
@@ -119,7 +119,7 @@ def _vrt(grid: Grid, bands: Iterable[_Band], date: str) -> str:
     for number, (title, path, index, kind, nodata, (height, width)) in enumerate(bands, 1):
         lines += [
             f'<VRTRasterBand dataType="{kind}" band="{number}">',
-            f"<Description>{escape(_NOT_XML.sub(' ', title))}</Description>",
+            f"<Description>{escape(_NOT_XML.sub(' ', public_text(title)))}</Description>",
             "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>",
             f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(_gdal(path))}</SourceFilename>',
             f"<SourceBand>{index}</SourceBand>",

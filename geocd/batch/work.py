@@ -27,14 +27,13 @@ from geocd.batch.upload import Bucket
 from geocd.config import Settings
 from geocd.errors import ConfigError, GeocdError, GeocdWarning, OutputError, ResumeError
 from geocd.findings import unexpected
-from geocd.location import Location
+from geocd.location import Location, public_text
 from geocd.pipeline.resume import weights_file
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import begin_tiles, compute_tiles
 from geocd.pipeline.transaction import lock
 from geocd.raster.files import open_raster, output_errors
 from geocd.report.fingerprint import Fingerprint, fingerprint, same_content, sha256
-from geocd.report.links import source_href
 from geocd.report.products import Outputs
 from geocd.report.stac import write_json
 
@@ -129,11 +128,7 @@ def work(task: Task) -> Record:
 
 def failure(name: str, error: BaseException, task: Task) -> FailedRecord:
     """Return the record of a pair that failed."""
-    message = str(error)
-    sources = [path for stack in task.item.stacks for _, path in stack.sources]
-    for path in (*task.item.inputs.values(), *sources):  # the query of a signed URL is a secret
-        if "://" in path:
-            message = message.replace(path, source_href(path, Path(task.folder)))
+    message = public_text(str(error))
     record: FailedRecord = {
         "id": name,
         "state": "failed",

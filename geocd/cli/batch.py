@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geocd.cli.console import echo
 from geocd.cli.options import PathType, settings_options
 from geocd.vectorize.formats import FORMATS, merge_formats
 
@@ -165,6 +166,7 @@ def batch(
         _print_status(Path(status))
         return
     folder = _checked_folder(pairs, outdir, merge)
+    _refuse_lists([pairs, intersects], folder, merge)
     from geocd.batch.run import Cluster, run
     from geocd.batch.sources import SourceOptions, read_pairs
     from geocd.config import Settings
@@ -216,6 +218,16 @@ def _checked_folder(pairs: str | None, outdir: str | None, merge: str | None) ->
     return Path(outdir)
 
 
+def _refuse_lists(lists: list[str | None], folder: Path, merge: str | None) -> None:
+    """Refuse to write over what the batch is made from."""
+    from geocd.batch.archive import CATALOG, CHANGES
+    from geocd.batch.manifest import NAME
+    from geocd.pipeline.inputs import refuse_inputs
+
+    outputs = [CATALOG, NAME, *([] if merge is None else [f"{CHANGES}.{merge}"])]
+    refuse_inputs([folder / name for name in outputs], [Path(path) for path in lists if path is not None])
+
+
 def _quiet_dask(verbose: int) -> None:
     """Hide dask's messages about workers that die, unless -v: geocd reports what they lead to."""
     level = max(logging.getLogger().level, logging.CRITICAL - 10 * verbose)
@@ -238,13 +250,13 @@ def _merged(folder: Path, ids: list[str], suffix: str, upload: str | None) -> Pa
 def _print_summary(summary: Summary, folder: Path, merged: Path | None, *, quiet: bool) -> None:
     if not quiet:
         left = f", {summary.left} left" if summary.left else ""
-        click.echo(
+        echo(
             f"{len(summary.done)} pairs done ({summary.computed} in this run), {len(summary.failed)} failed"
             f"{left}.\n{folder / 'catalog.json'}" + (f"\n{merged}" if merged else ""),
             err=True,
         )
     if summary.failed:
-        click.echo(f"geocd batch --status {folder} lists which pairs failed, and why.", err=True)
+        echo(f"geocd batch --status {folder} lists which pairs failed, and why.", err=True)
 
 
 def _print_status(folder: Path) -> None:
@@ -256,10 +268,10 @@ def _print_status(folder: Path) -> None:
         seconds = record.get("seconds")
         duration = "" if seconds is None else f"{seconds:.1f} s"
         reason = f"{record['error']}: {record['message']}" if record["state"] == "failed" else ""
-        click.echo(f"{record['id']:{width}s}  {record['state']:8s}{duration:>10s}  {reason}".rstrip())
+        echo(f"{record['id']:{width}s}  {record['state']:8s}{duration:>10s}  {reason}".rstrip())
         for finding in findings_of(record):
-            click.echo(f"{'':{width}s}  {finding.label}: {finding}")
-    click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+            echo(f"{'':{width}s}  {finding.label}: {finding}")
+    echo(", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
 class _ProgressLine:
@@ -275,12 +287,12 @@ class _ProgressLine:
             click.echo(f"\r\x1b[K{progress_words(progress)}", nl=False, err=True)
         elif self._clock() >= self._next:
             self._next = self._clock() + _INTERVAL
-            click.echo(progress_words(progress), err=True)
+            echo(progress_words(progress), err=True)
 
     def end(self) -> None:
         """End the line in a terminal, so that what follows starts on a new one."""
         if self._live:
-            click.echo(err=True)
+            echo(err=True)
 
 
 def progress_words(progress: Progress) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from geocd.cli.console import echo
 from geocd.cli.detect import forecast_words
 from geocd.cli.options import PathType, settings_options
 from geocd.config import Align
@@ -54,16 +55,16 @@ def check(
         run = forecast(before, after, settings=Settings.from_flat(flat), measure=timed)
     if as_json:
         content = report.as_dict() | {"run": None if run is None else dataclasses.asdict(run)}
-        click.echo(json.dumps(content, allow_nan=False))
+        echo(json.dumps(content, allow_nan=False))
     else:
         for name, value in _rows(report):
-            click.echo(f"{name:12s} {value}")
+            echo(f"{name:12s} {value}")
         if run is not None:
-            click.echo(f"{'a run':12s} {forecast_words(run)}")
+            echo(f"{'a run':12s} {forecast_words(run)}")
         for finding in report.findings:
             if finding.text != report.problem:  # the reason of the verdict
-                click.echo(f"{finding.label:12s} {finding}")
-        click.echo(f"{'usable':12s} {_conclusion(report)}")
+                echo(f"{finding.label:12s} {finding}")
+        echo(f"{'usable':12s} {_conclusion(report)}")
     if not report.usable:
         ctx.exit(1)
 

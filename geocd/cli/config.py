@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from geocd.cli.console import echo
 from geocd.cli.options import settings_options
 
 
@@ -21,4 +22,4 @@ def config(show: bool, **settings: Any) -> None:
     from geocd.config import Settings
     from geocd.configfile import write_config
 
-    click.echo(write_config(Settings.from_flat(settings).resolved()), nl=False)
+    echo(write_config(Settings.from_flat(settings).resolved()), nl=False)

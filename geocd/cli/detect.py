@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geocd.cli.console import echo
 from geocd.cli.options import PathType, settings_options
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ def detect(
             before, after, settings=Settings.from_flat(settings), jobs=jobs, mem_limit=mem_limit
         )
         if as_json:
-            click.echo(json.dumps(dataclasses.asdict(expected)))
+            echo(json.dumps(dataclasses.asdict(expected)))
         else:
-            click.echo(f"{forecast_words(expected)}.")
+            echo(f"{forecast_words(expected)}.")
         return
     with shown_progress(
         "json" if progress_as == "json" else "bar" if ctx.obj["progress"] else None
@@ -111,7 +112,7 @@ def detect(
             progress=progress,
         )
     if as_json:
-        click.echo(files["item"].read_text(encoding="utf-8").rstrip())
+        echo(files["item"].read_text(encoding="utf-8").rstrip())
     if not ctx.obj["quiet"]:
         _print_result(files, record)
 
@@ -124,16 +125,16 @@ def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
 
     summary = record.summary
     if record.alignment is not None:
-        click.echo(_aligned(record.alignment), err=True)
+        echo(_aligned(record.alignment), err=True)
     if summary.ignored_share:
         shares = (
             f"{share:.2%} as {kind} ({KINDS[kind].description})"
             for kind, share in summary.ignored_share.items()
         )
-        click.echo(f"Ignored of the valid area: {'; '.join(shares)}.", err=True)
+        echo(f"Ignored of the valid area: {'; '.join(shares)}.", err=True)
     for finding in unexpected(record.findings):
-        click.echo(f"{finding.label}: {finding}", err=True)
-    click.echo(
+        echo(f"{finding.label}: {finding}", err=True)
+    echo(
         f"{summary.changed_share:.2%} of the valid area changed: {summary.n_polygons} polygons, "
         f"{area_in_words(summary.area_m2)} (probability of {record.threshold:g} or more).\n"
         f"{files['report']}\n{files['prob']}\n{files['changes']}",
@@ -178,7 +179,7 @@ def shown_progress(kind: str | None) -> Iterator[Callable[[str, int, int], None]
         yield None
         return
     if kind == "json":
-        yield lambda stage, done, total: click.echo(
+        yield lambda stage, done, total: echo(
             json.dumps({"stage": stage, "done": done, "total": total}), err=True
         )
         return

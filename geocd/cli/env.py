@@ -7,6 +7,8 @@ import json
 
 import click
 
+from geocd.cli.console import echo
+
 
 @click.command(short_help="Show versions, devices, memory and problems.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -20,7 +22,7 @@ def env(ctx: click.Context, as_json: bool) -> None:
 
     environment = inspect_environment()
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(environment)))
+        echo(json.dumps(dataclasses.asdict(environment)))
     else:
         rows = [*environment.versions.items(), ("platform", environment.platform)]
         for device in environment.devices:
@@ -36,6 +38,6 @@ def env(ctx: click.Context, as_json: bool) -> None:
         rows += [("problem", problem) for problem in environment.troubles] or [("problem", "none found")]
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
-            click.echo(f"{name:{width}s}  {value}")
+            echo(f"{name:{width}s}  {value}")
     if environment.troubles:
         ctx.exit(1)

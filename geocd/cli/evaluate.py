@@ -6,6 +6,7 @@ import json
 
 import click
 
+from geocd.cli.console import echo
 from geocd.cli.options import NumberOrWord, PathType
 
 
@@ -30,7 +31,7 @@ def evaluate(prob: str, reference: str, threshold: float | None, as_json: bool) 
 
     scores = evaluate_files(prob, reference, threshold=threshold).as_dict()
     if as_json:
-        click.echo(json.dumps(scores, allow_nan=False))
+        echo(json.dumps(scores, allow_nan=False))
         return
     objects = scores.pop("objects")
     rows = list(scores.items())
@@ -38,4 +39,4 @@ def evaluate(prob: str, reference: str, threshold: float | None, as_json: bool) 
         rows += [(f"objects {key}", value) for key, value in objects.items()]
     for name, value in rows:
         text = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else value
-        click.echo(f"{name:22s} {text}")
+        echo(f"{name:22s} {text}")

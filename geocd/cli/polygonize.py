@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from geocd.cli.console import echo
 from geocd.cli.options import NumberOrWord, PathType, stage_options
 from geocd.errors import ConfigError, GeocdError, OutputExistsError
 from geocd.location import Location
@@ -63,6 +64,7 @@ def polygonize(
     written beside the polygons.
     """
     from geocd.config import PolygonSettings
+    from geocd.pipeline import inputs
     from geocd.raster import files
     from geocd.report.styles import style
     from geocd.vectorize import polygons
@@ -73,6 +75,9 @@ def polygonize(
     threshold = _threshold(prob, run, threshold)
     target = Path(output) if output is not None else _default_output(prob)
     format_of(target)
+    inputs.refuse_inputs(
+        [target], [file for path in (prob, *(pair or ())) for file in files.local_files(path)]
+    )
     if target.exists() and not overwrite:
         raise OutputExistsError(
             f"{target}: exists already. Pass --overwrite to replace it, or choose another --output.",
@@ -125,21 +130,19 @@ def _open_images(
         if files:
             raise
         if not quiet:
-            click.echo(
-                f"note: no columns of bands and indices: {error} Or pass the images with --pair.", err=True
-            )
+            echo(f"note: no columns of bands and indices: {error} Or pass the images with --pair.", err=True)
         return None
 
 
 def _print_summary(summary: PolygonSummary, threshold: float, prob: str, target: Path) -> None:
     """Print what was written, and which files of the run no longer agree with it."""
-    click.echo(
+    echo(
         f"{summary.changed_share:.2%} of the valid area: {summary.count} polygons, "
         f"{summary.area_m2 / 1e4:.4g} ha (probability of {threshold:g} or more).\n{target}",
         err=True,
     )
     if outdated := _outdated(prob, target):
-        click.echo(
+        echo(
             f"note: {' and '.join(path.name for path in outdated)} beside it, and the quick-look, "
             "still show the polygons of the run itself. To update them, run geocd detect again with "
             "the new options; to keep both, write these polygons to another --output.",

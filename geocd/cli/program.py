@@ -8,18 +8,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import signal
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from geocd import __version__
+from geocd.cli.console import Formatter, echo, shown
 from geocd.errors import ConfigError, GeocdError, GeocdWarning, Interrupted
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 class Commands(click.Group):
     """A group of commands that turns geocd's errors into one message and an exit code."""
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse the command line; usage errors quote it, so they are made printable."""
+        with _printable_errors():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, and exit with 1 when the data are at fault, with 2 when an option is.
 
@@ -36,7 +41,7 @@ class Commands(click.Group):
         Ctrl-C, 143 after SIGTERM.
         """
         try:
-            with _terminable():
+            with _terminable(), _printable_errors():
                 result: object = super().invoke(ctx)
                 return result
         except KeyboardInterrupt as interrupt:
@@ -44,15 +49,15 @@ class Commands(click.Group):
             while cause is not None and not isinstance(cause, _Terminated):
                 cause = cause.__cause__
             state = str(interrupt) if isinstance(interrupt, Interrupted) else "nothing is kept"
-            click.echo(f"interrupted: {state}", err=True)
+            echo(f"interrupted: {state}", err=True)
             sys.exit(128 + (signal.SIGINT if cause is None else signal.SIGTERM))
         except GeocdError as error:
             if ctx.params.get("verbose", 0) >= 2:
-                traceback.print_exc()
-            click.echo(f"Error: {printable(str(error))}", err=True)
+                echo(traceback.format_exc(), err=True, nl=False)
+            echo(f"Error: {error}", err=True)
             sys.exit(2 if isinstance(error, ConfigError) else 1)
         except MemoryError:
-            click.echo(
+            echo(
                 "Error: out of memory. Pass a --mem-limit or fewer --jobs (with --resume, finished tiles are "
                 "reused), or a smaller --tile-size.",
                 err=True,
@@ -60,14 +65,22 @@ class Commands(click.Group):
             sys.exit(1)
 
 
-#: Characters that move the cursor of a terminal, change its colour or the direction of its text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+@contextlib.contextmanager
+def _printable_errors() -> Iterator[None]:
+    """Make the messages of click's own errors printable."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.__dict__["message"] = shown(error.message)  # declared final
+        raise
 
 
-def printable(text: str) -> str:
-    """Return a text with control and undecodable characters escaped, as in odd names of files."""
-    text = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
-    return text.encode("utf-8", "backslashreplace").decode()
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return the line of a Python warning; where it arose does not matter to a user."""
+    del filename, lineno, line
+    return shown(f"{category.__name__}: {message}") + "\n"
 
 
 def _unraisable(error: UnraisableHookArgs) -> None:
@@ -109,15 +122,17 @@ def _terminable() -> Iterator[None]:
 def main(ctx: click.Context, verbose: int, quiet: int) -> None:
     """Detect changes between two satellite or aerial images, without training labels."""
     level = max(logging.DEBUG, logging.WARNING - 10 * verbose + 10 * quiet)
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Formatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    warnings.formatwarning = _warning
     # geocd's own messages are few and meant for the user, such as what --resume continues
     logging.getLogger("geocd").setLevel(max(logging.DEBUG, level - 10))
     # rasterio warns of a file without georeferencing beside geocd's own error, which has the remedy
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     warnings.filterwarnings("ignore", category=GeocdWarning)  # findings, which the commands print
-    if verbose < 2:
-        # from its threads GDAL prints what otherwise goes to rasterio's log; its errors are raised anyway
-        os.environ.setdefault("CPL_LOG", os.devnull)
+    # from its threads GDAL prints, raw, what otherwise goes to rasterio's log; its errors are raised anyway
+    os.environ.setdefault("CPL_LOG", os.devnull)
     sys.unraisablehook = _unraisable
     # rasterio logs GDAL's messages about unusual but readable files
     logging.getLogger("rasterio").setLevel(max(level, logging.ERROR - 10 * verbose))

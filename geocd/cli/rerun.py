@@ -6,6 +6,7 @@ import json
 
 import click
 
+from geocd.cli.console import echo
 from geocd.cli.detect import shown_progress
 from geocd.cli.options import PathType
 
@@ -45,14 +46,14 @@ def rerun(
             "files": {key: str(path) for key, path in result.files.items()},
             "identical": result.identical,
         }
-        click.echo(json.dumps(content))
+        echo(json.dumps(content))
     else:
         for name, same in result.inputs.items():
             if not same:
-                click.echo(f"{name}: content has changed")
+                echo(f"{name}: content has changed")
         for name in result.recorded:
-            click.echo(f"{name}: {result.recorded[name]} before, {result.current[name]} now")
+            echo(f"{name}: {result.recorded[name]} before, {result.current[name]} now")
         for key, same in result.same.items():
-            click.echo(f"{key}: {'identical' if same else 'different bytes'}")
+            echo(f"{key}: {'identical' if same else 'different bytes'}")
     if not result.identical:
         ctx.exit(1)

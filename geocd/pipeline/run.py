@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from geocd import heap
 from geocd.config import RunSettings, Settings
 from geocd.findings import warn
+from geocd.pipeline.inputs import input_files
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
 from geocd.pipeline.resume import dependencies, device_kind, weights_file
@@ -108,6 +109,7 @@ def detect(
             resume=resume,
             record=dependencies(run.pair, run.settings),
             total=len(run.tiling),
+            inputs=input_files(run.pair, run.settings),
         ) as transaction,
         computing(run.settings),
     ):

@@ -12,6 +12,7 @@ from geocd.config import Settings
 from geocd.errors import ResumeError
 from geocd.method.detector import Detector
 from geocd.pipeline.checkpoint import Checkpoint, differences
+from geocd.pipeline.inputs import input_files
 from geocd.pipeline.prepared import OpenRun, computing, open_run
 from geocd.pipeline.resume import dependencies
 from geocd.pipeline.transaction import Transaction
@@ -157,6 +158,7 @@ def begin_tiles(
                 resume=resume,
                 record=dependencies(run.pair, run.settings),
                 total=total,
+                inputs=input_files(run.pair, run.settings),
             ) as transaction:
                 transaction.keep()
     return total

@@ -12,13 +12,16 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from geocd.errors import Interrupted, OutputError, OutputExistsError, ResumeError
 from geocd.pipeline.checkpoint import Checkpoint, Dependencies, differences
+from geocd.pipeline.inputs import refuse_inputs
 from geocd.raster.files import output_errors
 from geocd.report.products import Outputs
 
@@ -55,6 +58,8 @@ class Transaction:
         What the tiles depend on, by the names used in messages; None where no tiles are saved.
     total : int
         Number of tiles of the run.
+    inputs : collection of pathlib.Path
+        Files that the run reads, which no output may replace.
 
     Attributes
     ----------
@@ -66,8 +71,9 @@ class Transaction:
     OutputExistsError
         A file exists and ``overwrite`` is false.
     OutputError
-        The folder does not exist or is not writable, an output's name is that of a folder, or another run
-        is writing these outputs.
+        The folder does not exist or is not writable, an output's name is that of a folder or of an input,
+        another run is writing these outputs, or the hidden folder is a link or contains files that geocd did
+        not make.
     ResumeError
         The interrupted run had a different record; its files stay untouched.
     """
@@ -80,7 +86,9 @@ class Transaction:
         resume: bool = False,
         record: Dependencies | None = None,
         total: int = 0,
+        inputs: Collection[Path] = (),
     ) -> None:
+        refuse_inputs([*outputs.paths().values(), *_contents(outputs.folder)], inputs)
         self.outputs = outputs
         self._overwrite = overwrite
         self._keep = False
@@ -93,6 +101,7 @@ class Transaction:
                     f"{folder}: no such folder for the outputs. Create it first, or choose another --output.",
                     path=str(folder),
                 )
+            _refuse_foreign(outputs)
             self._lock = _lock(self._folder)
         except OutputError:
             raise
@@ -156,8 +165,8 @@ class Transaction:
 
     def _clear(self, *, tiles: bool) -> None:
         """Delete what an earlier run has left, except the lock and, without ``tiles``, its tiles."""
-        for path in self._folder.iterdir():
-            if path.is_dir():
+        for path in _own(self.outputs):
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name != _LOCK and (tiles or not self.checkpoint.holds(path)):
                 path.unlink()
@@ -292,12 +301,61 @@ class Transaction:
         for path in replaced:
             with contextlib.suppress(OSError):
                 path.unlink()
-        if not any(_exists(path) for path in replaced):
+        if any(_exists(path) for path in replaced):
+            return
+        self._clear(tiles=True)
+        if [path.name for path in self._folder.iterdir()] == [_LOCK]:  # nothing of anybody else's
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):  # everything is written by now
             self._lock.close()
+
+
+def _own(outputs: Outputs) -> list[Path]:
+    """Return what a run of these outputs has made in its hidden folder, by the names that it gives."""
+    item = re.escape(outputs.path("item").name)
+    names = "|".join(
+        re.escape(path.stem) for path in outputs.paths().values() if path != outputs.path("item")
+    )
+    keys = "|".join(outputs.paths())
+    own = re.compile(
+        rf"{_LOCK}|{_COMMIT}|{_OLD.format(f'({keys})')}"
+        rf"|(run\.json|\d+\.tile)(\.\d+\.part)?"
+        rf"|\.?({names})[.-].*|{item}",  # with what GDAL and SQLite write beside an output
+        re.DOTALL,
+    )
+    return [path for path in outputs.folder.iterdir() if own.fullmatch(path.name)]
+
+
+def _contents(folder: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return list(folder.iterdir())
+    return []
+
+
+def _refuse_foreign(outputs: Outputs) -> None:
+    """Raise :class:`OutputError` where the hidden folder is not one that geocd made for these outputs."""
+    folder = outputs.folder
+    if folder.is_symlink():
+        raise OutputError(
+            f"{folder}: is a symbolic link to {folder.readlink()}, but temporary files are to be "
+            "written and deleted there. Remove the link, or choose another --output.",
+            path=str(folder),
+        )
+    if not folder.is_dir():
+        return
+    with output_errors(folder):
+        own = _own(outputs)
+        links = [path for path in own if path.is_symlink() and not path.name.startswith(_OLD.format(""))]
+        foreign = sorted([*links, *(path for path in folder.iterdir() if path not in own)])
+    if foreign:
+        what = "a symbolic link" if foreign[0] in links else "a file that geocd did not make"
+        raise OutputError(
+            f"{folder}: contains {what} ({foreign[0].name}), but temporary files are to be written "
+            "and deleted there. Move it elsewhere, or choose another --output.",
+            path=str(folder),
+        )
 
 
 def _exists(path: Path) -> bool:

@@ -140,6 +140,33 @@ def _without_georeference_warning() -> None:
         warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"geocd\.raster\.files")
 
 
+def local_files(path: str) -> list[Path]:
+    """Return the local files that a raster consists of.
+
+    Those of VRTs within VRTs and the archive around a raster are among them. None of them is on the network.
+
+    Parameters
+    ----------
+    path : str
+        As for :func:`open_raster`.
+
+    Raises
+    ------
+    RasterOpenError
+    """
+    files: dict[Path, None] = {}
+    to_do = [path]
+    for name in to_do:
+        file = Location(name).file
+        if file is None or file in files:
+            continue
+        files[file] = None
+        if name == path or sources.is_vrt(name):
+            with open_raster(name) as dataset:
+                to_do += dataset.files
+    return list(files)
+
+
 def _why_not(path: str, error: BaseException) -> str:
     """Return the message for a raster that cannot be opened: the reason, and what to do."""
     path = local_path(path) if path.startswith("file:") else path
@@ -375,6 +402,7 @@ __all__ = [
     "Source",
     "bounded_cache",
     "grid_of",
+    "local_files",
     "open_raster",
     "output_errors",
     "provenance",

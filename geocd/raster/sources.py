@@ -18,6 +18,7 @@ from typing import IO
 from xml.parsers import expat
 
 from geocd.errors import RasterOpenError
+from geocd.location import Location
 
 #: Environment variable: with YES, files may refer to others on the network (a VRT over tiles in a bucket).
 ALLOW = "GEOCD_REMOTE_SOURCES"
@@ -157,8 +158,8 @@ def _content(path: str) -> bytes:
 
 
 def shown(source: str) -> str:
-    """Return a source for a message: its beginning, without the query, which may be a signature."""
-    return source.partition("?")[0][:200]
+    """Return a source for a message: its beginning, without credentials and query."""
+    return Location(source).public.partition("?")[0][:200]
 
 
 def _check_source(source: str, name: str, path: str) -> None:

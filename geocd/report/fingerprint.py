@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -94,7 +95,8 @@ def fingerprint(path: str, earlier: Sequence[Fingerprint] = ()) -> list[Fingerpr
     Returns
     -------
     list of Fingerprint
-        One for each local file (including the sources of a VRT, overviews and masks), by name. One with
+        One for each local file (including the sources of a VRT and masks, but no overviews and no statistics
+        that QGIS or GDAL wrote beside it), by name. One with
         ``blocks`` for anything else: a change outside of these blocks is not noticed.
 
     Raises
@@ -108,6 +110,8 @@ def fingerprint(path: str, earlier: Sequence[Fingerprint] = ()) -> list[Fingerpr
     by_name = {entry.file: entry for entry in earlier}
     fingerprints = []
     for file in sorted(files):
+        if file.suffix == ".ovr" or _only_statistics(file):  # written by whoever looks at the image
+            continue
         status = file.stat()
         previous = by_name.get(file.name)
         if (
@@ -122,6 +126,19 @@ def fingerprint(path: str, earlier: Sequence[Fingerprint] = ()) -> list[Fingerpr
             Fingerprint(file=file.name, size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
         )
     return fingerprints
+
+
+#: What GDAL writes into ``.aux.xml`` without changing the image: statistics, histograms, and what holds them.
+_STATISTICS = re.compile(
+    rb"<MDI key=\"STATISTICS_\w+\">[^<]*</MDI>|<Histograms>.*?</Histograms>"
+    rb"|</?(PAMDataset|PAMRasterBand|Metadata)( band=\"\d+\")?\s*/?>|\s+",
+    re.DOTALL,
+)
+
+
+def _only_statistics(file: Path) -> bool:
+    """Return whether a file is an ``.aux.xml`` that says nothing but statistics of an image."""
+    return file.name.endswith(".aux.xml") and not _STATISTICS.sub(b"", file.read_bytes())
 
 
 def _hash_of_blocks(dataset: DatasetReader, path: str) -> str:

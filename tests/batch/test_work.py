@@ -94,6 +94,23 @@ def test_the_sources_of_a_vrt_are_part_of_its_fingerprint(task: Task, tmp_path: 
     assert names == ["before.vrt", "p0_before.tif"]
 
 
+def test_looking_at_an_image_does_not_change_it(task: Task, tmp_path: Path) -> None:
+    before = Path(task.item.before)
+    first = fingerprint(str(before))
+    beside = before.with_name(f"{before.name}.aux.xml")
+    beside.write_text(
+        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <Histograms><HistItem><HistMin>0</HistMin></HistItem>'
+        '</Histograms>\n <Metadata>\n<MDI key="STATISTICS_MEAN">1</MDI>\n</Metadata>\n  </PAMRasterBand>\n'
+        "</PAMDataset>\n"
+    )
+    with rasterio.open(before) as dataset:
+        assert dataset.files == [str(before), str(beside)]
+    shutil.copy(before, f"{before}.ovr")
+    assert fingerprint(str(before)) == first
+    beside.write_text("<PAMDataset><SRS>EPSG:4326</SRS></PAMDataset>")
+    assert [entry.file for entry in fingerprint(str(before))] == [before.name, beside.name]
+
+
 def test_a_raster_that_is_no_file_is_known_by_its_blocks(task: Task, tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "pairs"), "zip", tmp_path, "p0_before.tif")
     path = f"/vsizip/{tmp_path}/pairs.zip/p0_before.tif"

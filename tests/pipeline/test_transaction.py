@@ -365,3 +365,57 @@ def test_a_commit_that_cannot_begin_is_told(old: Path) -> None:
     ):
         run(old / "x", overwrite=True, then=lambda: patch.setattr(Path, "touch", refuse))
     assert contents(old) == OLD
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_a_hidden_folder_that_is_a_link_is_refused_and_its_target_left_alone(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "1.jpg").write_text("precious")
+    (tmp_path / ".x.geocd").symlink_to(photos)
+    with pytest.raises(OutputError, match=r"\.x\.geocd: is a symbolic link to .*photos.*Remove the link"):
+        run(tmp_path / "x", overwrite=True)
+    assert contents(photos) == {"1.jpg": "precious"}
+    assert [path.name for path in photos.iterdir()] == ["1.jpg"]  # not even a lock
+    (tmp_path / ".x.geocd").unlink()
+    run(tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "x.txt", "x_prob", "folder/1.tile", "old-notes", "1.tile.bak"])
+def test_a_hidden_folder_with_files_of_others_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / ".x.geocd" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    first = name.partition("/")[0]
+    with pytest.raises(OutputError, match=rf"contains a file that geocd did not make \({first}\).* Move it"):
+        run(tmp_path / "x", overwrite=True)
+    assert contents(tmp_path) == {f".x.geocd/{name}": "precious"}
+    assert not (tmp_path / ".x.geocd" / "lock").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+@pytest.mark.parametrize("name", ["lock", "commit", "x_prob.tif", "run.json", "1.tile"])
+def test_links_in_the_hidden_folder_are_not_followed(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / ".x.geocd"
+    folder.mkdir()
+    (folder / name).symlink_to(tmp_path / "target")
+    with pytest.raises(OutputError, match=rf"contains a symbolic link \({name}\)"):
+        run(tmp_path / "x")
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_file_that_was_put_into_the_hidden_folder_meanwhile_is_kept(tmp_path: Path) -> None:
+    run(tmp_path / "x", then=lambda: (tmp_path / ".x.geocd" / "notes.txt").write_text("precious"))
+    assert contents(tmp_path) == NEW | {".x.geocd/notes.txt": "precious"}
+
+
+def test_what_a_run_that_was_killed_has_left_is_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / ".x.geocd"
+    (folder / ".x_changes-ab12").mkdir(parents=True)
+    names = ["lock", "run.json", "12.tile", "3.tile.140.part", "x_prob.tiles.tif", "x_prob.tif.ovr.tmp",
+             "x_changes.gpkg-journal", "x.json", ".x_changes-ab12/x_changes.gpkg"]  # fmt: skip
+    for name in names:
+        (folder / name).write_text("left")
+    run(tmp_path / "x")
+    assert contents(tmp_path) == NEW
+    assert not folder.exists()

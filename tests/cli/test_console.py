@@ -1,0 +1,182 @@
+"""What reaches a terminal, a log and the files of a run: no control character, no credentials."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from commands import MakePair, scene
+
+SECRET = "S3CR3T"
+CLI = Path(__file__).resolve().parents[2] / "geocd" / "cli"
+
+
+def test_commands_print_in_one_way_only() -> None:
+    """``echo`` escapes; click's own is for scripts of click's and the line of progress."""
+    uses = {
+        path.name
+        for path in CLI.glob("*.py")
+        if re.search(r"click\.(s?echo|secho|echo_via_pager)\(|\bprint\(", path.read_text())
+    }
+    assert uses == {"console.py", "completion.py", "batch.py"}
+
+
+def on_terminal(*arguments: object, cwd: Path) -> bytes:
+    """Run geocd on a pseudo-terminal, and return every byte that arrives there."""
+    import pty
+
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geocd", *map(str, arguments)],
+        stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(slave)
+    output = b""
+    while True:
+        try:
+            piece = os.read(master, 1 << 16)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        output += piece
+    os.close(master)
+    process.wait()
+    return output
+
+
+EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files and pseudo-terminals of Linux")
+def test_no_control_character_of_a_name_arrives_on_a_terminal(
+    make_pair: MakePair, tmp_path: Path, cluster: str
+) -> None:
+    before, after = make_pair(*scene(height=64, width=72), names=(EVIL, "green", f"n{EVIL}ir"))
+    before = before.rename(tmp_path / f"a{EVIL}.tif")
+    (tmp_path / "pairs.csv").write_text(
+        f"id,before,after\np0,{before.name},{after.name}\np1,no{EVIL},b.tif\n"
+    )
+    (tmp_path / f"item{EVIL}.json").write_text("{}")
+    (tmp_path / "batch").mkdir()
+    commands = [
+        ("-vv", "detect", before, after, "-o", tmp_path / f"o{EVIL}", "--method", "cva"),
+        ("detect", before, after, "-o", tmp_path / f"o{EVIL}", "--method", "cva"),  # exists
+        ("check", before, after),
+        ("check", f"no{EVIL}", after),
+        ("batch", "pairs.csv", "batch", "--method", "cva", "--scheduler", cluster),
+        ("batch", "--status", "batch"),
+        ("batch", f"no{EVIL}.csv", "batch"),
+        ("rerun", f"item{EVIL}.json"),
+        ("evaluate", before, after),
+        ("polygonize", before),
+        ("env",),
+        ("check", "--bidx", EVIL, before, after),
+        (f"cmd{EVIL}",),
+        ("detect", f"--opt{EVIL}"),
+    ]  # fmt: skip
+    for command in commands:
+        output = on_terminal(*command, cwd=tmp_path)
+        # what is left after geocd's own progress: the line cleared, the cursor hidden and shown
+        output = re.sub(rb"\r\x1b\[K|\x1b\[\?25[lh]", b"", output)
+        assert b"\x1b" not in output, (command, output)
+        assert b"\x07" not in output, (command, output)
+        assert b"\xc2\x9b" not in output, (command, output)
+        if any(EVIL in str(argument) for argument in command) and "detect" not in command:
+            assert b"\\x1b" in output, (command, output)
+    environment = on_terminal("-v", "env", cwd=tmp_path)
+    assert b"rasterio" in environment
+
+
+FORMS = [
+    "http://user:{}@HOST/{name}",
+    "http://HOST/{name}?sig={}",
+    "http://HOST/{name}?a=1&token={}",
+    "http://HOST/{name}?password={}",
+    "http://HOST/{name}?X-Amz-Credential=a&X-Amz-Signature={}",
+    "/vsicurl/http://user:{}@HOST/{name}",
+    "/vsicurl/http://HOST/{name}?token={}",
+    "/vsicurl?use_head=no&url=http%3A%2F%2FHOST%2F{name}%3Fsig%3D{}",
+    "/vsicurl?header.Authorization=Bearer%20{}&url=http%3A%2F%2FHOST%2F{name}",
+    "GTIFF_DIR:1:/vsicurl/http://user:{}@HOST/{name}",
+    "zip+http://user:{}@HOST/pack.zip!{name}",
+    "/vsis3/bucket/{name}?AWS_SECRET_ACCESS_KEY={}",
+]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serve a folder without a line for each request."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host(make_pair: MakePair, tmp_path: Path) -> Iterator[str]:
+    """Serve a pair, and give the address."""
+    make_pair(*scene(height=64, width=72), folder="served")
+    folder = str(tmp_path / "served")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def filled(form: str, host: str, name: str) -> str:
+    return form.format(SECRET, name=name).replace("HOST", host.replace(":", "%3A") if "%3A" in form else host)
+
+
+def leaks(folder: Path) -> list[str]:
+    return [
+        path.name for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
+    ]
+
+
+def verbose(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``geocd -vv`` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "geocd", "-vv", *map(str, arguments)],
+        capture_output=True, text=True, check=False, env=os.environ | environment,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_credentials_stay_out_of_all_that_is_written_and_shown(form: str, host: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    before, after = (filled(form, host, name) for name in ("before.tif", "after.tif"))
+    command = ["detect", before, after, "--valid", before, "-o", out / "y", "--method", "cva"]
+    environment = {"AWS_NO_SIGN_REQUEST": "YES", "AWS_S3_ENDPOINT": host, "AWS_HTTPS": "NO"}
+    environment["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"  # fewer requests
+    done = verbose(*command, **environment)
+    if form.startswith(("http", "/vsicurl", "GTIFF")):
+        assert done.returncode == 0, done.stderr
+        item = json.loads((out / "y.json").read_text())
+        assert any(link["rel"] == "derived_from" for link in item["links"])
+    assert SECRET not in done.stdout + done.stderr
+    assert leaks(out) == []
+
+
+def test_credentials_stay_out_of_a_batch(host: str, tmp_path: Path, cluster: str) -> None:
+    forms = [*FORMS[:2], "http://u:{}@HOST/gone-{name}", "/vsicurl/http://HOST/no?sig={}"]
+    pairs = [
+        f"p{number},{filled(form, host, 'before.tif')},{filled(form, host, 'after.tif')}"
+        for number, form in enumerate(forms)
+    ]
+    (tmp_path / "pairs.csv").write_text("\n".join(["id,before,after", *pairs]))
+    out = tmp_path / "out"
+    done = verbose("batch", tmp_path / "pairs.csv", out, "--method", "cva", "--scheduler", cluster)
+    assert done.returncode == 3, done.stderr
+    status = verbose("batch", "--status", out)
+    assert "2 done, 2 failed" in status.stdout, status.stdout
+    assert SECRET not in done.stdout + done.stderr + status.stdout + status.stderr
+    assert leaks(out) == []
