@@ -174,10 +174,10 @@ def check_pair(
         findings=(*of_band_names(first.bands, second.bands), *of_pixel_sizes(fit.pixel_ratio)),
     )
     try:
-        check_two_files(*paths)
         with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as opened:
+            check_two_files(*paths)
             pair: Pair = opened
-            report = _with_remarks(report, pair.bands.remarks)
+            report = _with_remarks(report, pair)
             if align == "shift":
                 pair, removed = remove_shift(pair)
                 report = dataclasses.replace(report, removed=removed)
@@ -185,7 +185,6 @@ def check_pair(
                 report = dataclasses.replace(report, resampling=pair.warp.resampling)
             chips, bands = sample_chips(pair), pair.band_names
             check_different(chips, *paths)
-            report = dataclasses.replace(report, findings=(*report.findings, *_elevation(pair)))
     except (GridError, BandError, NoValidPixelError, SameImageError) as error:
         refused = (*of_dates(first.date, second.date), *_refused(error, fit.overlap))
         return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
@@ -239,13 +238,11 @@ def _elevation(pair: Pair) -> Iterator[Finding]:
         )
 
 
-def _with_remarks(report: PairReport, remarks: tuple[str, ...]) -> PairReport:
+def _with_remarks(report: PairReport, pair: Pair) -> PairReport:
     """Return the report with remarks on the bands, which say more than that names differ."""
-    if not remarks:
-        return report
-    others = (finding for finding in report.findings if finding.code != "band_names")
-    bands = (Finding("bands", "info", f"{remark[:1].upper()}{remark[1:]}") for remark in remarks)
-    return dataclasses.replace(report, findings=(*others, *bands))
+    remarks = [Finding("bands", "info", f"{text[:1].upper()}{text[1:]}") for text in pair.bands.remarks]
+    others = [finding for finding in report.findings if not remarks or finding.code != "band_names"]
+    return dataclasses.replace(report, findings=(*others, *remarks, *_elevation(pair)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,10 @@ import rasterio
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 #: Warnings are errors, but that rioxarray multiplies transforms as older versions of affine wanted it.
-PYTHON = [sys.executable, "-W", "error", "-W", "ignore::PendingDeprecationWarning"]
+PYTHON = [
+    *(sys.executable, "-W", "error", "-W", "ignore::PendingDeprecationWarning"),
+    *("-W", "ignore::geocd.errors.GeocdWarning"),  # what is odd about a pair is for its user
+]
 
 
 @pytest.fixture(scope="module")

@@ -257,8 +257,10 @@ def test_what_cannot_work_is_refused(paths: Paths) -> None:
         geocd.detect(one, two.rio.write_crs("EPSG:32634"))
     with pytest.raises(GridError, match="transforms"):
         geocd.detect(one, two.assign_coords(x=two.x + 5))
+    unnamed = two[:2].copy()
+    unnamed.attrs, unnamed.encoding = {}, {}
     with pytest.raises(BandError, match=r"different band counts: 3 in .*, 2 in"):
-        geocd.detect(one, two[:2])
+        geocd.detect(one, unnamed)
     with pytest.raises(NoValidPixelError, match=r"no pixel is valid in both .*before.tif .*the array valid"):
         geocd.detect(one, two, valid=array_like(one))
     with pytest.raises(ConfigError, match=r"min_area: geocd\.detect makes no polygons"):

@@ -181,13 +181,13 @@ def open_run(
     ConfigError
         The settings contradict each other or do not suit the pair, or the limit is too small.
     """
-    check_two_files(before, after)
     resolved = (settings or Settings()).resolved()
     jobs_given, jobs = jobs is not None, available_jobs(jobs)
     with (
         bounded_cache(cache_size(mem_limit or DEFAULT_LIMIT)),
         open_pair(before, after, resolved.read, valid) as pair,
     ):
+        check_two_files(before, after)  # what cannot be opened says so first
         plan = plan_run(pair, resolved, jobs, mem_limit, jobs_given=jobs_given)
         yield OpenRun(pair, resolved.with_tile_size(plan.tile_size), plan)
 

@@ -40,9 +40,11 @@ def test_every_shape_and_band_count(
 
 
 @pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
-def test_the_same_file_twice_has_no_polygon(method: str, pair: tuple[Path, Path], out: Path) -> None:
-    assert run("detect", pair[0], pair[0], "-o", out / "run", "--method", method).exit_code == 0
-    assert len(geopandas.read_file(out / "run_changes.gpkg")) == 0
+def test_the_same_file_twice_is_refused(method: str, pair: tuple[Path, Path], out: Path) -> None:
+    done = run("detect", pair[0], pair[0], "-o", out / "run", "--method", method)
+    assert done.exit_code == 1
+    assert "before.tif" in done.output
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
