@@ -19,10 +19,9 @@ from geocd.raster.pair import Pair
 from geocd.raster.reading import read
 from geocd.raster.warp import Warp, overlap
 from geocd.report.acquired import acquisition_date
-from geocd.scene.brightness import Brightness
-from geocd.scene.oddities import pair_findings
-from geocd.scene.registration import Removed, Shift, measure_shift, remove_shift
-from geocd.scene.sample import check_different, sample_chips, zero_shares
+from geocd.scene.oddities import SceneFacts
+from geocd.scene.registration import Removed, Shift, remove_shift
+from geocd.scene.sample import check_different, sample_chips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,26 +188,16 @@ def check_pair(
         refused = (*of_dates(first.date, second.date), *_refused(error, fit.overlap))
         return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
 
-    brightness, shift = Brightness.measure(chips), measure_shift(chips)
-    valid_share = sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips)
-    findings = pair_findings(
-        paths,
-        (first.date, second.date),
-        bands,
-        valid_share=valid_share,
-        zero_share=dict(zip(("before", "after"), zero_shares(chips), strict=True)),
-        shift=shift,
-        brightness=brightness,
-        removed=report.removed is not None,
-    )
+    facts = SceneFacts.measure(chips)
+    findings = facts.findings(paths, (first.date, second.date), bands, removed=report.removed is not None)
     return dataclasses.replace(
         report,
         usable=True,
-        valid_share=valid_share,
-        gain=brightness.gain,
-        offset=brightness.offset,
-        correlation=brightness.correlation,
-        shift=shift,
+        valid_share=facts.valid_share,
+        gain=facts.brightness.gain,
+        offset=facts.brightness.offset,
+        correlation=facts.brightness.correlation,
+        shift=facts.shift,
         findings=(*report.findings, *findings),
     )
 

@@ -32,7 +32,6 @@ from geocd.raster.grid import Grid
 from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_date
 from geocd.report.links import source_href
-from geocd.scene.oddities import pair_findings
 from geocd.tiles.mosaic import Mosaic, blend
 from geocd.tiles.tiling import Tile, Tiling
 from geocd.types import Float32Array, PixelArray, Progress
@@ -355,16 +354,9 @@ def _findings(run: PreparedRun) -> list[Finding]:
     """Return what is odd about the pair; the result may not have been computed yet."""
     facts, pair = run.facts, run.pair
     assert facts is not None
-    return pair_findings(
-        (pair.before_path, pair.after_path),
-        _dates(pair),
-        pair.band_names,
-        valid_share=facts.valid_share,
-        zero_share=facts.zero_share,
-        shift=facts.shift,
-        brightness=facts.brightness,
-        removed=run.alignment is not None and run.alignment.shift is not None,
-    )
+    removed = run.alignment is not None and run.alignment.shift is not None
+    sources = pair.before_path, pair.after_path
+    return facts.findings(sources, _dates(pair), pair.band_names, removed=removed)
 
 
 def _dates(pair: Pair) -> tuple[str | None, str | None]:

@@ -25,46 +25,13 @@ from geocd.pipeline.timing import Stopwatch
 from geocd.raster.files import Source, bounded_cache, check_two_files
 from geocd.raster.pair import Chip, Pair
 from geocd.report.links import source_path
-from geocd.scene.brightness import Brightness
 from geocd.scene.ignore import Rules
-from geocd.scene.registration import Alignment, Shift, align, measure_shift
-from geocd.scene.sample import check_different, sample_chips, zero_shares
+from geocd.scene.oddities import SceneFacts
+from geocd.scene.registration import Alignment, align
+from geocd.scene.sample import check_different, sample_chips
 from geocd.tiles.tiling import Tiling
 
 LOG = logging.getLogger("geocd")
-
-
-@dataclasses.dataclass(frozen=True)
-class SceneFacts:
-    """Properties of a scene that the report has but the method does not need.
-
-    Attributes
-    ----------
-    shift : Shift or None
-        Shift between the dates after alignment; None where there is no structure to measure it on.
-    zero_share : mapping of float
-        By date, pixels that are 0 in all bands, as a share of the valid pixels of the sample, in [0, 1].
-    brightness : Brightness
-        How the brightness of the two dates compares.
-    valid_share : float
-        Share of the pixels of the sample that are valid in both dates, in [0, 1].
-    """
-
-    shift: Shift | None
-    zero_share: Mapping[str, float]
-    brightness: Brightness
-    valid_share: float
-
-    @classmethod
-    def measure(cls, chips: Sequence[Chip]) -> SceneFacts:
-        """Measure the facts on a sample of the scene."""
-        before, after = zero_shares(chips)
-        return cls(
-            measure_shift(chips),
-            {"before": before, "after": after},
-            Brightness.measure(chips),
-            sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips),
-        )
 
 
 @dataclasses.dataclass(frozen=True)

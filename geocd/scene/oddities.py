@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from geocd.findings import (
@@ -14,8 +15,10 @@ from geocd.findings import (
     of_zeros,
 )
 from geocd.location import Location
+from geocd.raster.pair import Chip
 from geocd.scene.brightness import Brightness
-from geocd.scene.registration import Shift
+from geocd.scene.registration import Shift, measure_shift
+from geocd.scene.sample import zero_shares
 
 
 def pair_findings(
@@ -65,4 +68,57 @@ def pair_findings(
     ]
 
 
-__all__ = ["pair_findings"]
+@dataclasses.dataclass(frozen=True)
+class SceneFacts:
+    """Properties of a scene that the report has but the method does not need.
+
+    Attributes
+    ----------
+    shift : Shift or None
+        Shift between the dates after alignment; None where there is no structure to measure it on.
+    zero_share : mapping of float
+        By date, pixels that are 0 in all bands, as a share of the valid pixels of the sample, in [0, 1].
+    brightness : Brightness
+        How the brightness of the two dates compares.
+    valid_share : float
+        Share of the pixels of the sample that are valid in both dates, in [0, 1].
+    """
+
+    shift: Shift | None
+    zero_share: Mapping[str, float]
+    brightness: Brightness
+    valid_share: float
+
+    @classmethod
+    def measure(cls, chips: Sequence[Chip]) -> SceneFacts:
+        """Measure the facts on a sample of the scene."""
+        before, after = zero_shares(chips)
+        return cls(
+            measure_shift(chips),
+            {"before": before, "after": after},
+            Brightness.measure(chips),
+            sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips),
+        )
+
+    def findings(
+        self,
+        sources: tuple[str, str],
+        dates: tuple[str | None, str | None],
+        bands: Sequence[str],
+        *,
+        removed: bool,
+    ) -> list[Finding]:
+        """Return what is odd about the pair; the parameters are those of :func:`pair_findings`."""
+        return pair_findings(
+            sources,
+            dates,
+            bands,
+            valid_share=self.valid_share,
+            zero_share=self.zero_share,
+            shift=self.shift,
+            brightness=self.brightness,
+            removed=removed,
+        )
+
+
+__all__ = ["SceneFacts", "pair_findings"]
