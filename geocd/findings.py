@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from geocd.errors import GeocdWarning
-from geocd.quantities import day, in_percent
+from geocd.quantities import day, enumerated, in_percent
 
 #: info: good to know; warning: look before you use the result; error: the result will mean nothing.
 Severity: TypeAlias = Literal["info", "warning", "error"]
@@ -275,17 +275,10 @@ def of_pixel_sizes(ratio: float | None) -> Iterator[Finding]:
     )
 
 
-def enumerated(names: Sequence[str], most: int = 4) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 __all__ = [
     "Finding",
     "Severity",
     "Verdict",
-    "enumerated",
     "of_band_names",
     "of_constant",
     "of_dates",

@@ -1,8 +1,9 @@
-"""Numbers in words: areas, shares, days."""
+"""Values in words: areas, shares, days, lists of names."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def day(date: str | None) -> str | None:
@@ -33,4 +34,10 @@ def in_percent(share: float) -> str:
     return "less than 0.1 %" if share > 0 and text == "0.0" else f"{text} %"
 
 
-__all__ = ["area_in_words", "day", "digits", "in_percent"]
+def enumerated(names: Sequence[str], most: int = 4) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+__all__ = ["area_in_words", "day", "digits", "enumerated", "in_percent"]

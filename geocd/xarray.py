@@ -30,7 +30,7 @@ from geocd.raster.arrays import ArrayRaster
 from geocd.raster.files import open_raster
 from geocd.raster.grid import Grid
 from geocd.raster.pair import Pair
-from geocd.report.acquired import acquisition_date
+from geocd.report.acquired import acquisition_dates
 from geocd.report.links import source_href
 from geocd.tiles.mosaic import Mosaic, blend
 from geocd.tiles.tiling import Tile, Tiling
@@ -356,11 +356,7 @@ def _findings(run: PreparedRun) -> list[Finding]:
     assert facts is not None
     removed = run.alignment is not None and run.alignment.shift is not None
     sources = pair.before_path, pair.after_path
-    return facts.findings(sources, _dates(pair), pair.band_names, removed=removed)
-
-
-def _dates(pair: Pair) -> tuple[str | None, str | None]:
-    return acquisition_date(pair.tags[0], pair.before_path), acquisition_date(pair.tags[1], pair.after_path)
+    return facts.findings(sources, acquisition_dates(pair), pair.band_names, removed=removed)
 
 
 def _provenance(run: PreparedRun) -> dict[str, object]:
@@ -372,7 +368,7 @@ def _provenance(run: PreparedRun) -> dict[str, object]:
         "valid": None if pair.valid_path is None else source_href(pair.valid_path, here),
         "indexes": pair.indexes,
         "band_names": pair.band_names,
-        "dates": _dates(pair),
+        "dates": acquisition_dates(pair),
     }
     if pair.bands.after != pair.indexes:
         provenance["after_indexes"] = pair.bands.after

@@ -37,3 +37,12 @@ def fresh(seed: int = 1) -> CompactPair:
     networks = CompactPair()
     initialise(networks, torch.Generator().manual_seed(seed))
     return networks
+
+
+def with_object(scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scene in another light with a change in two bands, and where it is."""
+    truth = np.zeros(scene.shape[1:], bool)
+    truth[20:40, 30:55] = True
+    after = scene * 1.2 + 50 + np.random.default_rng(1).normal(0, 20, scene.shape)
+    after[:2, truth] += 6 * scene[0].std()
+    return after.astype(np.float32), truth

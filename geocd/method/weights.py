@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from geocd.errors import WeightsError
 from geocd.method.networks import Vgg16Features
+from geocd.quantities import enumerated
 from geocd.raster.sources import is_file
 
 EMBEDDED = "compact.safetensors"
+#: Names of tensors that a message lists.
+MOST_KEYS = 6
 IMAGENET_VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
 
 
@@ -120,11 +123,11 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], name: str) -> N
     ]
     problems = []
     if missing:
-        problems.append(f"missing: {_some(missing)}")
+        problems.append(f"missing: {enumerated(missing, MOST_KEYS)}")
     if unexpected:
-        problems.append(f"unexpected: {_some(unexpected)}")
+        problems.append(f"unexpected: {enumerated(unexpected, MOST_KEYS)}")
     if shapes:
-        problems.append(f"other shape: {_some(sorted(shapes))}")
+        problems.append(f"other shape: {enumerated(sorted(shapes), MOST_KEYS)}")
     if problems:
         raise WeightsError(
             f"{name}: does not fit {type(module).__name__} ({'; '.join(problems)}). Choose weights made "
@@ -136,11 +139,6 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], name: str) -> N
     if not all(torch.isfinite(value).all() for value in state.values()):
         raise WeightsError(f"{name}: holds values that are not finite; get the file again.")
     module.load_state_dict(state)
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def fetch_imagenet() -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from geocd.pipeline.transaction import Transaction
 from geocd.raster.files import output_errors
 from geocd.raster.pair import Pair
 from geocd.report import products
-from geocd.report.acquired import acquisition_date
+from geocd.report.acquired import acquisition_dates
 from geocd.report.fingerprint import Fingerprint, fingerprint, sha256
 from geocd.report.products import Outputs, default_stem
 from geocd.report.record import FinishedRun, RunRecord, Summary, versions
@@ -145,7 +145,7 @@ def _write_products(
     """Write all products into the transaction."""
     pair, folder = run.pair, transaction.outputs.stem.parent
     paths = {entry.key: transaction.path(entry.key) for entry in products.PRODUCTS}
-    dates = acquisition_date(pair.tags[0], pair.before_path), acquisition_date(pair.tags[1], pair.after_path)
+    dates = acquisition_dates(pair)
     with stopwatch.stage("tiles"):
         tags = tags_of(run, dates, folder)
         facts = write_probability(run, paths["prob"], tags, transaction.checkpoint, progress)

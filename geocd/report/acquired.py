@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from geocd.location import Location
+from geocd.raster.pair import Pair
 
 #: Tags that hold the acquisition, the most precise first: names that GDAL's readers of Sentinel-1/2 and
 #: Landsat, STAC and vendors use.
@@ -70,6 +71,11 @@ def acquisition_date(tags: Mapping[str, str], path: str) -> str | None:
     return _rfc3339(upper.get("TIFFTAG_DATETIME", ""))
 
 
+def acquisition_dates(pair: Pair) -> tuple[str | None, str | None]:
+    """Return when the images of a pair were taken, before and after, see :func:`acquisition_date`."""
+    return acquisition_date(pair.tags[0], pair.before_path), acquisition_date(pair.tags[1], pair.after_path)
+
+
 def _rfc3339(text: str) -> str | None:
     """Return a date in the spellings of GDAL tags and file names as RFC 3339; None for anything else."""
     match = _STAMP.fullmatch(text.strip().strip('"'))
@@ -95,4 +101,5 @@ def _rfc3339(text: str) -> str | None:
 
 __all__ = [
     "acquisition_date",
+    "acquisition_dates",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rasterio.windows import Window
 from scipy import ndimage
+from simulated import with_object
 
 from geocd.method.classical import ClassicalDetector, Cva, smooth
 from geocd.raster.pair import Chip
@@ -17,21 +18,6 @@ def chip(before: np.ndarray, after: np.ndarray, valid: np.ndarray | None = None)
     before[:, ~valid] = 0
     after[:, ~valid] = 0
     return Chip(before, after, valid, Window(0, 0, before.shape[2], before.shape[1]))
-
-
-@pytest.fixture
-def scene() -> np.ndarray:
-    rng = np.random.default_rng(0)
-    smooth_noise = ndimage.gaussian_filter(rng.normal(size=(4, 80, 90)), (0, 3, 3))
-    return (1000 + 3000 * smooth_noise).astype(np.float32)
-
-
-def with_object(scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    truth = np.zeros(scene.shape[1:], bool)
-    truth[20:40, 30:55] = True
-    after = scene * 1.2 + 50 + np.random.default_rng(1).normal(0, 20, scene.shape)
-    after[:2, truth] += 6 * scene[0].std()
-    return after.astype(np.float32), truth
 
 
 def test_smooth_is_a_gaussian_where_all_is_valid_and_knows_holes() -> None:

@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-from scipy import ndimage, stats
+from scipy import stats
+from simulated import with_object
 
 from geocd.method.irmad import IrMad
-
-
-@pytest.fixture
-def scene() -> np.ndarray:
-    rng = np.random.default_rng(0)
-    smooth_noise = ndimage.gaussian_filter(rng.normal(size=(4, 80, 90)), (0, 3, 3))
-    return (1000 + 3000 * smooth_noise).astype(np.float32)
-
-
-def with_object(scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    truth = np.zeros(scene.shape[1:], bool)
-    truth[20:40, 30:55] = True
-    after = scene * 1.2 + 50 + np.random.default_rng(1).normal(0, 20, scene.shape)
-    after[:2, truth] += 6 * scene[0].std()
-    return after.astype(np.float32), truth
 
 
 def test_irmad_variates_are_canonical(scene: np.ndarray) -> None:
