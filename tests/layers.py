@@ -20,6 +20,7 @@ LAYERS: list[dict[str, str]] = [
         "quantities": "numbers in words: areas, shares, days",
         "types": "array types, the progress callback",
         "location": "paths and URLs: their names, links to them, what of them may be shown",
+        "replacing": "files that take the place of older ones",
         "exports": "names that packages re-export, and the old names of modules that have moved",
     },
     {

@@ -10,7 +10,6 @@ from typing import Any
 
 from geocd.batch.edited import keep_edited
 from geocd.batch.upload import Bucket
-from geocd.raster.files import output_errors
 from geocd.report.fingerprint import sha256
 from geocd.report.products import Outputs
 from geocd.report.stac import STAC_VERSION, write_json
@@ -36,10 +35,7 @@ def write_catalog(folder: Path, ids: Iterable[str]) -> Path:
     OutputError
     """
     path = folder / CATALOG
-    unfinished = path.with_name(f".{CATALOG}")
-    write_json(unfinished, catalog(folder.absolute().name, ids))
-    with output_errors(path):
-        unfinished.replace(path)
+    write_json(path, catalog(folder.absolute().name, ids))
     return path
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from geocd.raster.files import output_errors
+from geocd.replacing import keep_permissions
 from geocd.report.fingerprint import sha256
 
 LOG = logging.getLogger("geocd")
 
 
 def keep_edited(folder: Path, checksums: Mapping[str, str | None]) -> list[Path]:
-    """Rename files whose content is not what geocd wrote, and say so.
+    """Copy files whose content is not what geocd wrote to another name, and say so.
+
+    The file stays under its own name until it is replaced, so that what replaces it keeps its permissions.
 
     Parameters
     ----------
@@ -37,19 +42,41 @@ def keep_edited(folder: Path, checksums: Mapping[str, str | None]) -> list[Path]
         if not path.is_file():
             continue
         with output_errors(path):
-            if sha256(path) == checksum:
+            content = sha256(path)
+            if content == checksum or _has_copy(path, content):
                 continue
             target = _free_name(path)
-            path.rename(target)
+            _copy(path, target)
         LOG.warning("%s was edited since geocd wrote it; it is kept as %s", path, target.name)
         kept.append(target)
     return kept
 
 
+def _copy(path: Path, target: Path) -> None:
+    """Copy a file, with its permissions and times, to a name that no file has; a link is moved."""
+    if path.is_symlink():
+        path.rename(target)
+        return
+    try:
+        with path.open("rb") as source, target.open("xb") as copy:
+            keep_permissions(path, target)
+            shutil.copyfileobj(source, copy)
+        shutil.copystat(path, target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _has_copy(path: Path, checksum: str) -> bool:
+    """Return whether a file was copied before: the run that was to replace it has failed."""
+    copies = [other for other in path.parent.iterdir() if other.name.startswith(f"{path.stem}.edited-")]
+    return any(other.is_file() and sha256(other) == checksum for other in copies)
+
+
 def _free_name(path: Path) -> Path:
-    """Return a name of the day that no file has yet."""
+    """Return a name of the day that neither a file nor a link has yet."""
     day, number = time.strftime("%Y%m%d"), 1
-    while (target := path.with_name(f"{path.stem}.edited-{day}{_count(number)}{path.suffix}")).exists():
+    while os.path.lexists(target := path.with_name(f"{path.stem}.edited-{day}{_count(number)}{path.suffix}")):
         number += 1
     return target
 

@@ -168,12 +168,10 @@ def find(search: Search, folder: Path) -> Path:
             "Choose a larger area or another time."
         )
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    unfinished = path.with_name(f".{path.name}")
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"type": "FeatureCollection", _SEARCH: query, _TIME: now, "features": items}
-        write_json(unfinished, content)
-        unfinished.replace(path)
+        write_json(path, content)
     LOG.info("%d items found, saved in %s", len(items), path)
     return path
 

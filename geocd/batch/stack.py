@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from geocd import replacing
 from geocd.errors import BandError, GridError
 from geocd.location import Location, local_path, public_text
 from geocd.raster.files import grid_of, open_raster, output_errors
@@ -96,11 +96,9 @@ class Stack:
                     second=grid,
                 ) from error
         vrt = Path(self.path)
-        unfinished = vrt.with_name(f".{vrt.name}.{os.getpid()}")
         with output_errors(vrt):
             vrt.parent.mkdir(exist_ok=True)
-            unfinished.write_text(_vrt(finest, bands, self.date), encoding="utf-8")
-            unfinished.replace(vrt)
+            replacing.write(vrt, _vrt(finest, bands, self.date).encode())
         self.trust()
 
     def trust(self) -> None:

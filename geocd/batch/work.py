@@ -369,10 +369,7 @@ def _add_catalog_links(path: Path) -> None:
     item = json.loads(path.read_text(encoding="utf-8"))
     catalog = {"href": "../catalog.json", "type": "application/json"}
     item["links"] = [{"rel": "root", **catalog}, {"rel": "parent", **catalog}, *item["links"]]
-    unfinished = path.with_name(f".{path.name}")
-    write_json(unfinished, item)
-    with output_errors(path):
-        unfinished.replace(path)
+    write_json(path, item)
 
 
 @contextlib.contextmanager

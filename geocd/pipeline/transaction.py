@@ -23,6 +23,7 @@ from geocd.errors import Interrupted, OutputError, OutputExistsError, ResumeErro
 from geocd.pipeline.checkpoint import Checkpoint, Dependencies, differences
 from geocd.pipeline.inputs import refuse_inputs
 from geocd.raster.files import output_errors
+from geocd.replacing import TEMPORARY, keep_permissions
 from geocd.report.products import Outputs
 
 try:
@@ -214,6 +215,8 @@ class Transaction:
         """
         self._refuse_existing()
         written = {key: path for key, path in self.outputs.paths().items() if self.path(key).exists()}
+        for key, path in written.items():
+            keep_permissions(path, self.path(key))
         with output_errors(self._folder):
             (self._folder / _COMMIT).touch()
         # Recorded before each move: an interrupt may come between a move and the line after it.
@@ -322,7 +325,8 @@ def _own(outputs: Outputs) -> list[Path]:
     own = re.compile(
         rf"{_LOCK}|{_COMMIT}|{_OLD.format(f'({keys})')}"
         rf"|(run\.json|\d+\.tile)(\.\d+\.part)?"
-        rf"|\.?({names})[.-].*|{item}",  # with what GDAL and SQLite write beside an output
+        rf"|{item}|{re.escape(TEMPORARY)}.*"
+        rf"|\.?({names})[.-].*",  # with what GDAL and SQLite write beside an output
         re.DOTALL,
     )
     return [path for path in outputs.folder.iterdir() if own.fullmatch(path.name)]

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from geocd import replacing
 from geocd.location import Location, iri
 from geocd.raster.files import open_raster, output_errors
 from geocd.raster.grid import Grid, authority_code
@@ -85,7 +86,7 @@ def stac_item(
 
 
 def write_json(path: Path, item: Mapping[str, Any]) -> None:
-    """Write strict JSON: without NaN, which most readers refuse.
+    """Write strict JSON (without NaN, which most readers refuse) as a file that appears when it is complete.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def write_json(path: Path, item: Mapping[str, Any]) -> None:
     """
     text = json.dumps(item, allow_nan=False, indent=2, ensure_ascii=False) + "\n"
     with output_errors(path):
-        path.write_bytes(text.encode())  # bytes: the same file on every system
+        replacing.write(path, text.encode())  # bytes: the same file on every system
 
 
 def _properties(record: RunRecord, created: str) -> Json:

@@ -27,6 +27,7 @@ from pyproj.exceptions import ProjError
 
 from geocd.errors import ConfigError
 from geocd.raster.files import output_errors
+from geocd.replacing import keep_permissions, replace
 from geocd.vectorize.dateline import cut, in_one_piece
 from geocd.vectorize.formats import LAYER, VectorFormat, format_of, merge_formats
 
@@ -155,6 +156,9 @@ def _put_in_place(temporary: Path, destination: Path, stale: tuple[str, ...]) ->
     moves = [(folder / name, destination.parent / name) for name in companions] + [(temporary, destination)]
     outdated = [destination.with_suffix(suffix) for suffix in stale]
     moves = [(path, backup / path.name) for path in outdated if path.exists()] + moves
+    for source, target in moves:
+        if target.parent != backup:
+            keep_permissions(target, source)
     undo: list[tuple[Path, Path]] = []
     try:
         for source, target in moves:
@@ -237,7 +241,7 @@ def merge(sources: Mapping[str, Path], destination: Path) -> int:
             count = append(_tables(sources, dtypes, crs), temporary, fmt, dtypes)
         except RuntimeError as error:  # pyogrio's errors share no other root
             raise OSError(str(error)) from error
-        temporary.replace(destination)
+        replace(temporary, destination)
     return count
 
 

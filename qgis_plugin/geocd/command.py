@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -152,22 +153,31 @@ def refuse_vector(vector: Path) -> None:
 def move(source: Path, target: Path) -> None:
     """Move a file to its name and replace an older one; completely or not at all, on any file system.
 
+    An older file leaves its permissions.
+
     Raises
     ------
     PluginError
         The target cannot be written.
     """
-    part = target.with_name(f".{target.name}.part")
+    part: Path | None = None
     try:
+        if target.is_file():
+            shutil.copymode(target, source)
         try:
             source.replace(target)
         except OSError:  # another file system
-            shutil.copyfile(source, part)
+            name = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+            with source.open("rb") as content, name.open("xb") as copy:  # a link of that name is not followed
+                part = name
+                shutil.copyfileobj(content, copy)
+            shutil.copymode(source, part)
             part.replace(target)
             source.unlink()
     except OSError as error:
         with contextlib.suppress(OSError):
-            part.unlink()
+            if part is not None:
+                part.unlink()
         raise PluginError(
             f"{target}: cannot be written ({error.strerror}). If it is open, remove its layer from the "
             "project; or choose another name."

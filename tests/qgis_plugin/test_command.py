@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -140,19 +141,38 @@ def test_outputs_get_the_names_that_were_asked_for(tmp_path: Path) -> None:
     }
 
 
-def test_outputs_on_another_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.replace
+def only_parts(real: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+    """Return a ``Path.replace`` that cannot move between file systems."""
 
     def replace(self: Path, target: Path) -> Path:
         if not self.name.endswith(".part"):
             raise OSError(18, "Invalid cross-device link")
         return real(self, target)
 
-    monkeypatch.setattr(Path, "replace", replace)
+    return replace
+
+
+def test_outputs_on_another_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "replace", only_parts(Path.replace))
     stem = tmp_path / "my.tif.qgis"
     results(stem)
     command.move_outputs(stem, tmp_path / "my.tif", None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my.qml", "my.tif"]
+
+
+@pytest.mark.parametrize("device", [False, True])  # another one
+def test_what_nobody_else_may_read_stays_so(
+    device: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my.tif").write_text("older")
+    (tmp_path / "my.tif").chmod(0o600)
+    if device:
+        monkeypatch.setattr(Path, "replace", only_parts(Path.replace))
+    stem = tmp_path / "my.tif.qgis"
+    results(stem)
+    command.move_outputs(stem, tmp_path / "my.tif", None)
+    assert (tmp_path / "my.tif").read_text() == "_prob.tif"
+    assert (tmp_path / "my.tif").stat().st_mode & 0o777 == 0o600
 
 
 def test_results_that_cannot_be_placed_are_kept(tmp_path: Path) -> None:
