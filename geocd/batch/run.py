@@ -22,6 +22,8 @@ from geocd.config import Settings
 from geocd.errors import GeocdError, OutputError
 from geocd.pipeline.checkpoint import differences
 from geocd.raster.files import output_errors
+from geocd.report.products import Outputs
+from geocd.vectorize.names import refuse_unusable_name
 
 LOG = logging.getLogger("geocd")
 
@@ -109,6 +111,8 @@ def run(
     folder = folder.absolute()  # workers may have another working directory
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    longest = max((item.id for item in items), key=len)
+    refuse_unusable_name(folder / Outputs(Path(longest)).path("changes"))  # before all pairs fail
     tasks = {
         item.id: Task(item, settings, str(folder), config.of_pair(item), cluster.mem_limit, upload)
         for item in items

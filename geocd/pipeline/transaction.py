@@ -25,6 +25,7 @@ from geocd.pipeline.inputs import refuse_inputs
 from geocd.raster.files import output_errors
 from geocd.replacing import TEMPORARY, keep_permissions
 from geocd.report.products import Outputs
+from geocd.vectorize.names import refuse_long_name, refuse_unusable_name
 
 try:
     import fcntl
@@ -107,6 +108,7 @@ class Transaction:
         except OutputError:
             raise
         except OSError as error:
+            refuse_long_name(outputs.path("changes"), error)
             raise OutputError(
                 f"{folder}: cannot write into this folder ({error.strerror}). Make it writable, or "
                 "choose another --output.",
@@ -119,6 +121,7 @@ class Transaction:
                 self._settle()
                 self._keep = len(self.checkpoint) > 0
                 self._refuse_existing(ended=resume and not self._keep)
+                self._try_names()
                 self._begin(record, resume)
             self._keep = False
         except BaseException:
@@ -149,6 +152,15 @@ class Transaction:
         self._clear(tiles=not resume or previous is None)
         if record is not None:
             self.checkpoint.begin(record)
+
+    def _try_names(self) -> None:
+        """Raise :class:`OutputError` where GDAL cannot write outputs of these names, or read them again."""
+        try:
+            refuse_unusable_name(self.path("changes"))
+        except OutputError as error:
+            # the user knows the final name, not the folder
+            message = str(error).removeprefix(f"{self._folder}{os.sep}")
+            raise OutputError(f"{self.outputs.stem.parent / message}", path=str(self.outputs.stem)) from error
 
     def _settle(self) -> None:
         """Finish the commit of a run that was killed during it: all its files were complete."""

@@ -100,7 +100,7 @@ def write(
         stays.
     """
     fmt = format_of(destination)
-    with output_errors(destination), _folder_beside(destination) as folder:
+    with output_errors(destination), folder_beside(destination) as folder:
         temporary = folder / f"{destination.stem}{fmt.suffix}"
         try:
             with _current_date(stamp):
@@ -227,7 +227,7 @@ def merge(sources: Mapping[str, Path], destination: Path) -> int:
         raise ConfigError(
             f"{destination}: changes are merged into {' or '.join(merge_formats())}.", path=str(destination)
         )
-    with output_errors(destination), _folder_beside(destination) as folder, _current_date(timestamp(None)):
+    with output_errors(destination), folder_beside(destination) as folder, _current_date(timestamp(None)):
         temporary = folder / destination.name
         try:
             layers = [pyogrio.read_info(path, layer=LAYER) for path in sources.values()]
@@ -273,13 +273,13 @@ def _tables(
 
 
 @contextlib.contextmanager
-def _folder_beside(destination: Path) -> Iterator[Path]:
+def folder_beside(destination: Path) -> Iterator[Path]:
     """Make a folder for the unfinished file and SQLite's journals, and remove it afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{destination.stem}-", dir=destination.parent))
+    folder = Path(tempfile.mkdtemp(prefix=f".{destination.stem}-", dir=destination.parent.absolute()))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-__all__ = ["largest", "merge", "timestamp", "write"]
+__all__ = ["folder_beside", "largest", "merge", "timestamp", "write"]

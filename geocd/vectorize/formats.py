@@ -176,6 +176,9 @@ class VectorFormat:
     stale : tuple of str
         Suffixes of files that other programs put beside one of this format and that would be wrong beside a
         new one.
+    unusable : str
+        Characters that the name of a file cannot have: pyogrio drops them or takes them for the end of a
+        name, so that GDAL would open, or write, another file.
     in_qgis : bool
         Whether every QGIS opens it, so that the plugin offers it.
     write : callable
@@ -199,6 +202,7 @@ class VectorFormat:
     requires: str | None = None
     extra: str | None = None
     stale: tuple[str, ...] = ()
+    unusable: str = "\t\n\r!;"
     in_qgis: bool = True
     write: Writer = write_with_gdal
     count: Callable[[Path], int] = count_features
@@ -250,6 +254,7 @@ FORMATS: dict[str, VectorFormat] = {
             media_type="application/vnd.apache.parquet",
             requires="pyarrow",
             extra="parquet",
+            unusable="",
             in_qgis=False,
             write=write_geoparquet,
             count=count_rows,
@@ -263,6 +268,7 @@ FORMATS: dict[str, VectorFormat] = {
             media_type="application/vnd.shp",
             layer_options={"ENCODING": "UTF-8"},
             stale=(".qix", ".sbn", ".sbx", ".idm", ".ind", ".shp.xml"),
+            unusable="\t\n\r!;\\",
             write=write_shapefile,
         ),
     )

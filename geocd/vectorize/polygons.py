@@ -28,7 +28,7 @@ from geocd.raster.writer import BLOCK_SIZE
 from geocd.types import Float32Array
 from geocd.vectorize.bandmeans import BandMeans
 from geocd.vectorize.files import timestamp, write
-from geocd.vectorize.formats import format_of
+from geocd.vectorize.names import refuse_unusable_name
 from geocd.vectorize.regions import Regions
 
 #: Pixels that are read at a time, unless one row of blocks has more.
@@ -141,13 +141,13 @@ def polygonize(
     """
     settings = settings or PolygonSettings()
     destination = Path(destination)
-    format_of(destination)  # refused before any work is done
     if not 0 < threshold <= 1:
         raise ConfigError(
             f"threshold {threshold:g} is not a probability above 0 and up to 1. Choose one in between, "
             "for instance 0.5.",
             threshold=threshold,
         )
+    refuse_unusable_name(destination)  # before any work is done
     regions, n_valid = _read_regions(os.fspath(prob), threshold, pair)
     frame = _layer(regions.finish(settings), regions.grid, date_before, date_after)
     pixel = math.sqrt(math.prod(regions.size.sides))
