@@ -130,7 +130,7 @@ def run(
                 _compute(dispatcher, todo, cluster)
         finally:
             done = {name: record for name, record in manifest.records.items() if record["state"] == "done"}
-            write_catalog(folder, done)
+            write_catalog(folder, done, manifest.records)
         if bucket is not None:
             uploaded = [name for name, record in done.items() if record.get("upload") == upload]
             upload_catalog(folder, uploaded, bucket)
