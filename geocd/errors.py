@@ -109,8 +109,12 @@ class Interrupted(KeyboardInterrupt):
     ----------
     folder : str
         Folder of the finished tiles.
-    finished, total : int
-        Number of finished tiles, and of all tiles of the run.
+    finished : int
+        Number of finished tiles.
+    total : int or None
+        Number of all tiles of the run; None where they are those of an earlier run.
+    again : str
+        How to continue.
 
     Attributes
     ----------
@@ -119,11 +123,34 @@ class Interrupted(KeyboardInterrupt):
         As ``finished`` and ``total``.
     """
 
-    def __init__(self, folder: str, finished: int, total: int) -> None:
-        super().__init__(
-            f"{finished} of {total} tiles are kept; run the same command with --resume to continue, "
-            f"or delete {folder}"
-        )
+    def __init__(
+        self,
+        folder: str,
+        finished: int,
+        total: int | None,
+        again: str = "run the same command with --resume to continue",
+    ) -> None:
+        of = "finished" if total is None else f"of {total}"
+        super().__init__(f"{finished} {of} tiles are kept; {again}, or delete {folder}")
         self.folder = folder
         self.kept = finished
         self.total = total
+
+
+class BatchInterrupted(Interrupted):
+    """A batch was interrupted, and its finished pairs are kept.
+
+    Parameters
+    ----------
+    folder : str
+        Folder of the batch.
+    finished, total : int
+        Number of finished pairs of the list, also those of earlier runs, and of all pairs of the list.
+    """
+
+    def __init__(self, folder: str, finished: int, total: int) -> None:
+        super().__init__(folder, finished, total)
+        self.args = (
+            f"{finished} of {total} pairs are finished and kept in {folder}; run the same command again to "
+            "continue",
+        )

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from geocd.config import Settings
-from geocd.errors import ItemError
+from geocd.errors import Interrupted, ItemError, ResumeError
+from geocd.pipeline.inputs import refuse_inputs
 from geocd.pipeline.run import detect
 from geocd.raster.sources import ALLOW, is_remote, may_reach, shown
 from geocd.report.fingerprint import Fingerprint, same_content
 from geocd.report.links import source_path
 from geocd.report.products import Outputs, product
+from geocd.report.record import RunRecord
 from geocd.report.stac import item_checksum
 from geocd.types import Progress
+
+#: What ``detect`` returns.
+_Result: TypeAlias = tuple[dict[str, Path], RunRecord]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,11 +193,13 @@ def rerun(
     with contextlib.ExitStack() as stack:
         if output is None:
             # Beside the item: in another folder, relative paths would differ.
-            stem = path.with_name(f".{path.stem}.rerun-{os.getpid()}")
+            stem = _free_stem(path)
             stack.callback(_delete, stem)
         else:
             stem = Path(output)
-        files, record = detect(
+            refuse_inputs(Outputs(stem).paths().values(), [path])
+        run = functools.partial(
+            detect,
             original.before,
             original.after,
             stem,
@@ -198,6 +208,7 @@ def rerun(
             jobs=jobs,
             progress=progress,
         )
+        files, record = _unresumed(run) if output is None else _resumed(run, stem)
         same = {
             key: item_checksum(files[key]) == checksum
             for key, checksum in original.checksums.items()
@@ -221,10 +232,43 @@ def rerun(
         )
 
 
+def _free_stem(path: Path) -> Path:
+    """Return a stem beside an item of whose outputs none exists."""
+    for number in itertools.count():
+        outputs = Outputs(path.with_name(f".{path.stem}.rerun-{os.getpid()}{f'-{number}' * (number > 0)}"))
+        if not any(map(os.path.lexists, [outputs.folder, *outputs.paths().values()])):
+            break
+    return outputs.stem
+
+
+def _unresumed(run: Callable[..., _Result]) -> _Result:
+    """Call ``detect``; after an interrupt nothing is kept."""
+    try:
+        return run()
+    except Interrupted as interrupt:
+        raise KeyboardInterrupt from interrupt
+
+
+def _resumed(run: Callable[..., _Result], stem: Path) -> _Result:
+    """Call ``detect``, with ``resume`` where an earlier one of the same outputs was interrupted."""
+    try:
+        if not Outputs(stem).folder.is_dir():
+            return run()
+        try:
+            return run(resume=True)
+        except ResumeError:  # the interrupted run was that of another item
+            return run()
+    except Interrupted as interrupt:
+        again = "run the same command again to continue"
+        raise Interrupted(interrupt.folder, interrupt.kept, interrupt.total, again) from interrupt
+
+
 def _delete(stem: Path) -> None:
-    """Delete all outputs of a run."""
-    for path in Outputs(stem).paths().values():
+    """Delete all outputs of a run, or the tiles of one that was interrupted."""
+    outputs = Outputs(stem)
+    for path in outputs.paths().values():
         path.unlink(missing_ok=True)
+    shutil.rmtree(outputs.folder, ignore_errors=True)
 
 
 __all__ = ["Recipe", "Rerun", "recipe", "rerun"]

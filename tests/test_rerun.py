@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from geocd.cli import main
 from geocd.config import Settings
-from geocd.errors import ConfigError, ItemError
+from geocd.errors import ConfigError, Interrupted, ItemError, OutputError
 from geocd.pipeline.run import detect
 from geocd.rerun import recipe, rerun
 
@@ -75,6 +75,30 @@ def test_a_folder_that_was_moved_with_its_inputs(done: Path, tmp_path: Path) -> 
     shutil.copytree(tmp_path, tmp_path.with_name("elsewhere"))
     shutil.rmtree(done.parent)
     assert rerun(tmp_path.with_name("elsewhere") / "out" / "x.json").identical
+
+
+def test_an_interrupt_leaves_nothing_or_can_be_continued(done: Path) -> None:
+    def interrupt(stage: str, count: int, total: int) -> None:
+        if stage == "tiles" and count:
+            raise KeyboardInterrupt
+
+    before = sorted(done.parent.iterdir())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        rerun(done, progress=interrupt)
+    assert not isinstance(caught.value, Interrupted)
+    assert sorted(done.parent.iterdir()) == before
+    stem = done.parent / "again"
+    with pytest.raises(Interrupted, match=r"tiles are kept; run the same command again to continue"):
+        rerun(done, stem, progress=interrupt)
+    assert rerun(done, stem).identical
+    assert not (stem.parent / ".again.geocd").exists()
+
+
+def test_the_item_is_not_replaced_by_that_of_its_repetition(done: Path) -> None:
+    content = done.read_bytes()
+    with pytest.raises(OutputError, match=r"x\.json: would replace an input of this run"):
+        rerun(done, done.with_suffix(""), overwrite=True)
+    assert done.read_bytes() == content
 
 
 def test_new_outputs_can_be_kept(done: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import multiprocessing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from geocd.batch.progress import Progress
 from geocd.batch.upload import Bucket
 from geocd.batch.work import RECORD, Task, configuration, why_not_finished, why_not_uploaded
 from geocd.config import Settings
-from geocd.errors import GeocdError, OutputError
+from geocd.errors import BatchInterrupted, GeocdError, OutputError
 from geocd.pipeline.checkpoint import differences
 from geocd.raster.files import output_errors
 from geocd.report.products import Outputs
@@ -94,6 +95,8 @@ def run(
         The folder cannot be written to, or another batch is writing into it.
     ClusterError
         The scheduler cannot be reached, or the connection to it is lost. Finished pairs are kept.
+    BatchInterrupted
+        The run was interrupted, by Ctrl-C for instance. Finished pairs are kept.
     UploadError
         The bucket cannot be reached or does not exist. Failing to upload one pair is a failure of that pair.
     """
@@ -117,7 +120,7 @@ def run(
         item.id: Task(item, settings, str(folder), config.of_pair(item), cluster.mem_limit, upload)
         for item in items
     }
-    with Manifest(folder) as manifest:
+    with Manifest(folder) as manifest, _interruptible(manifest, tasks):
         if manifest.settings is not None and (changes := differences(manifest.settings, values)):
             LOG.warning("the configuration has changed since the last run: %s", "; ".join(changes))
         todo = _todo(tasks, manifest, retry_failed)
@@ -135,6 +138,17 @@ def run(
             uploaded = [name for name, record in done.items() if record.get("upload") == upload]
             upload_catalog(folder, uploaded, bucket)
         return _summary({name: manifest.records[name] for name in tasks}, dispatcher.computed)
+
+
+@contextlib.contextmanager
+def _interruptible(manifest: Manifest, tasks: Mapping[str, Task]) -> Iterator[None]:
+    """Let an interrupt say which of the pairs are finished; those are kept."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        records = [manifest.records.get(name) for name in tasks]
+        finished = sum(record is not None and record["state"] == "done" for record in records)
+        raise BatchInterrupted(str(manifest.path.parent), finished, len(tasks)) from interrupt
 
 
 def _assets(items: Sequence[Item]) -> dict[str, object]:

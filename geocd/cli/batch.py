@@ -15,6 +15,7 @@ import click
 
 from geocd.cli.console import echo
 from geocd.cli.options import PathType, settings_options
+from geocd.errors import BatchInterrupted
 from geocd.vectorize.formats import FORMATS, merge_formats
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def batch(
     )
     if progress is not None:
         progress.end()
-    merged = _merged(folder, summary.done, merge, upload) if merge and summary.done else None
+    merged = _merged(folder, summary, merge, upload) if merge and summary.done else None
     _print_summary(summary, folder, merged, quiet=ctx.obj["quiet"])
     if summary.failed:
         sys.exit(3)
@@ -236,14 +237,18 @@ def _quiet_dask(verbose: int) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def _merged(folder: Path, ids: list[str], suffix: str, upload: str | None) -> Path:
+def _merged(folder: Path, summary: Summary, suffix: str, upload: str | None) -> Path:
     """Write the changes of all pairs into one file, upload it where a bucket is named, and return it."""
     from geocd.batch.archive import merge_changes
     from geocd.batch.upload import Bucket
 
-    path = merge_changes(folder, ids, suffix)
-    if upload is not None:
-        Bucket(upload).send(path, path.name)
+    try:
+        path = merge_changes(folder, summary.done, suffix)
+        if upload is not None:
+            Bucket(upload).send(path, path.name)
+    except KeyboardInterrupt as interrupt:
+        total = len(summary.done) + len(summary.failed) + summary.left
+        raise BatchInterrupted(str(folder), len(summary.done), total) from interrupt
     return path
 
 

@@ -48,7 +48,8 @@ class Commands(click.Group):
             cause: BaseException | None = interrupt
             while cause is not None and not isinstance(cause, _Terminated):
                 cause = cause.__cause__
-            state = str(interrupt) if isinstance(interrupt, Interrupted) else "nothing is kept"
+            unfinished = "no unfinished file is left, and what was finished before is kept"
+            state = str(interrupt) if isinstance(interrupt, Interrupted) else unfinished
             echo(f"interrupted: {state}", err=True)
             sys.exit(128 + (signal.SIGINT if cause is None else signal.SIGTERM))
         except GeocdError as error:

@@ -17,7 +17,7 @@ from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
 from geocd.pipeline.resume import dependencies, device_kind, weights_file
 from geocd.pipeline.timing import Stopwatch
-from geocd.pipeline.transaction import Transaction
+from geocd.pipeline.transaction import Transaction, interruptible
 from geocd.raster.files import output_errors
 from geocd.raster.pair import Pair
 from geocd.report import products
@@ -102,6 +102,7 @@ def detect(
     before, after = os.fspath(before), os.fspath(after)
     outputs = Outputs(default_stem(before, after) if output is None else Path(output))
     with (
+        interruptible(outputs),
         open_run(before, after, settings, **limits) as run,
         Transaction(
             outputs,

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -325,6 +325,20 @@ class Transaction:
     def _close(self) -> None:
         with contextlib.suppress(OSError):  # everything is written by now
             self._lock.close()
+
+
+@contextlib.contextmanager
+def interruptible(outputs: Outputs) -> Iterator[None]:
+    """Let an interrupt before a run has begun its tiles say which tiles of an earlier one are kept."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt as interrupt:
+        tiles = sum(path.suffix == ".tile" for path in _contents(outputs.folder))
+        if tiles == 0:
+            raise
+        raise Interrupted(str(outputs.folder), tiles, None) from interrupt
 
 
 def _own(outputs: Outputs) -> list[Path]:

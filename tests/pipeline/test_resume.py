@@ -10,7 +10,7 @@ import pytest
 from output_folder import NEW, contents, write_all
 
 from geocd.errors import Interrupted, OutputExistsError, ResumeError
-from geocd.pipeline.transaction import Transaction
+from geocd.pipeline.transaction import Transaction, interruptible
 from geocd.report.products import Outputs
 
 RECORD = {"--seed": 0, "before": "10 bytes"}
@@ -82,6 +82,20 @@ def test_an_interrupt_before_the_first_tile_leaves_nothing(tmp_path: Path) -> No
         interrupt(tmp_path / "x", KeyboardInterrupt(), tiles=0)
     assert not isinstance(caught.value, Interrupted)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_before_a_run_begins_says_what_an_earlier_one_has_left(tmp_path: Path) -> None:
+    outputs = Outputs(tmp_path / "x")
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible(outputs):
+        raise KeyboardInterrupt
+    assert not isinstance(caught.value, Interrupted)
+    with pytest.raises(Interrupted):
+        interrupt(outputs.stem, KeyboardInterrupt())
+    message = (
+        r"2 finished tiles are kept; run the same command with --resume to continue, or delete .*\.x\.geocd"
+    )
+    with pytest.raises(Interrupted, match=message), interruptible(outputs):
+        raise KeyboardInterrupt
 
 
 def test_a_different_run_is_not_resumed(tmp_path: Path) -> None:
