@@ -325,8 +325,8 @@ def check_same_grid(
         detail = _crs_difference(first.crs, second.crs)
     if remedy is None:
         remedy = (
-            "Warp one onto the grid of the other first, for instance: "
-            f"rio warp {names[1]} aligned.tif --like {names[0]}"
+            "geocd detect --align grid warps the second onto the grid of the first while reading."
+            + _warp_command(first, names[1])
         )
     raise GridError(
         f"the two rasters have different {what}: {ours} in {names[0]}, {theirs} in {names[1]}.{detail} "
@@ -334,6 +334,22 @@ def check_same_grid(
         first=first,
         second=second,
         files=names,
+    )
+
+
+def _warp_command(grid: Grid, source: str) -> str:
+    """Return a sentence with the command that warps a raster onto a grid; empty where there is no short one.
+
+    An alpha band marks what lies outside: without it, 0 would be data there.
+    """
+    code, transform = authority_code(grid.crs), grid.transform
+    if code is None or transform.b or transform.d:
+        return ""
+    (left, top), (right, bottom) = grid.to_xy(0, 0), grid.to_xy(grid.width, grid.height)
+    extent = " ".join(f"{value:.12g}" for value in (left, min(top, bottom), right, max(top, bottom)))
+    return (
+        f" To write it: gdalwarp -t_srs {code} -te {extent} -ts {grid.width} {grid.height} -r bilinear "
+        f"-dstalpha {shlex.quote(source)} aligned.tif"
     )
 
 

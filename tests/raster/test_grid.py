@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from affine import TransformNotInvertibleError
-from conftest import NORTH_UP, MakePair, read_pair, whole
+from conftest import NORTH_UP, MakePair, WriteRaster, read_pair, whole
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -16,6 +21,7 @@ from rasterio.windows import Window
 from geocd.errors import (
     GridError,
 )
+from geocd.raster.files import grid_of, open_raster
 from geocd.raster.grid import (
     Grid,
     authority_code,
@@ -175,6 +181,31 @@ def test_rotated_grid_works(make_pair: MakePair) -> None:
         )
     with pytest.raises(GridError, match="transforms"):
         Pair(*make_pair(ONES, ONES, transform=turned, after_transform=shifted(0.5, turned)))
+
+
+@pytest.mark.skipif(shutil.which("gdalwarp") is None, reason="needs GDAL's programs")
+@pytest.mark.parametrize("nodata", [None, 7])
+def test_the_remedy_makes_no_data_of_what_lies_outside(
+    nodata: int | None, write_raster: WriteRaster, tmp_path: Path
+) -> None:
+    """By ``rio warp --like``, which was advised, what lies outside became 0 and was data."""
+    values = np.arange(200, 300, dtype=np.uint16).reshape(10, 10) % 290
+    values[9] = 7
+    before = write_raster("before", values)
+    after = write_raster("after it", values, transform=shifted(4), nodata=nodata)
+    grids = []
+    for path in (before, after):
+        with open_raster(str(path)) as dataset:
+            grids.append(grid_of(dataset, str(path)))
+    with pytest.raises(GridError, match=r"geocd detect --align grid warps") as caught:
+        check_same_grid(grids[0], grids[1], (str(before), str(after)))
+    command = shlex.split(re.search(r"gdalwarp .*", str(caught.value))[0])  # type: ignore[index]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    with Pair(before, tmp_path / "aligned.tif") as pair:
+        valid = whole(pair).valid
+    expected = np.zeros((10, 10), bool)
+    expected[: 9 if nodata else 10, 4:] = True
+    np.testing.assert_array_equal(valid, expected)
 
 
 def test_crop_and_describe() -> None:
