@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,14 +75,16 @@ def polygonize(
     run = files.provenance(prob)
     threshold = _threshold(prob, run, threshold)
     target = Path(output) if output is not None else _default_output(prob)
-    format_of(target)
+    outputs = _outputs(target)
     inputs.refuse_inputs(
-        [target], [file for path in (prob, *(pair or ())) for file in files.local_files(path)]
+        outputs, [file for path in (prob, *(pair or ())) for file in files.local_files(path)]
     )
-    if target.exists() and not overwrite:
+    look = style("changes")
+    existing = [path for path in outputs if os.path.lexists(path) and not _is_style(path, look)]
+    if existing and not overwrite:
         raise OutputExistsError(
-            f"{target}: exists already. Pass --overwrite to replace it, or choose another --output.",
-            paths=[str(target)],
+            f"{existing[0]}: exists already. Pass --overwrite to replace it, or choose another --output.",
+            paths=[str(path) for path in existing],
         )
     dates = run.get("dates")
     date_before, date_after = dates if isinstance(dates, list) and len(dates) == 2 else (None, None)
@@ -95,10 +98,21 @@ def polygonize(
             pair=images,
             date_before=date_before,
             date_after=date_after,
-            style=style("changes"),
+            style=look,
         )
     if not ctx.obj["quiet"]:
         _print_summary(summary, threshold, prob, target)
+
+
+def _outputs(target: Path) -> list[Path]:
+    """Return all files that are written beside a target, its style too, or removed because they are stale."""
+    fmt = format_of(target)
+    return [target, *(target.with_suffix(suffix) for suffix in (".qml", *fmt.companions, *fmt.stale))]
+
+
+def _is_style(path: Path, content: bytes) -> bool:
+    """Return whether a file is the style as geocd writes it, which may stand beside several formats."""
+    return path.suffix == ".qml" and path.is_file() and path.read_bytes() == content
 
 
 def _threshold(prob: str, run: Mapping[str, object], threshold: float | None) -> float:

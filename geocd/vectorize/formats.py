@@ -173,6 +173,8 @@ class VectorFormat:
         raster.
     requires, extra : str, optional
         Package that is needed beside geocd's own, and the extra of geocd that installs it.
+    companions : tuple of str
+        Suffixes of the other files that one of this format consists of.
     stale : tuple of str
         Suffixes of files that other programs put beside one of this format and that would be wrong beside a
         new one.
@@ -201,6 +203,7 @@ class VectorFormat:
     lonlat: bool = False
     requires: str | None = None
     extra: str | None = None
+    companions: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     unusable: str = "\t\n\r!;"
     in_qgis: bool = True
@@ -267,6 +270,7 @@ FORMATS: dict[str, VectorFormat] = {
             "Column names of ten characters at most, text in UTF-8; with .shx, .dbf, .prj and .cpg.",
             media_type="application/vnd.shp",
             layer_options={"ENCODING": "UTF-8"},
+            companions=(".shx", ".dbf", ".prj", ".cpg"),
             stale=(".qix", ".sbn", ".sbx", ".idm", ".ind", ".shp.xml"),
             unusable="\t\n\r!;\\",
             write=write_shapefile,

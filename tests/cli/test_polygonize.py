@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pytest
 from commands import OUTPUTS, MakePair, run, scene
 from rasterio.transform import Affine
@@ -111,6 +113,33 @@ def test_polygonize_keeps_what_exists(pair: tuple[Path, Path], out: Path) -> Non
         path.unlink()
     assert (out / "run_changes.gpkg").read_bytes() != before
     assert sorted(path.name for path in out.iterdir()) == OUTPUTS
+
+
+@pytest.mark.parametrize("name", ["x.gpkg", "x.shp", "x.qml", "x.dbf", "x.cpg", "x.sbn"])
+@pytest.mark.parametrize("link", [True, False])
+def test_polygonize_replaces_nothing_beside_its_output(
+    name: str, link: bool, write_raster: Callable[..., Path], out: Path
+) -> None:
+    """A style that somebody has made, parts of a shapefile, a link that leads nowhere."""
+    path = out / name
+    path.symlink_to("nowhere") if link else path.write_text("mine")
+    suffix = ".gpkg" if name in ("x.gpkg", "x.qml") else ".shp"
+    command = [
+        "polygonize",
+        write_raster("p", np.float32([[0, 1]])),
+        "-o",
+        out / f"x{suffix}",
+        "--threshold",
+        0.5,
+    ]
+    refused = run(*command)
+    assert refused.exit_code == 1
+    assert f"{path}: exists already. Pass --overwrite" in refused.output
+    assert list(out.iterdir()) == [path]
+    assert path.is_symlink() if link else path.read_text() == "mine"
+    assert run(*command, "--overwrite").exit_code == 0
+    command[3] = out / "x.geojson"
+    assert run(*command).exit_code == 0, "the style is the same"
 
 
 def test_polygonize_says_what_it_cannot_do(pair: tuple[Path, Path], out: Path) -> None:
