@@ -24,6 +24,7 @@ from geocd.errors import ConfigError, GeocdError, GeocdWarning, Interrupted
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
+    from types import TracebackType
 
 
 class Commands(click.Group):
@@ -87,7 +88,30 @@ def _warning(
 def _unraisable(error: UnraisableHookArgs) -> None:
     """Ignore messages of GDAL about a damaged file that rasterio cannot decode; they stop nothing."""
     if error.object != "rasterio._env.log_error":
-        sys.__unraisablehook__(error)
+        echo(f"{error.err_msg or 'Exception ignored in'}: {error.object!r}", err=True)
+        _print_traceback(error.exc_type, error.exc_value, error.exc_traceback)
+
+
+def _bug(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Print the traceback of an error that geocd did not foresee, and what to do with it."""
+    _print_traceback(kind, error, trace)
+    if issubclass(kind, Exception):
+        echo(
+            f"Error: {kind.__name__}, which geocd did not expect: this is a bug. Please report it to the "
+            "maintainers of geocd with all of the text above, the command and what 'geocd env' prints.",
+            err=True,
+        )
+
+
+def _bug_in_thread(error: threading.ExceptHookArgs) -> None:
+    if error.exc_type is not SystemExit:
+        _bug(error.exc_type, error.exc_value, error.exc_traceback)
+
+
+def _print_traceback(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    echo("".join(traceback.format_exception(kind, error, trace)), err=True, nl=False)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -134,7 +158,9 @@ def main(ctx: click.Context, verbose: int, quiet: int) -> None:
     warnings.filterwarnings("ignore", category=GeocdWarning)  # findings, which the commands print
     # from its threads GDAL prints, raw, what otherwise goes to rasterio's log; its errors are raised anyway
     os.environ.setdefault("CPL_LOG", os.devnull)
-    sys.unraisablehook = _unraisable
+    sys.unraisablehook, sys.excepthook = _unraisable, _bug
+    if threading.excepthook is threading.__excepthook__:  # another is that of a program that runs geocd
+        threading.excepthook = _bug_in_thread
     # rasterio logs GDAL's messages about unusual but readable files
     logging.getLogger("rasterio").setLevel(max(level, logging.ERROR - 10 * verbose))
     if verbose < 2:

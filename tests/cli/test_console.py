@@ -97,6 +97,35 @@ def test_no_control_character_of_a_name_arrives_on_a_terminal(
     assert b"rasterio" in environment
 
 
+BUG = """
+import sys, threading
+from geocd import check
+from geocd.cli import main
+class Doubtful:
+    def __del__(self): raise ValueError("deleted {evil}")
+def fail(*paths, **options):
+    Doubtful()
+    thread = threading.Thread(target=lambda: 1 / len("{evil}"[:0]))
+    thread.start(); thread.join()
+    raise KeyError("a.tif {evil} https://me:{secret}@host/a.tif")
+check.check_pair = fail
+main(["check", "a.tif", "b.tif"])
+"""
+
+
+def test_a_bug_is_named_as_one_without_control_characters_and_credentials() -> None:
+    code = BUG.format(evil=EVIL.encode("unicode_escape").decode(), secret=SECRET)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    for error in ("ZeroDivisionError: division", "KeyError: ", "ValueError: deleted"):
+        assert error in done.stderr
+    assert not re.search(r"[\x1b\x07\x9b]", done.stderr)
+    assert SECRET not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: KeyError, which geocd did not expect: this is a bug. Please report it")
+    assert "geocd env" in last
+
+
 FORMS = [
     "http://user:{}@HOST/{name}",
     "http://HOST/{name}?sig={}",
