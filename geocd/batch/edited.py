@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import shutil
@@ -12,6 +14,8 @@ from pathlib import Path
 from geocd.raster.files import output_errors
 from geocd.replacing import keep_permissions
 from geocd.report.fingerprint import sha256
+from geocd.report.products import Outputs
+from geocd.report.stac import SHA256
 
 LOG = logging.getLogger("geocd")
 
@@ -52,6 +56,27 @@ def keep_edited(folder: Path, checksums: Mapping[str, str | None]) -> list[Path]
     return kept
 
 
+def unrecorded_checksums(outputs: Outputs) -> dict[str, str | None]:
+    """Return the SHA-256 of the files of a pair of which no record says that geocd wrote them, by name.
+
+    It is that of the pair's STAC item; None, which no file has, where there is no such item, or not for this
+    file. The item itself is left out where geocd wrote it.
+    """
+    if (outputs.folder / "commit").exists():  # a run was killed while it moved its files
+        return {}
+    checksums: dict[str, str | None] = {path.name: None for path in outputs.paths().values()}
+    with contextlib.suppress(OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        item = json.loads(outputs.path("item").read_text(encoding="utf-8"))
+        assets = item["assets"]
+        if "geocd:settings" not in item["properties"]:
+            return checksums
+        del checksums[outputs.path("item").name]
+        for key, path in outputs.paths().items():
+            if key in assets:
+                checksums[path.name] = assets[key]["file:checksum"].removeprefix(SHA256)
+    return checksums
+
+
 def _copy(path: Path, target: Path) -> None:
     """Copy a file, with its permissions and times, to a name that no file has; a link is moved."""
     if path.is_symlink():
@@ -85,4 +110,4 @@ def _count(number: int) -> str:
     return "" if number == 1 else f"-{number}"
 
 
-__all__ = ["keep_edited"]
+__all__ = ["keep_edited", "unrecorded_checksums"]

@@ -25,6 +25,8 @@ from geocd.pipeline.transaction import lock
 from geocd.raster.files import output_errors
 
 NAME = "manifest.jsonl"
+#: How the first line begins.
+_BEGIN = b'{"time": "'
 State = Literal["done", "failed", "sent", "pending"]
 #: What tells whether an input is still the same, see :func:`geocd.report.fingerprint.fingerprint`.
 Fingerprint: TypeAlias = list[dict[str, Any]]
@@ -133,7 +135,15 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         try:
+            if self.path.is_symlink() or not _is_manifest(self.path):
+                raise OutputError(
+                    f"{self.path}: was not made by geocd, so nothing is written into it. Move it "
+                    "elsewhere, or choose another folder.",
+                    path=str(self.path),
+                )
             self._file = self.path.open("a+b")
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(
                 f"{self.path}: cannot be written ({error.strerror}). Check the folder's permissions.",
@@ -198,6 +208,15 @@ class Manifest:
     ) -> None:
         with contextlib.suppress(OSError):  # a full disk, which was an error already
             self._file.close()
+
+
+def _is_manifest(path: Path) -> bool:
+    """Return whether a file begins as a manifest does, be it torn; also where there is none yet."""
+    if not path.exists():
+        return True
+    with path.open("rb") as file:
+        head = file.read(len(_BEGIN))
+    return _BEGIN.startswith(head)
 
 
 def read(folder: Path) -> tuple[dict[str, Record], Mapping[str, object] | None]:

@@ -13,15 +13,17 @@ from pathlib import Path
 from geocd.batch.archive import upload_catalog, write_catalog
 from geocd.batch.cluster import Cluster, connection_lost
 from geocd.batch.dispatch import Dispatcher
-from geocd.batch.edited import keep_edited
+from geocd.batch.edited import keep_edited, unrecorded_checksums
 from geocd.batch.manifest import DoneRecord, FailedRecord, Manifest, Record, load_record
-from geocd.batch.pairs import Item, check_unique
+from geocd.batch.pairs import RESERVED, Item, check_unique
 from geocd.batch.progress import Progress
 from geocd.batch.upload import Bucket
 from geocd.batch.work import RECORD, Task, configuration, why_not_finished, why_not_uploaded
 from geocd.config import Settings
 from geocd.errors import BatchInterrupted, GeocdError, OutputError
+from geocd.location import Location
 from geocd.pipeline.checkpoint import differences
+from geocd.pipeline.inputs import refuse_inputs
 from geocd.raster.files import output_errors
 from geocd.report.products import Outputs
 from geocd.vectorize.names import refuse_unusable_name
@@ -116,6 +118,7 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     longest = max((item.id for item in items), key=len)
     refuse_unusable_name(folder / Outputs(Path(longest)).path("changes"))  # before all pairs fail
+    _refuse_inputs(items, folder)
     tasks = {
         item.id: Task(item, settings, str(folder), config.of_pair(item), cluster.mem_limit, upload)
         for item in items
@@ -138,6 +141,15 @@ def run(
             uploaded = [name for name, record in done.items() if record.get("upload") == upload]
             upload_catalog(folder, uploaded, bucket)
         return _summary({name: manifest.records[name] for name in tasks}, dispatcher.computed)
+
+
+def _refuse_inputs(items: Sequence[Item], folder: Path) -> None:
+    """Raise :class:`OutputError` where a file of the batch would replace the input of any pair."""
+    local = [Path(path) for item in items for path in item.inputs.values() if Location(path).is_local]
+    inside = [path for path in local if path.absolute().is_relative_to(folder)]
+    if inside:  # hardly ever
+        outputs = [path for item in items for path in Outputs(folder / item.id / item.id).paths().values()]
+        refuse_inputs([*outputs, *(folder / name for name in RESERVED)], inside)
 
 
 @contextlib.contextmanager
@@ -163,8 +175,12 @@ def _keep_edited(task: Task, record: Record | None) -> None:
     if (record is None or record["state"] != "done") and (folder / RECORD).is_file():
         with (folder / RECORD).open(encoding="utf-8") as file:
             record = load_record(file)
-    if record is not None and record["state"] == "done" and not folder.is_symlink():
-        keep_edited(folder, {name: output["sha256"] for name, output in record["outputs"].items()})
+    if folder.is_symlink():  # which the worker refuses
+        return
+    checksums = unrecorded_checksums(Outputs(folder / task.item.id))
+    if record is not None and record["state"] == "done":
+        checksums |= {name: output["sha256"] for name, output in record["outputs"].items()}
+    keep_edited(folder, checksums)
 
 
 def _compute(dispatcher: Dispatcher, todo: Collection[str], cluster: Cluster) -> None:

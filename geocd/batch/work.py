@@ -379,10 +379,11 @@ def _locked(task: Task, *, shared: bool = False) -> Iterator[IO[str]]:
     A worker whose client was killed may still be at the pair; its result is worth waiting for.
     """
     folder = Path(task.folder) / task.item.id
-    if folder.is_symlink():
-        raise OutputError(
-            f"{folder}: is a symbolic link and may lead elsewhere. Remove it.", path=str(folder)
-        )
+    for path in (folder, folder / RECORD):
+        if path.is_symlink():
+            raise OutputError(
+                f"{path}: is a symbolic link and may lead elsewhere. Remove it.", path=str(path)
+            )
     with output_errors(folder):
         folder.mkdir(exist_ok=True)
         file = (folder / RECORD).open("a+", encoding="utf-8")

@@ -7,14 +7,14 @@ import importlib.util
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from geocd.cli.console import echo
-from geocd.cli.options import PathType, settings_options
+from geocd.cli.options import CONFIG, PathType, settings_options
 from geocd.errors import BatchInterrupted
 from geocd.vectorize.formats import FORMATS, merge_formats
 
@@ -167,7 +167,7 @@ def batch(
         _print_status(Path(status))
         return
     folder = _checked_folder(pairs, outdir, merge)
-    _refuse_lists([pairs, intersects], folder, merge)
+    _refuse_lists([pairs, intersects, *ctx.meta.get(CONFIG, [])], folder, merge)
     from geocd.batch.run import Cluster, run
     from geocd.batch.sources import SourceOptions, read_pairs
     from geocd.config import Settings
@@ -219,7 +219,7 @@ def _checked_folder(pairs: str | None, outdir: str | None, merge: str | None) ->
     return Path(outdir)
 
 
-def _refuse_lists(lists: list[str | None], folder: Path, merge: str | None) -> None:
+def _refuse_lists(lists: Sequence[str | Path | None], folder: Path, merge: str | None) -> None:
     """Refuse to write over what the batch is made from."""
     from geocd.batch.archive import CATALOG, CHANGES
     from geocd.batch.manifest import NAME

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geocd.cli.console import echo
-from geocd.cli.options import PathType, settings_options
+from geocd.cli.options import CONFIG, PathType, settings_options
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
@@ -86,7 +86,8 @@ def detect(
     """
     from geocd.config import Settings
     from geocd.pipeline import estimate, run
-    from geocd.report.products import named_stem
+    from geocd.pipeline.inputs import refuse_inputs
+    from geocd.report.products import Outputs, default_stem, named_stem
 
     if dry_run:
         expected = estimate.forecast(
@@ -97,13 +98,15 @@ def detect(
         else:
             echo(f"{forecast_words(expected)}.")
         return
+    stem = default_stem(before, after) if output is None else named_stem(output, before, after)
+    refuse_inputs(Outputs(stem).paths().values(), ctx.meta.get(CONFIG, []))
     with shown_progress(
         "json" if progress_as == "json" else "bar" if ctx.obj["progress"] else None
     ) as progress:
         files, record = run.detect(
             before,
             after,
-            None if output is None else named_stem(output, before, after),
+            stem,
             settings=Settings.from_flat(settings),
             overwrite=overwrite,
             resume=resume,

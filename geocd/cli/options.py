@@ -7,6 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -157,6 +158,10 @@ def settings_options(*only: str) -> Callable[[F], F]:
     return add
 
 
+#: Key of the TOML file, a list of one path, in the ``meta`` of a command's context.
+CONFIG = "geocd.config"
+
+
 def stage_options(stage: str) -> Callable[[F], F]:
     """Return a decorator that adds ``--config``, and an option for every setting of a stage."""
     return settings_options(*(field.name for field in dataclasses.fields(STAGES[stage])))
@@ -168,6 +173,7 @@ def _use_config(ctx: click.Context, param: click.Parameter, value: str | None) -
         return
     from geocd.configfile import read_config
 
+    ctx.meta[CONFIG] = [Path(value)]
     names = {option.name for option in ctx.command.params}
     defaults = {name: setting for name, setting in read_config(value).items() if name in names}
     ctx.default_map = {**(ctx.default_map or {}), **defaults}

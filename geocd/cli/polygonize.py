@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geocd.cli.console import echo
-from geocd.cli.options import NumberOrWord, PathType, stage_options
+from geocd.cli.options import CONFIG, NumberOrWord, PathType, stage_options
 from geocd.errors import ConfigError, GeocdError, OutputExistsError
 from geocd.location import Location
 from geocd.vectorize.formats import FORMATS, format_of
@@ -76,6 +76,7 @@ def polygonize(
     threshold = _threshold(prob, run, threshold)
     target = Path(output) if output is not None else _default_output(prob)
     outputs = _outputs(target)
+    inputs.refuse_inputs(outputs, ctx.meta.get(CONFIG, []))
     inputs.refuse_inputs(
         outputs, [file for path in (prob, *(pair or ())) for file in files.local_files(path)]
     )

@@ -185,9 +185,13 @@ def _asset(entry: Product, path: Path) -> Json:
     return asset
 
 
+#: What a multihash of SHA-256 begins with.
+SHA256 = "1220"
+
+
 def item_checksum(path: Path) -> str:
     """Return the SHA-256 of a file as multihash: 0x12 for the function, 0x20 for its length, the digest."""
-    return "1220" + sha256(path)
+    return SHA256 + sha256(path)
 
 
 def _bands(path: Path) -> list[Json]:
