@@ -31,7 +31,7 @@ from geocd.errors import (
     SameImageError,
 )
 from geocd.location import Location, local_path
-from geocd.raster import sources
+from geocd.raster import sidecars, sources
 from geocd.raster.georeference import check_georeference
 from geocd.raster.grid import Grid
 
@@ -108,7 +108,7 @@ def open_raster(path: str) -> DatasetReader:
     try:
         dataset = _open(path, ())
     except (RasterioError, CPLE_BaseError, UnicodeError) as error:
-        raise RasterOpenError(_why_not(path, error), path=path) from error
+        raise RasterOpenError(_why_not(path, error), path=path, recognized=False) from error
     try:
         _check_claims(dataset, path)
     except BaseException:
@@ -200,47 +200,103 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
     if shorthand:
         _open(inner, above).close()
     if sources.is_remote(path) or (shorthand and sources.may_reach(inner)):
-        with rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO"):
+        beside: list[str] | None = []
+        options = {"GDAL_VRT_ENABLE_PYTHON": "NO"}
+        if _may_run_python() and not shorthand:
+            beside = sidecars.names_on_server(path)
+            options["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE"  # then GDAL tries these names alone
+        with rasterio.Env(**options):
             dataset = rasterio.open(path)
         if dataset.driver == "VRT":
             _check_vrt(path, above, dataset, follow=True)
+        _check_sidecars(path, above, beside or [], dataset)
         return dataset
     vrt = not shorthand and sources.is_vrt(path)
     if vrt:
         _check_vrt(path, above, follow=True)
     sources.check_boxes(inner)
     reach = sources.may_reach(inner)
+    beside = [] if shorthand else sidecars.sidecars(path)  # of what a shorthand stands for: checked above
+    _check_sidecars(path, above, beside or [])
     # All formats but VRT: a file that did not look like a VRT must not be opened as one.
     drivers = ["VRT"] if vrt or shorthand else _drivers(reaching=reach)
-    with rasterio.Env(
-        GDAL_VRT_ENABLE_PYTHON="NO", **({} if reach else {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"})
-    ):
+    options = {"GDAL_VRT_ENABLE_PYTHON": "NO"}
+    if not reach:
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "none"
+    if beside is None:  # what lies beside it was not checked
+        options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+    with rasterio.Env(**options):
         dataset = DatasetReader(path, driver=drivers)
         if vrt:
             _check_vrt(path, above, dataset, follow=False)  # as GDAL has parsed it
-        overview = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
-    if (sources.is_remote(overview) or "://" in overview) and not reach:
-        dataset.close()
-        raise RasterOpenError(
-            f"{path}: refers to overviews on the network ({sources.shown(overview)}); they are not followed: "
-            f"a file must not decide what is fetched. If you trust it, set {sources.ALLOW}=YES.",
-            path=path,
-            source=overview,
-        )
+    _check_sidecars(path, above, [], dataset)
     return dataset
 
 
-#: Sources of VRTs that were opened and are no VRTs: a mosaic of thousands is opened more than once.
-_checked: set[tuple[str, int, int]] = set()
+def _may_run_python() -> bool:
+    """Tell whether the user lets GDAL run the Python code in VRTs; geocd never lets it."""
+    names = ("GDAL_VRT_ENABLE_PYTHON", "GDAL_VRT_PYTHON_TRUSTED_MODULES")
+    return any(rasterio.env.get_gdal_config(name) for name in names)
 
 
-def _identity(path: str) -> tuple[str, int, int] | None:
-    """Return path, time and size of a local file; None where there is none."""
+def _check_sidecars(
+    path: str, above: tuple[str, ...], beside: list[str], dataset: DatasetReader | None = None
+) -> None:
+    """Check the masks and overviews beside a raster as the raster itself, before GDAL opens them.
+
+    Parameters
+    ----------
+    path : str
+    above : tuple of str
+        What refers to the raster.
+    beside : list of str
+        The files beside it.
+    dataset : DatasetReader, optional
+        The raster, which may name other overviews; closed where they must not be opened.
+
+    Raises
+    ------
+    RasterOpenError
+        One cannot be opened, refers to the network, computes its pixels, or claims too much.
+    """
     try:
-        status = Path(path).stat()
+        tag = "" if dataset is None else dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
+        files = list(beside)
+        if tag:
+            file = sidecars.overview_file(path, tag)
+            sources.check_overviews(file, path)
+            files += [file] if sources.is_remote(file) or sources.is_file(file) else []
+        for file in files:
+            _check_cycle(path, above)
+            try:
+                with _open(file, (*above, _own(path))) as sidecar:
+                    _check_claims(sidecar, file)
+            except (RasterioError, CPLE_BaseError, UnicodeError) as error:
+                if sidecars.is_optional(file) or sources.is_remote(file):
+                    continue  # GDAL does not take it for one
+                raise RasterOpenError(
+                    f"{path}: the mask or overviews beside it cannot be opened. {_why_not(file, error)} "
+                    "Or move it away.",
+                    path=path,
+                    sidecar=file,
+                ) from error
+    except BaseException:
+        if dataset is not None:
+            dataset.close()
+        raise
+
+
+#: Sources of VRTs that were opened and are no VRTs: a mosaic of thousands is opened more than once.
+_checked: set[tuple[str, int, int, int]] = set()
+
+
+def _identity(path: str) -> tuple[str, int, int, int] | None:
+    """Return path, time and size of a local file, and the time of its folder; None where there is none."""
+    try:
+        status, folder = Path(path).stat(), Path(path).parent.stat()
     except (OSError, ValueError):
         return None
-    return os.path.realpath(path), status.st_mtime_ns, status.st_size
+    return os.path.realpath(path), status.st_mtime_ns, status.st_size, folder.st_mtime_ns
 
 
 def _check_vrt(
@@ -255,13 +311,7 @@ def _check_vrt(
     RasterOpenError
         See :func:`geocd.raster.sources.vrt_sources`; or a VRT includes itself.
     """
-    own = path if path.lstrip().startswith("<") else os.path.realpath(path)
-    if own in above or len(above) >= MOST_VRTS:
-        raise RasterOpenError(
-            f"{path}: VRTs that include each other ({' -> '.join((*above, own))}). Build it again from the "
-            "images with gdalbuildvrt.",
-            path=path,
-        )
+    _check_cycle(path, above)
     text = None if dataset is None else dataset.tags(ns="xml:VRT").get("xml:VRT")
     done = set()
     for source in sources.vrt_sources(path, text):  # to its end, which checks every one of them
@@ -271,13 +321,29 @@ def _check_vrt(
         if (identity := _identity(source)) in _checked:
             continue
         try:
-            _open(source, (*above, own)).close()
+            _open(source, (*above, _own(path))).close()
             if identity is not None and not sources.is_vrt(source):
                 _checked.add(identity)
         except (RasterioError, CPLE_BaseError, UnicodeError) as error:
             raise RasterOpenError(
                 f"{path}: one of its sources cannot be opened. {_why_not(source, error)}", path=path
             ) from error
+
+
+def _own(path: str) -> str:
+    """Return what is the same for all names of a raster that may refer to others."""
+    return path if path.lstrip().startswith("<") else os.path.realpath(path)
+
+
+def _check_cycle(path: str, above: tuple[str, ...]) -> None:
+    """Raise :class:`RasterOpenError` where a raster refers to itself by way of others."""
+    own = _own(path)
+    if own in above or len(above) >= MOST_VRTS:
+        raise RasterOpenError(
+            f"{path}: VRTs that include each other ({' -> '.join((*above, own))}). Build it again from the "
+            "images with gdalbuildvrt.",
+            path=path,
+        )
 
 
 @functools.cache

@@ -183,6 +183,20 @@ def _check_source(source: str, name: str, path: str) -> None:
         )
 
 
+def check_overviews(overviews: str, path: str) -> None:
+    """Raise :class:`RasterOpenError` unless a raster may refer to these overviews."""
+    if may_reach(path):
+        return
+    if is_remote(overviews) or "://" in overviews:
+        raise RasterOpenError(
+            f"{path}: refers to overviews on the network ({shown(overviews)}); they are not followed: "
+            f"a file must not decide what is fetched. If you trust it, set {ALLOW}=YES.",
+            path=path,
+            source=overviews,
+        )
+    _check_source(overviews, path, path)
+
+
 def check_boxes(path: str) -> None:
     """Raise :class:`RasterOpenError` for a JPEG 2000 file whose boxes are not nested in each other.
 
@@ -347,6 +361,7 @@ __all__ = [
     "REACHING",
     "check_boxes",
     "check_name",
+    "check_overviews",
     "is_file",
     "is_remote",
     "is_vrt",
