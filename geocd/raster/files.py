@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ from geocd.errors import (
     SameImageError,
 )
 from geocd.location import Location, local_path
-from geocd.raster import sidecars, sources
+from geocd.raster import network, sidecars, sources
 from geocd.raster.georeference import check_georeference
 from geocd.raster.grid import Grid
 
@@ -105,10 +106,13 @@ def open_raster(path: str) -> DatasetReader:
     """
     sources.check_name(path)
     _without_georeference_warning()
+    begin = time.monotonic()
     try:
         dataset = _open(path, ())
     except (RasterioError, CPLE_BaseError, UnicodeError) as error:
-        raise RasterOpenError(_why_not(path, error), path=path, recognized=False) from error
+        no_answer = network.why_no_answer(path, gdal_reason(error), time.monotonic() - begin)
+        message = no_answer or _why_not(path, error)
+        raise RasterOpenError(message, path=path, may_be_vector=no_answer is None) from error
     try:
         _check_claims(dataset, path)
     except BaseException:
@@ -199,7 +203,10 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
     inner = path[len("vrt://") :].partition("?")[0] if shorthand else path
     if shorthand:
         _open(inner, above).close()
-    if sources.is_remote(path) or (shorthand and sources.may_reach(inner)):
+    reach = sources.may_reach(inner)
+    if reach:
+        network.limit_waiting()
+    if sources.is_remote(path) or (shorthand and reach):
         beside: list[str] | None = []
         options = {"GDAL_VRT_ENABLE_PYTHON": "NO"}
         if _may_run_python() and not shorthand:
@@ -215,7 +222,6 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
     if vrt:
         _check_vrt(path, above, follow=True)
     sources.check_boxes(inner)
-    reach = sources.may_reach(inner)
     beside = [] if shorthand else sidecars.sidecars(path)  # of what a shorthand stands for: checked above
     _check_sidecars(path, above, beside or [])
     # All formats but VRT: a file that did not look like a VRT must not be opened as one.
