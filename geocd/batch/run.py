@@ -22,6 +22,7 @@ from geocd.config import Settings
 from geocd.errors import GeocdError, OutputError
 from geocd.pipeline.checkpoint import differences
 from geocd.raster.files import output_errors
+from geocd.raster.projections import check_projections
 
 LOG = logging.getLogger("geocd")
 
@@ -98,6 +99,7 @@ def run(
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         # a worker that starts runs the user's script again, which has no guard; Cluster says so
         raise SystemExit(1)
+    check_projections()
     settings = settings or Settings()
     cluster = cluster or Cluster()
     check_unique(items, "the list")

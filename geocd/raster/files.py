@@ -18,10 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import Interleaving
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
@@ -32,16 +30,12 @@ from geocd.errors import (
     SameImageError,
 )
 from geocd.location import Location, local_path
-from geocd.raster import network, sidecars, sources
+from geocd.raster import databases, network, sidecars, sources
+from geocd.raster.claims import check_claims, check_is_one
 from geocd.raster.georeference import check_georeference
 from geocd.raster.grid import Grid
+from geocd.raster.projections import check_projections
 
-#: More than this in one raster is a damaged header, or more than a run can get through.
-MOST_PIXELS, MOST_BANDS = 10**12, 10_000
-#: Bytes of a block, the smallest part that can be decoded.
-MOST_BLOCK = 2**28
-#: Bytes of pixels per byte of the file. The best codecs reach some thousands, a file of empty tiles 65536.
-MOST_PACKED = 10**5
 #: Depth of VRTs of VRTs.
 MOST_VRTS = 10
 
@@ -104,6 +98,7 @@ def open_raster(path: str) -> DatasetReader:
         The file does not exist, may not be read or is not a raster; it refers to sources that must not be
         followed; or its header claims more pixels than can be read.
     """
+    check_projections()
     sources.check_name(path)
     _without_georeference_warning()
     begin = time.monotonic()
@@ -114,7 +109,8 @@ def open_raster(path: str) -> DatasetReader:
         message = no_answer or _why_not(path, error)
         raise RasterOpenError(message, path=path, may_be_vector=no_answer is None) from error
     try:
-        _check_claims(dataset, path)
+        check_is_one(dataset, path)
+        check_claims(dataset, path)
     except BaseException:
         dataset.close()
         raise
@@ -222,6 +218,8 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
     if vrt:
         _check_vrt(path, above, follow=True)
     sources.check_boxes(inner)
+    if (why := databases.why_not_read(inner)) is not None:
+        raise RasterOpenError(f"{path}: {why}", path=path)
     beside = [] if shorthand else sidecars.sidecars(path)  # of what a shorthand stands for: checked above
     _check_sidecars(path, above, beside or [])
     # All formats but VRT: a file that did not look like a VRT must not be opened as one.
@@ -276,7 +274,7 @@ def _check_sidecars(
             _check_cycle(path, above)
             try:
                 with _open(file, (*above, _own(path))) as sidecar:
-                    _check_claims(sidecar, file)
+                    check_claims(sidecar, file)
             except (RasterioError, CPLE_BaseError, UnicodeError) as error:
                 if sidecars.is_optional(file) or sources.is_remote(file):
                     continue  # GDAL does not take it for one
@@ -358,44 +356,6 @@ def _drivers(*, reaching: bool) -> list[str]:
     with rasterio.Env() as env:
         names = env.drivers()
     return [name for name in names if name != "VRT" and (reaching or name not in sources.REACHING)]
-
-
-def _check_claims(dataset: DatasetReader, path: str) -> None:
-    """Raise :class:`RasterOpenError` where a header claims more than can be read, before memory is taken."""
-    height, width, count = dataset.height, dataset.width, dataset.count
-    size = f"{width} x {height} px in {count} bands"
-    pixels = height * width
-    if count > MOST_BANDS or pixels >= MOST_PIXELS:
-        raise RasterOpenError(
-            f"{path}: claims {size}; at most {MOST_BANDS} bands and {MOST_PIXELS:.0e} pixels can be read. If "
-            "the file is not damaged, split it.",
-            path=path,
-            shape=(count, height, width),
-        )
-    if count == 0:
-        return
-    item = np.dtype(dataset.dtypes[0]).itemsize if dataset.dtypes[0] != "complex_int16" else 4
-    rows, cols = dataset.block_shapes[0]
-    bands = count if dataset.interleaving == Interleaving.pixel else 1
-    if (block := rows * cols * item * bands) > MOST_BLOCK:
-        raise RasterOpenError(
-            f"{path}: is stored in blocks of {cols} x {rows} px, each of {block / 2**20:.0f} MB; at most "
-            f"{MOST_BLOCK >> 20} MB can be read at once. Rewrite it in tiles first: "
-            f"gdal_translate -co TILED=YES {path} tiled.tif",
-            path=path,
-            block=(rows, cols),
-        )
-    claimed = pixels * count * item
-    if dataset.driver in ("GTiff", "JP2OpenJPEG") and claimed > MOST_BLOCK and sources.is_file(path):
-        stored = Path(path).stat().st_size
-        if claimed > stored * MOST_PACKED:
-            raise RasterOpenError(
-                f"{path}: claims {size}, but the file has only {stored} bytes. It is damaged or incomplete: "
-                "copy or download it again.",
-                path=path,
-                shape=(count, height, width),
-                size=stored,
-            )
 
 
 def gdal_reason(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from xml.parsers import expat
 
 from geocd.errors import RasterOpenError
 from geocd.location import Location
+from geocd.raster import databases
 
 #: Environment variable: with YES, files may refer to others on the network (a VRT over tiles in a bucket).
 ALLOW = "GEOCD_REMOTE_SOURCES"
@@ -239,8 +240,11 @@ def _check_boxes(file: IO[bytes], begin: int, end: int, path: str, depth: int = 
 def why_no_vector(path: str) -> str | None:
     """Return why a vector file must not be opened: it refers to other sources. None where it may.
 
-    Some formats of OGR are an address, and it follows the link to a CRS in a GeoJSON file.
+    Some formats of OGR are an address, and it follows the link to a CRS in a GeoJSON file. A view in a
+    GeoPackage may have no end.
     """
+    if not is_remote(path) and (why := databases.why_not_read(path)) is not None:
+        return why
     if is_remote(path) or may_reach(path):
         return None
     try:
