@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import math
 import os
 import platform
 from pathlib import Path
 
 import pyogrio
 import pyproj
-import rasterio
-import rasterio.warp
-from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
 
+from geocd.raster.projections import projection_problems
 from geocd.report.record import versions
 
 #: Packages of the extras.
@@ -27,9 +23,6 @@ SECRET = ("HTTP", "PWD", "PASS", "KEY", "TOKEN", "SECRET", "AUTH", "HEADER")
 OWN = ("CURL_CA_BUNDLE", "CPL_LOG")
 #: A file that every folder of GDAL's data has.
 GDAL_FILE = "gdalvrt.xsd"
-#: A point in degrees (longitude, latitude) that rasterio and pyproj both project, and the largest distance
-#: between the results in metres.
-POINT, TOLERANCE = (15.0, 45.0), 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +65,7 @@ class Environment:
 
 def inspect_environment() -> Environment:
     """Return versions, devices, memory and variables, and test whether GDAL and PROJ find their data."""
-    problems = [*_data_problems(), *_projection_problems()]
+    problems = [*_data_problems(), *projection_problems()]
     devices, threads = _devices(problems)
     total, free = _memory()
     return Environment(
@@ -133,38 +126,6 @@ def _data_problems() -> list[str]:
                 f"program. Unset it ('unset {name}'), or set it to the right folder."
             )
     return problems
-
-
-def _projection_problems() -> list[str]:
-    """Return the problems of the two libraries that project coordinates; their results must agree."""
-    named = [f"{key}={os.environ[key]}" for key in ("PROJ_DATA", "PROJ_LIB") if os.environ.get(key)]
-    remedy = (
-        f"{' and '.join(named)} may be the data of another PROJ: unset it."
-        if named
-        else "Two installations may be mixed (such as conda and pip): make a fresh environment."
-    )
-    points: dict[str, tuple[float, float]] = {}
-    problems = []
-    try:
-        x, y = rasterio.warp.transform(CRS.from_epsg(4326), CRS.from_epsg(32633), [POINT[0]], [POINT[1]])
-        points["rasterio"] = (x[0], y[0])
-    except (RasterioError, CRSError) as error:
-        problems.append(f"rasterio cannot look up EPSG:32633 ({_short(error)}). {remedy}")
-    try:
-        transformer = pyproj.Transformer.from_crs(4326, 32633, always_xy=True)
-        points["pyproj"] = transformer.transform(*POINT)
-    except pyproj.exceptions.ProjError as error:
-        problems.append(f"pyproj cannot look up EPSG:32633 ({_short(error)}). {remedy}")
-    if len(points) == 2 and not math.dist(*points.values()) <= TOLERANCE:
-        problems.append(
-            f"rasterio and pyproj project {POINT} to {points['rasterio']} and {points['pyproj']}. {remedy}"
-        )
-    return problems
-
-
-def _short(error: BaseException) -> str:
-    """Return the message of an error on one line."""
-    return " ".join(str(error).split())
 
 
 def _memory() -> tuple[int | None, int | None]:

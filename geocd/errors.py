@@ -82,6 +82,10 @@ class WeightsError(GeocdError, ValueError):
     """A weights file is missing, damaged, or does not fit the network."""
 
 
+class ProjectionDataError(GeocdError, OSError):
+    """The environment names the data of another PROJ, so coordinates cannot be projected."""
+
+
 class DeviceError(ConfigError):
     """The requested compute device does not exist on this machine."""
 

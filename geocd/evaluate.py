@@ -159,7 +159,8 @@ def _read_reference(path: str, grid: Grid, prob_path: str) -> tuple[BoolArray, B
         dataset = open_raster(path)
     except RasterOpenError as error:
         remote = "://" in path or path.startswith("/vsi")
-        if not remote and not is_file(path):
+        refused = not error.details.get("may_be_vector")  # a raster, which must not be opened
+        if refused or (not remote and not is_file(path)):
             raise
         return _rasterize(path, grid, error), np.ones(grid.shape, dtype=bool)
     with dataset:

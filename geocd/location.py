@@ -30,7 +30,7 @@ _LOCAL = re.compile(
 #: Names of parameters that give access, and of parameters whose values are long without giving it.
 _SECRET = re.compile(
     r"sig|token|key|credential|secret|expires|pass|pwd|auth|cookie|jwt|session|policy|accessid|\bsas\b|\bcode\b"
-    r"|\buser|^header",
+    r"|\buser|^header|ticket|hmac|\b(pw|otp|login|access)\b",
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(r"^(url|version(id)?|generation|bands|files?|item|collection|asset)$", re.IGNORECASE)
@@ -38,8 +38,8 @@ _HARMLESS = re.compile(r"^(url|version(id)?|generation|bands|files?|item|collect
 _LONG = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=.~-]{24,}")
 #: Parameters outside of a query: of a connection (``PG:password=...``) or escaped within another URL.
 _LOOSE = re.compile(
-    r"((?:^|[\s?&;,:]|%3F|%26)(?:[\w-]*(?:passw(?:or)?d|pwd|secret|token|signature|userpwd|apikey|api_key|access_key"
-    r"|authorization)|sig)\s*(?:=|%3D))(?:'[^']*'|[^\s&;,'\"\\]+)",
+    r"((?:^|[\s?&;,:>]|%3F|%26)(?:[\w-]*(?:passw(?:or)?d|pwd|secret|token|signature|userpwd|apikey|api_key|access_key"
+    r"|authorization|sessionid)|sig|(?<=[?&])key)\s*(?:=|%3D)|<UserPwd>)(?:\s*'[^']*'|[^\s&;,'\"\\<]+)",
     re.IGNORECASE,
 )
 
@@ -205,10 +205,19 @@ _CLOSING = re.compile(r"[.,:;)\]]*$")
 def _is_secret(query: str) -> bool:
     """Return whether a parameter of a query gives access."""
     for parameter in re.split(r"[&;]", query):
-        name, equals, value = map(urllib.parse.unquote, parameter.partition("="))
+        name, equals, value = map(_decoded, parameter.partition("="))
+        if "://" in value and public_text(value) != value:
+            return True
         if _SECRET.search(name) or (not _HARMLESS.match(name) and _LONG.fullmatch(value if equals else name)):
             return True
     return False
+
+
+def _decoded(text: str) -> str:
+    """Return a part of a URL without percent-encoding, also where it was encoded more than once."""
+    for _ in range(3):
+        text = urllib.parse.unquote(text)
+    return text
 
 
 def _options(text: str) -> str:

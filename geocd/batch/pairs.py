@@ -207,9 +207,18 @@ def _vector_rows(path: Path) -> list[Row]:
     if (why := why_no_vector(os.fspath(path))) is not None:
         raise PairsError(f"{path}: {why}", path=str(path))
     try:
-        meta, _, _, columns = pyogrio.raw.read(path, read_geometry=False)
+        layers = [str(name) for name, _ in pyogrio.list_layers(path)]
+        if not layers:
+            raise PairsError(
+                f"{path}: has no layer, so it lists no pair. Save a layer to it with the columns id, before "
+                "and after.",
+                path=str(path),
+            )
+        meta, _, _, columns = pyogrio.raw.read(path, layer=layers[0], read_geometry=False)
     # pyogrio's own errors have no other root in common; values of a damaged file may not be decodable
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, PairsError):
+            raise
         raise PairsError(
             f"{path}: neither a CSV nor a vector file that OGR can read ({error}).", path=str(path)
         ) from error

@@ -25,6 +25,7 @@ from geocd.location import Location
 from geocd.pipeline.checkpoint import differences
 from geocd.pipeline.inputs import refuse_inputs
 from geocd.raster.files import output_errors
+from geocd.raster.projections import check_projections
 from geocd.report.products import Outputs
 from geocd.vectorize.names import refuse_unusable_name
 
@@ -105,6 +106,7 @@ def run(
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         # a worker that starts runs the user's script again, which has no guard; Cluster says so
         raise SystemExit(1)
+    check_projections()
     settings = settings or Settings()
     cluster = cluster or Cluster()
     check_unique(items, "the list")

@@ -15,6 +15,7 @@ from geocd.batch.pairs import Item, is_csv, read_csv, read_vector
 from geocd.batch.search import Search, find, read_geometry
 from geocd.batch.stac import Rule, is_stac, stac_pairs
 from geocd.errors import ConfigError
+from geocd.raster.projections import check_projections
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,10 @@ def read_pairs(pairs: str, folder: Path, options: SourceOptions) -> list[Item]:
         A STAC API cannot be reached, fails, or cannot search.
     OutputError
         The folder cannot be written to.
+    ProjectionDataError
+        No pair could be compared, so none is searched.
     """
+    check_projections()
     source = next(source for source in SOURCES if source.accepts(pairs))
     unknown = [name for name in options.given() if name not in source.options]
     if unknown:

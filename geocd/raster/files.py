@@ -12,15 +12,14 @@ import json
 import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import Interleaving
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
@@ -31,16 +30,12 @@ from geocd.errors import (
     SameImageError,
 )
 from geocd.location import Location, local_path
-from geocd.raster import sources
+from geocd.raster import databases, network, sidecars, sources
+from geocd.raster.claims import check_claims, check_is_one
 from geocd.raster.georeference import check_georeference
 from geocd.raster.grid import Grid
+from geocd.raster.projections import check_projections
 
-#: More than this in one raster is a damaged header, or more than a run can get through.
-MOST_PIXELS, MOST_BANDS = 10**12, 10_000
-#: Bytes of a block, the smallest part that can be decoded.
-MOST_BLOCK = 2**28
-#: Bytes of pixels per byte of the file. The best codecs reach some thousands, a file of empty tiles 65536.
-MOST_PACKED = 10**5
 #: Depth of VRTs of VRTs.
 MOST_VRTS = 10
 
@@ -103,14 +98,19 @@ def open_raster(path: str) -> DatasetReader:
         The file does not exist, may not be read or is not a raster; it refers to sources that must not be
         followed; or its header claims more pixels than can be read.
     """
+    check_projections()
     sources.check_name(path)
     _without_georeference_warning()
+    begin = time.monotonic()
     try:
         dataset = _open(path, ())
     except (RasterioError, CPLE_BaseError, UnicodeError) as error:
-        raise RasterOpenError(_why_not(path, error), path=path) from error
+        no_answer = network.why_no_answer(path, gdal_reason(error), time.monotonic() - begin)
+        message = no_answer or _why_not(path, error)
+        raise RasterOpenError(message, path=path, may_be_vector=no_answer is None) from error
     try:
-        _check_claims(dataset, path)
+        check_is_one(dataset, path)
+        check_claims(dataset, path)
     except BaseException:
         dataset.close()
         raise
@@ -199,48 +199,108 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
     inner = path[len("vrt://") :].partition("?")[0] if shorthand else path
     if shorthand:
         _open(inner, above).close()
-    if sources.is_remote(path) or (shorthand and sources.may_reach(inner)):
-        with rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO"):
+    reach = sources.may_reach(inner)
+    if reach:
+        network.limit_waiting()
+    if sources.is_remote(path) or (shorthand and reach):
+        beside: list[str] | None = []
+        options = {"GDAL_VRT_ENABLE_PYTHON": "NO"}
+        if _may_run_python() and not shorthand:
+            beside = sidecars.names_on_server(path)
+            options["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE"  # then GDAL tries these names alone
+        with rasterio.Env(**options):
             dataset = rasterio.open(path)
         if dataset.driver == "VRT":
             _check_vrt(path, above, dataset, follow=True)
+        _check_sidecars(path, above, beside or [], dataset)
         return dataset
     vrt = not shorthand and sources.is_vrt(path)
     if vrt:
         _check_vrt(path, above, follow=True)
     sources.check_boxes(inner)
-    reach = sources.may_reach(inner)
+    if (why := databases.why_not_read(inner)) is not None:
+        raise RasterOpenError(f"{path}: {why}", path=path)
+    beside = [] if shorthand else sidecars.sidecars(path)  # of what a shorthand stands for: checked above
+    _check_sidecars(path, above, beside or [])
     # All formats but VRT: a file that did not look like a VRT must not be opened as one.
     drivers = ["VRT"] if vrt or shorthand else _drivers(reaching=reach)
-    with rasterio.Env(
-        GDAL_VRT_ENABLE_PYTHON="NO", **({} if reach else {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"})
-    ):
+    options = {"GDAL_VRT_ENABLE_PYTHON": "NO"}
+    if not reach:
+        options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "none"
+    if beside is None:  # what lies beside it was not checked
+        options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+    with rasterio.Env(**options):
         dataset = DatasetReader(path, driver=drivers)
         if vrt:
             _check_vrt(path, above, dataset, follow=False)  # as GDAL has parsed it
-        overview = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
-    if (sources.is_remote(overview) or "://" in overview) and not reach:
-        dataset.close()
-        raise RasterOpenError(
-            f"{path}: refers to overviews on the network ({sources.shown(overview)}); they are not followed: "
-            f"a file must not decide what is fetched. If you trust it, set {sources.ALLOW}=YES.",
-            path=path,
-            source=overview,
-        )
+    _check_sidecars(path, above, [], dataset)
     return dataset
 
 
-#: Sources of VRTs that were opened and are no VRTs: a mosaic of thousands is opened more than once.
-_checked: set[tuple[str, int, int]] = set()
+def _may_run_python() -> bool:
+    """Tell whether the user lets GDAL run the Python code in VRTs; geocd never lets it."""
+    names = ("GDAL_VRT_ENABLE_PYTHON", "GDAL_VRT_PYTHON_TRUSTED_MODULES")
+    return any(rasterio.env.get_gdal_config(name) for name in names)
 
 
-def _identity(path: str) -> tuple[str, int, int] | None:
-    """Return path, time and size of a local file; None where there is none."""
+def _check_sidecars(
+    path: str, above: tuple[str, ...], beside: list[str], dataset: DatasetReader | None = None
+) -> None:
+    """Check the masks and overviews beside a raster as the raster itself, before GDAL opens them.
+
+    Parameters
+    ----------
+    path : str
+    above : tuple of str
+        What refers to the raster.
+    beside : list of str
+        The files beside it.
+    dataset : DatasetReader, optional
+        The raster, which may name other overviews; closed where they must not be opened.
+
+    Raises
+    ------
+    RasterOpenError
+        One cannot be opened, refers to the network, computes its pixels, or claims too much.
+    """
     try:
-        status = Path(path).stat()
+        tag = "" if dataset is None else dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE", "")
+        files = list(beside)
+        if tag:
+            file = sidecars.overview_file(path, tag)
+            sources.check_overviews(file, path)
+            files += [file] if sources.is_remote(file) or sources.is_file(file) else []
+        for file in files:
+            _check_cycle(path, above)
+            try:
+                with _open(file, (*above, _own(path))) as sidecar:
+                    check_claims(sidecar, file)
+            except (RasterioError, CPLE_BaseError, UnicodeError) as error:
+                if sidecars.is_optional(file) or sources.is_remote(file):
+                    continue  # GDAL does not take it for one
+                raise RasterOpenError(
+                    f"{path}: the mask or overviews beside it cannot be opened. {_why_not(file, error)} "
+                    "Or move it away.",
+                    path=path,
+                    sidecar=file,
+                ) from error
+    except BaseException:
+        if dataset is not None:
+            dataset.close()
+        raise
+
+
+#: Sources of VRTs that were opened and are no VRTs: a mosaic of thousands is opened more than once.
+_checked: set[tuple[str, int, int, int]] = set()
+
+
+def _identity(path: str) -> tuple[str, int, int, int] | None:
+    """Return path, time and size of a local file, and the time of its folder; None where there is none."""
+    try:
+        status, folder = Path(path).stat(), Path(path).parent.stat()
     except (OSError, ValueError):
         return None
-    return os.path.realpath(path), status.st_mtime_ns, status.st_size
+    return os.path.realpath(path), status.st_mtime_ns, status.st_size, folder.st_mtime_ns
 
 
 def _check_vrt(
@@ -255,13 +315,7 @@ def _check_vrt(
     RasterOpenError
         See :func:`geocd.raster.sources.vrt_sources`; or a VRT includes itself.
     """
-    own = path if path.lstrip().startswith("<") else os.path.realpath(path)
-    if own in above or len(above) >= MOST_VRTS:
-        raise RasterOpenError(
-            f"{path}: VRTs that include each other ({' -> '.join((*above, own))}). Build it again from the "
-            "images with gdalbuildvrt.",
-            path=path,
-        )
+    _check_cycle(path, above)
     text = None if dataset is None else dataset.tags(ns="xml:VRT").get("xml:VRT")
     done = set()
     for source in sources.vrt_sources(path, text):  # to its end, which checks every one of them
@@ -271,7 +325,7 @@ def _check_vrt(
         if (identity := _identity(source)) in _checked:
             continue
         try:
-            _open(source, (*above, own)).close()
+            _open(source, (*above, _own(path))).close()
             if identity is not None and not sources.is_vrt(source):
                 _checked.add(identity)
         except (RasterioError, CPLE_BaseError, UnicodeError) as error:
@@ -280,50 +334,28 @@ def _check_vrt(
             ) from error
 
 
+def _own(path: str) -> str:
+    """Return what is the same for all names of a raster that may refer to others."""
+    return path if path.lstrip().startswith("<") else os.path.realpath(path)
+
+
+def _check_cycle(path: str, above: tuple[str, ...]) -> None:
+    """Raise :class:`RasterOpenError` where a raster refers to itself by way of others."""
+    own = _own(path)
+    if own in above or len(above) >= MOST_VRTS:
+        raise RasterOpenError(
+            f"{path}: VRTs that include each other ({' -> '.join((*above, own))}). Build it again from the "
+            "images with gdalbuildvrt.",
+            path=path,
+        )
+
+
 @functools.cache
 def _drivers(*, reaching: bool) -> list[str]:
     """Return the names of GDAL's formats but VRT; without ``reaching``, only those that stay on this disk."""
     with rasterio.Env() as env:
         names = env.drivers()
     return [name for name in names if name != "VRT" and (reaching or name not in sources.REACHING)]
-
-
-def _check_claims(dataset: DatasetReader, path: str) -> None:
-    """Raise :class:`RasterOpenError` where a header claims more than can be read, before memory is taken."""
-    height, width, count = dataset.height, dataset.width, dataset.count
-    size = f"{width} x {height} px in {count} bands"
-    pixels = height * width
-    if count > MOST_BANDS or pixels >= MOST_PIXELS:
-        raise RasterOpenError(
-            f"{path}: claims {size}; at most {MOST_BANDS} bands and {MOST_PIXELS:.0e} pixels can be read. If "
-            "the file is not damaged, split it.",
-            path=path,
-            shape=(count, height, width),
-        )
-    if count == 0:
-        return
-    item = np.dtype(dataset.dtypes[0]).itemsize if dataset.dtypes[0] != "complex_int16" else 4
-    rows, cols = dataset.block_shapes[0]
-    bands = count if dataset.interleaving == Interleaving.pixel else 1
-    if (block := rows * cols * item * bands) > MOST_BLOCK:
-        raise RasterOpenError(
-            f"{path}: is stored in blocks of {cols} x {rows} px, each of {block / 2**20:.0f} MB; at most "
-            f"{MOST_BLOCK >> 20} MB can be read at once. Rewrite it in tiles first: "
-            f"gdal_translate -co TILED=YES {path} tiled.tif",
-            path=path,
-            block=(rows, cols),
-        )
-    claimed = pixels * count * item
-    if dataset.driver in ("GTiff", "JP2OpenJPEG") and claimed > MOST_BLOCK and sources.is_file(path):
-        stored = Path(path).stat().st_size
-        if claimed > stored * MOST_PACKED:
-            raise RasterOpenError(
-                f"{path}: claims {size}, but the file has only {stored} bytes. It is damaged or incomplete: "
-                "copy or download it again.",
-                path=path,
-                shape=(count, height, width),
-                size=stored,
-            )
 
 
 def gdal_reason(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from geocd.errors import NoValidPixelError
 from geocd.raster.choice import as_ranges, band_name, choose_bands, sample_windows
 from geocd.raster.files import Source, grid_of, open_raster, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
+from geocd.raster.projections import check_projections
 from geocd.raster.reading import DateSource, read_date
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, PixelArray
@@ -185,6 +186,7 @@ class Pair:
         valid: Source | None = None,
         align: bool = False,
     ) -> None:
+        check_projections()
         self._files = OpenFiles(before, after, valid)
         self.before_path, self.after_path = source_name(before), source_name(after)
         self.valid_path = None if valid is None else source_name(valid)

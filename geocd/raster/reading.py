@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from rasterio.windows import Window
 from geocd.errors import RasterReadError
 from geocd.raster.files import gdal_reason
 from geocd.raster.grid import Grid
+from geocd.raster.network import why_no_answer
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, PixelArray
 
@@ -48,9 +50,12 @@ def read(dataset: DatasetReader, path: str, window: Window, **kwargs: Any) -> Pi
     RasterReadError
         The pixels are truncated or damaged.
     """
+    begin = time.monotonic()
     try:
         return dataset.read(window=window, **kwargs)  # type: ignore[no-any-return]
     except RasterioIOError as error:
+        if no_answer := why_no_answer(path, gdal_reason(error), time.monotonic() - begin):
+            raise RasterReadError(no_answer, path=path) from error
         raise RasterReadError(
             f"{path}: pixels of window (row {window.row_off}, col {window.col_off}, "
             f"{window.height} x {window.width}) cannot be read ({gdal_reason(error)}). "
@@ -261,6 +266,8 @@ def _usable(source: DateSource, window: Window, values: PixelArray) -> BoolArray
         if masked:
             usable &= (dataset.read_masks(masked, window=window) != 0).all(axis=0)
     except RasterioIOError as error:
+        if no_answer := why_no_answer(source.path, gdal_reason(error)):
+            raise RasterReadError(no_answer, path=source.path) from error
         raise RasterReadError(
             f"{source.path}: its mask cannot be read ({gdal_reason(error)}). "
             "The file is truncated or damaged: copy or download it again.",

@@ -19,6 +19,7 @@ from xml.parsers import expat
 
 from geocd.errors import RasterOpenError
 from geocd.location import Location
+from geocd.raster import databases
 
 #: Environment variable: with YES, files may refer to others on the network (a VRT over tiles in a bucket).
 ALLOW = "GEOCD_REMOTE_SOURCES"
@@ -183,6 +184,20 @@ def _check_source(source: str, name: str, path: str) -> None:
         )
 
 
+def check_overviews(overviews: str, path: str) -> None:
+    """Raise :class:`RasterOpenError` unless a raster may refer to these overviews."""
+    if may_reach(path):
+        return
+    if is_remote(overviews) or "://" in overviews:
+        raise RasterOpenError(
+            f"{path}: refers to overviews on the network ({shown(overviews)}); they are not followed: "
+            f"a file must not decide what is fetched. If you trust it, set {ALLOW}=YES.",
+            path=path,
+            source=overviews,
+        )
+    _check_source(overviews, path, path)
+
+
 def check_boxes(path: str) -> None:
     """Raise :class:`RasterOpenError` for a JPEG 2000 file whose boxes are not nested in each other.
 
@@ -225,8 +240,11 @@ def _check_boxes(file: IO[bytes], begin: int, end: int, path: str, depth: int = 
 def why_no_vector(path: str) -> str | None:
     """Return why a vector file must not be opened: it refers to other sources. None where it may.
 
-    Some formats of OGR are an address, and it follows the link to a CRS in a GeoJSON file.
+    Some formats of OGR are an address, and it follows the link to a CRS in a GeoJSON file. A view in a
+    GeoPackage may have no end.
     """
+    if not is_remote(path) and (why := databases.why_not_read(path)) is not None:
+        return why
     if is_remote(path) or may_reach(path):
         return None
     try:
@@ -347,6 +365,7 @@ __all__ = [
     "REACHING",
     "check_boxes",
     "check_name",
+    "check_overviews",
     "is_file",
     "is_remote",
     "is_vrt",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import http.server
 import json
+import socket
 import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -249,6 +250,16 @@ def test_a_host_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ) as told:
         find(Search(url=url, collection="x", bbox=BOX, dates=DAYS), tmp_path)
     assert "secret" not in str(told.value)
+
+
+def test_a_host_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert max(searches.TIMEOUT) <= 60  # seconds
+    for name, value in {"TIMEOUT": (0.1, 0.1), "BACKOFF": 0.01, "RETRIES": 1}.items():
+        monkeypatch.setattr(searches, name, value)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/stac"
+        with pytest.raises(SearchError, match=r"cannot be reached \(.*[Rr]ead timed out.* Check the address"):
+            find(Search(url=url, collection="x", bbox=BOX, dates=DAYS), tmp_path)
 
 
 def test_a_search_needs_an_area_a_time_and_a_collection(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -133,6 +134,21 @@ def test_an_error_is_a_record_without_secrets(task: Task) -> None:
     assert "secret" not in record["message"]
     record = work(dataclasses.replace(task, version="0.0.0"))
     assert re.search("has geocd .*, the client 0.0.0", record["message"])
+
+
+def test_a_server_that_never_answers_fails_the_pair(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "GDAL_HTTP_TIMEOUT": "0.3",
+        "GDAL_HTTP_MAX_RETRY": "0",
+        "no_proxy": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        item = dataclasses.replace(task.item, after=f"{server}/a.tif")
+        record = work(dataclasses.replace(task, item=item))
+    assert (record["state"], record["error"]) == ("failed", "RasterOpenError")
+    assert f"the server ({server}) did not answer within 0.3 s" in record["message"]
 
 
 class Flaky(http.server.SimpleHTTPRequestHandler):
