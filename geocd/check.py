@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window
 
-from geocd.config import Align
+from geocd.config import Align, Nodata
 from geocd.errors import BandError, GeocdError, GridError, NoValidPixelError, SameImageError
 from geocd.findings import Finding, Verdict, of_band_names, of_dates, of_pixel_sizes, verdict
 from geocd.raster.files import check_two_files, grid_of, open_raster
@@ -135,7 +135,7 @@ def check_pair(
     after: str | os.PathLike[str],
     *,
     indexes: tuple[int | str, ...] | None = None,
-    nodata: float | None = None,
+    nodata: Nodata | None = None,
     valid: str | os.PathLike[str] | None = None,
     align: Align = "none",
 ) -> PairReport:
@@ -182,7 +182,7 @@ def check_pair(
                 report = dataclasses.replace(report, removed=removed)
             if pair.warp is not None:
                 report = dataclasses.replace(report, resampling=pair.warp.resampling)
-            chips, bands = sample_chips(pair), pair.band_names
+            chips, bands = sample_chips(pair), pair.bands
             check_different(chips, *paths)
     except (GridError, BandError, NoValidPixelError, SameImageError) as error:
         refused = (*of_dates(first.date, second.date), *_refused(error, fit.overlap))

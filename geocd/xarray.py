@@ -356,7 +356,7 @@ def _findings(run: PreparedRun) -> list[Finding]:
     assert facts is not None
     removed = run.alignment is not None and run.alignment.shift is not None
     sources = pair.before_path, pair.after_path
-    return facts.findings(sources, acquisition_dates(pair), pair.band_names, removed=removed)
+    return facts.findings(sources, acquisition_dates(pair), pair.bands, removed=removed)
 
 
 def _provenance(run: PreparedRun) -> dict[str, object]:

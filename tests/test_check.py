@@ -163,13 +163,30 @@ def test_without_crs_and_with_other_bands(make_pair: MakePair, scene: Scene) -> 
 def test_zeros_that_nobody_declared(make_pair: MakePair, scene: Scene) -> None:
     image = scene(height=100, width=100)
     hole = (1.05 * image).astype(image.dtype)
-    hole[:, :30] = 0
+    hole[:, 20:70, 20:80] = 0  # touches no border
     before, after = make_pair(image, hole)
     code, text = run(before, after)
     assert code == 0
     assert f"{after.name}: 30% of the pixels that count as valid are 0 in all bands" in text
     code, text = run(before, after, "--nodata", 0)
     assert "0 in all bands" not in text
+    assert "70.0% of the pixels, in both dates" in text
+
+
+def test_an_undeclared_rim_is_no_data(make_pair: MakePair, scene: Scene) -> None:
+    image = scene(height=100, width=100)
+    swath = (1.05 * image).astype(image.dtype)
+    swath[:, :, :30] = 0
+    before, after = make_pair(image, swath)
+    code, text = run(before, after)
+    assert code == 0
+    assert f"warning      {after.name}: about 30.0 % of the pixels, in a rim at the border, are 0" in text
+    assert "70.0% of the pixels, in both dates" in text
+    code, text = run(before, after, "--nodata", "none")
+    assert "100.0% of the pixels, in both dates" in text
+    assert f"{after.name}: 30% of the pixels that count as valid are 0 in all bands" in text
+    code, text = run(before, after, "--nodata", 0)
+    assert "in a rim" not in text
     assert "70.0% of the pixels, in both dates" in text
 
 

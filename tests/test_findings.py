@@ -176,6 +176,24 @@ def test_many_zeros_are_worth_a_word() -> None:
     assert not list(module.of_zeros("after", float("nan")))
 
 
+def test_an_undeclared_rim_is_said_with_its_remedies() -> None:
+    (finding,) = module.of_rim("b.tif", "-0.2", 0.24, inside=0.1, blurred=True)
+    assert finding.code == "undeclared_rim"
+    assert finding.severity == "warning"
+    assert finding.text.startswith(
+        "b.tif: about 24.0 % of the pixels, in a rim at the border, are -0.2 in all"
+    )
+    assert "inside the image (10.0 % of them)" in finding.text
+    assert "mixed with the rim" in finding.text
+    assert "--nodata -0.2 declares it; --nodata none" in finding.remedy
+    (finding,) = module.of_rim("b.tif", "-0.2, 149", 0.24)
+    assert "--nodata -0.2" not in finding.remedy
+    (finding,) = module.of_rim("b.tif", "255", 0.24, excluded=False)
+    assert finding.code == "constant_rim"
+    assert "taken as values" in finding.text
+    assert finding.remedy == "If 255 means 'no data', pass --nodata 255."
+
+
 @pytest.mark.parametrize("case", ["same path", "link", "copy", "another name"])
 def test_the_same_image_twice_is_refused(case: str, tmp_path: Path) -> None:
     before = write_raster(tmp_path / "b.tif", ground(0).astype(np.float32))

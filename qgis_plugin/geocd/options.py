@@ -87,7 +87,8 @@ NODATA = _declared(
     "nodata",
     "text",
     "Nodata value",
-    "A number or nan, for both rasters, instead of what they declare.",
+    "A number or nan, for both rasters, instead of what they declare. none: only what they declare. Empty: "
+    "that, and the value of an undeclared rim at the border.",
     advanced=True,
 )
 VALID = _declared(
