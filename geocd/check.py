@@ -11,7 +11,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from geocd.config import Align, Nodata
-from geocd.errors import BandError, GeocdError, GridError, NoValidPixelError, SameImageError
+from geocd.errors import BandError, GeocdError, GridError, MaskError, NoValidPixelError, SameImageError
 from geocd.findings import Finding, Verdict, of_band_names, of_dates, of_pixel_sizes, verdict
 from geocd.raster.files import check_two_files, grid_of, open_raster
 from geocd.raster.grid import Grid, crs_name, same_grid
@@ -184,7 +184,7 @@ def check_pair(
                 report = dataclasses.replace(report, resampling=pair.warp.resampling)
             chips, bands = sample_chips(pair), pair.bands
             check_different(chips, *paths)
-    except (GridError, BandError, NoValidPixelError, SameImageError) as error:
+    except (GridError, BandError, MaskError, NoValidPixelError, SameImageError) as error:
         refused = (*of_dates(first.date, second.date), *_refused(error, fit.overlap))
         return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
 

@@ -118,7 +118,8 @@ class ReadSettings:
     )
     valid: str | None = setting(
         None,
-        "Raster on the same grid, non-zero where the pair may be used (the inverse of a cloud mask).",
+        "Raster on the same grid, 0 where the pair may not be used and one other value where it may (the "
+        "inverse of a cloud mask).",
         metavar="RASTER",
     )
     ignore: tuple[Ignorable, ...] = setting(

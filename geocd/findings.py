@@ -217,7 +217,8 @@ def of_valid_share(share: float | None) -> Iterator[Finding]:
         "warning",
         f"Only a part of the raster could be analysed ({in_percent(share)}): nothing is known about the "
         "rest.",
-        "Check nodata, masks and --valid of both images if this is less than you expect.",
+        "Check nodata, masks and --valid of both images if this is less than you expect; --valid is 0 where "
+        "the pair may not be used, the inverse of a cloud mask.",
     )
 
 

@@ -68,7 +68,7 @@ def detect(
         are lost otherwise. Band names are read from the band coordinate or from ``long_name``. An ``after``
         whose rows or columns run in the opposite direction is flipped.
     valid : path or xarray.DataArray, optional
-        Non-zero where the pair may be used.
+        0 where the pair may not be used, one other value where it may.
     lazy : bool, optional
         Whether dask computes the result later, chunk by chunk; default: where an input is a dask array. The
         method is fitted immediately in any case, to a sample of bounded size.

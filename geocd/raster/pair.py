@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import os
@@ -21,6 +22,7 @@ from geocd.raster.files import Source, grid_of, open_raster, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.raster.rims import Rim, undeclared_rim
+from geocd.raster.validmask import check_mask, mask_value
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, PixelArray
 
@@ -143,8 +145,8 @@ class Pair:
         Overrides the nodata value of both rasters. Default: the values that they declare, and that of an
         undeclared rim (:mod:`geocd.raster.rims`); ``"none"``: only the values that they declare.
     valid : str or Openable, optional
-        A raster whose first band is non-zero where the pair is usable, on the grid of the before raster
-        (with ``align``, on any).
+        A raster whose first band is 0 where the pair is not usable, and has one other value where it is, on
+        the grid of the before raster (with ``align``, on any).
     align : bool
         Whether the after raster may have another grid, and is warped while it is read. What it does not
         cover is not valid.
@@ -172,6 +174,8 @@ class Pair:
     Raises
     ------
     RasterOpenError, GridError, BandError
+    MaskError
+        ``valid`` has several values besides 0.
 
     Notes
     -----
@@ -210,9 +214,12 @@ class Pair:
         self.after_grid = grid_of(after, self.after_path)
         self.warp = self._onto_grid(self.after_grid, self.after_path)
         self.valid_warp: Warp | None = None
+        self._valid_value: float | None = None
         if valid is not None:
             assert self.valid_path is not None
             self.valid_warp = self._onto_grid(grid_of(valid, self.valid_path), self.valid_path)
+            with contextlib.suppress(RasterReadError):  # raised again by whoever needs these pixels
+                self._valid_value = mask_value(self._mask(valid))
         dates = (before, self.before_path), (after, self.after_path)
         self.bands = choose_bands(*dates, indexes)
         numbers = (self.bands.before, self.bands.after)
@@ -235,6 +242,11 @@ class Pair:
             except RasterReadError:  # raised again by whoever needs these pixels
                 rims.append(None)
         self.bands = dataclasses.replace(self.bands, rims=(rims[0], rims[1]))
+
+    def _mask(self, dataset: DatasetReader) -> DateSource:
+        """Return how the raster of the valid pixels is read, as it is stored."""
+        assert self.valid_path is not None
+        return DateSource(dataset, self.valid_path, [1], np.float64, zero_is_valid=False)
 
     def _dates(self) -> tuple[DateSource, DateSource]:
         """Return how this thread reads both dates, each as it is stored."""
@@ -325,11 +337,11 @@ class Pair:
         after, valid_after = read_date(dataclasses.replace(dates[1], warp=self.warp), window)
         valid &= valid_after
         if datasets[2] is not None:
-            assert self.valid_path is not None
-            mask = DateSource(
-                datasets[2], self.valid_path, [1], np.float64, zero_is_valid=False, warp=self.valid_warp
-            )
-            valid &= read_date(mask, window)[1]
+            mask = dataclasses.replace(self._mask(datasets[2]), warp=self.valid_warp)
+            values, usable = read_date(mask, window)
+            if self.valid_warp is None:
+                check_mask(mask, values, usable, self._valid_value)
+            valid &= usable
         for values in (before, after):
             values[:, ~valid] = 0
         return Chip(before, after, valid, window)

@@ -95,7 +95,8 @@ VALID = _declared(
     "valid",
     "raster",
     "Raster of valid pixels",
-    "Non-zero where the pair may be used (a cloud mask, say); on the same grid.",
+    "0 where the pair may not be used, one other value where it may (the inverse of a cloud mask); on the "
+    "same grid.",
     advanced=True,
 )
 ALIGN = _declared(
