@@ -10,6 +10,7 @@ from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
 from geocd.errors import BandError
+from geocd.location import Location
 from geocd.raster.bands import band_named, match_names
 from geocd.raster.reading import read, sample_windows
 from geocd.raster.rims import Rim
@@ -77,14 +78,19 @@ class _File:
         ]
         alpha = tuple(index for index in tagged if _is_mask(dataset, path, index))
         remarks = tuple(
-            f"band {index} of {path} is tagged alpha, but holds other values than 0 and its maximum: it is "
-            "taken as a band, not as a mask."
+            f"band {index} of {Location(path).name} is tagged alpha, but holds other values than 0 and its "
+            "maximum: it is taken as a band, not as a mask."
             for index in tagged
             if index not in alpha
         )
         numbers = tuple(index for index in dataset.indexes if index not in alpha)
         names = tuple(band_name(dataset, number) or "" for number in numbers)
         return cls(dataset, path, numbers, names, alpha, remarks)
+
+    @property
+    def name(self) -> str:
+        """The name of the file: remarks are written down, and its path may not be the reader's."""
+        return Location(self.path).name
 
     @property
     def described(self) -> bool:
@@ -179,7 +185,7 @@ def _all_bands(before: _File, after: _File) -> Bands:
     for file, compared in ((before, bands.before), (after, bands.after)):
         left_out = [file.label(number) for number in file.numbers if number not in compared]
         if left_out:
-            remark += f" Not compared, as only {file.path} has them: {', '.join(left_out)}."
+            remark += f" Not compared, as only {file.name} has them: {', '.join(left_out)}."
     return dataclasses.replace(bands, remarks=(remark,))
 
 
@@ -187,7 +193,7 @@ def _matched(before: _File, after: _File, bands: Bands) -> str:
     """Return the remark on bands that were matched by name."""
     pairs = zip(bands.before, bands.after, strict=True)
     listed = ", ".join(f"{before.label(first)} ({first} and {second})" for first, second in pairs)
-    return f"bands are matched by name, numbers in {before.path} and {after.path}: {listed}."
+    return f"bands are matched by name, numbers in {before.name} and {after.name}: {listed}."
 
 
 def _by_number(before: _File, after: _File, matched: int) -> Bands:
@@ -269,8 +275,8 @@ def _contradictions(before: _File, after: _File, bands: Bands) -> tuple[str, ...
     if not odd:
         return ()
     return (
-        f"bands are compared by number, although they have different names in {before.path} and "
-        f"{after.path}: {', '.join(odd)}. Names in --bidx, as in --bidx {before.label(bands.before[0])}, are "
+        f"bands are compared by number, although they have different names in {before.name} and "
+        f"{after.name}: {', '.join(odd)}. Names in --bidx, as in --bidx {before.label(bands.before[0])}, are "
         "looked up in each file.",
     )
 
@@ -297,8 +303,8 @@ def _different_counts(before: _File, after: _File, *, named: bool) -> BandError:
 def _palettes(file: _File, numbers: Sequence[int]) -> tuple[str, ...]:
     """Return a remark for each compared band whose values are the numbers of colours."""
     return tuple(
-        f"band {number} of {file.path} has a palette: its values are numbers of colours, and their "
-        f"differences mean nothing. Make bands of it first: gdal_translate -expand rgb {file.path} rgb.tif"
+        f"band {number} of {file.name} has a palette: its values are numbers of colours, and their "
+        f"differences mean nothing. Make bands of it first: gdal_translate -expand rgb {file.name} rgb.tif"
         for number in numbers
         if file.dataset.colorinterp[number - 1] == ColorInterp.palette
     )

@@ -24,7 +24,9 @@ from geocd.scene.sample import zero_shares
 
 
 def band_findings(sources: tuple[str, str], bands: Bands) -> Iterator[Finding]:
-    """Yield what is odd about the values that the compared bands have at the border of each date."""
+    """Yield how the bands were matched, where that is worth a word, and what rims they have in each date."""
+    for remark in bands.remarks:
+        yield Finding("bands", "info", f"{remark[:1].upper()}{remark[1:]}")
     for source, rim in zip(sources, bands.rims, strict=True):
         if rim is None or (not rim.excluded and not any(rim.values)):  # of 0 as a value see of_zeros
             continue
