@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window
 
-from geocd.config import Align
-from geocd.errors import BandError, GeocdError, GridError, NoValidPixelError, SameImageError
+from geocd.config import Align, Nodata
+from geocd.errors import BandError, GeocdError, GridError, MaskError, NoValidPixelError, SameImageError
 from geocd.findings import Finding, Verdict, of_band_names, of_dates, of_pixel_sizes, verdict
 from geocd.raster.files import check_two_files, grid_of, open_raster
 from geocd.raster.grid import Grid, crs_name, same_grid
@@ -19,7 +19,7 @@ from geocd.raster.pair import Pair
 from geocd.raster.reading import read
 from geocd.raster.warp import Warp, overlap
 from geocd.report.acquired import acquisition_date
-from geocd.scene.oddities import SceneFacts
+from geocd.scene.oddities import SceneFacts, band_findings
 from geocd.scene.registration import Removed, Shift, remove_shift
 from geocd.scene.sample import check_different, sample_chips
 
@@ -135,7 +135,7 @@ def check_pair(
     after: str | os.PathLike[str],
     *,
     indexes: tuple[int | str, ...] | None = None,
-    nodata: float | None = None,
+    nodata: Nodata | None = None,
     valid: str | os.PathLike[str] | None = None,
     align: Align = "none",
 ) -> PairReport:
@@ -172,20 +172,22 @@ def check_pair(
         pixel_ratio=fit.pixel_ratio,
         findings=(*of_band_names(first.bands, second.bands), *of_pixel_sizes(fit.pixel_ratio)),
     )
+    of_bands: tuple[Finding, ...] = ()
     try:
         with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as opened:
             check_two_files(*paths)
             pair: Pair = opened
-            report = _with_remarks(report, pair)
+            report = _with_bands(report, pair)
+            of_bands = tuple(band_findings(paths, pair.bands))
             if align == "shift":
                 pair, removed = remove_shift(pair)
                 report = dataclasses.replace(report, removed=removed)
             if pair.warp is not None:
                 report = dataclasses.replace(report, resampling=pair.warp.resampling)
-            chips, bands = sample_chips(pair), pair.band_names
+            chips, bands = sample_chips(pair), pair.bands
             check_different(chips, *paths)
-    except (GridError, BandError, NoValidPixelError, SameImageError) as error:
-        refused = (*of_dates(first.date, second.date), *_refused(error, fit.overlap))
+    except (GridError, BandError, MaskError, NoValidPixelError, SameImageError) as error:
+        refused = (*of_bands, *of_dates(first.date, second.date), *_refused(error, fit.overlap))
         return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
 
     facts = SceneFacts.measure(chips)
@@ -227,11 +229,10 @@ def _elevation(pair: Pair) -> Iterator[Finding]:
         )
 
 
-def _with_remarks(report: PairReport, pair: Pair) -> PairReport:
-    """Return the report with remarks on the bands, which say more than that names differ."""
-    remarks = [Finding("bands", "info", f"{text[:1].upper()}{text[1:]}") for text in pair.bands.remarks]
-    others = [finding for finding in report.findings if not remarks or finding.code != "band_names"]
-    return dataclasses.replace(report, findings=(*others, *remarks, *_elevation(pair)))
+def _with_bands(report: PairReport, pair: Pair) -> PairReport:
+    """Return the report with what the bands are; how they were matched says more than that names differ."""
+    others = [f for f in report.findings if not pair.bands.remarks or f.code != "band_names"]
+    return dataclasses.replace(report, findings=(*others, *_elevation(pair)))
 
 
 @dataclasses.dataclass(frozen=True)

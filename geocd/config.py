@@ -27,6 +27,8 @@ Preset = Literal["default", "reference"]
 Fit = Literal["scene", "tile"]
 #: none: both on one grid; grid: after is warped onto before's grid; shift: and a measured shift is removed.
 Align = Literal["none", "grid", "shift"]
+#: A nodata value; none: only what the rasters declare.
+Nodata = float | Literal["none"]
 #: What ``--ignore`` knows; :mod:`geocd.scene.ignore` has a rule for each.
 Ignorable = Literal["water", "cloud", "vegetation"]
 
@@ -102,8 +104,11 @@ class ReadSettings:
         metavar="BANDS",
         short="b",
     )
-    nodata: float | None = setting(
-        None, "Nodata value of both rasters, overriding the values that they declare.", metavar="NUMBER|nan"
+    nodata: Nodata | None = setting(
+        None,
+        "Nodata value of both rasters, overriding the values that they declare; none: only what they "
+        "declare. Default: what they declare, and the value of an undeclared rim at the border.",
+        metavar="NUMBER|nan|none",
     )
     align: Align = setting(
         "none",
@@ -113,7 +118,8 @@ class ReadSettings:
     )
     valid: str | None = setting(
         None,
-        "Raster on the same grid, non-zero where the pair may be used (the inverse of a cloud mask).",
+        "Raster on the same grid, 0 where the pair may not be used and one other value where it may (the "
+        "inverse of a cloud mask).",
         metavar="RASTER",
     )
     ignore: tuple[Ignorable, ...] = setting(
@@ -433,7 +439,11 @@ def typed(name: str, value: object) -> Any:
     if get_origin(hint) in (types.UnionType, typing.Union):
         if value is None:
             return None
-        hint = next(kind for kind in get_args(hint) if kind is not type(None))
+        options = [kind for kind in get_args(hint) if kind is not type(None)]
+        choices = next((get_args(kind) for kind in options[1:] if get_origin(kind) is Literal), ())
+        if isinstance(value, str) and value.lower() in choices:
+            return value.lower()
+        hint = options[0]
     if get_origin(hint) is tuple:
         item = get_args(hint)[0]
         kinds = get_args(item) if get_origin(item) is types.UnionType else (item,)

@@ -54,6 +54,10 @@ class BandError(GeocdError, ValueError):
     """A band number is out of range, band counts differ, or a data type cannot be used."""
 
 
+class MaskError(GeocdError, ValueError):
+    """The raster of ``--valid`` is no mask: it has several values besides 0."""
+
+
 class SameImageError(GeocdError, ValueError):
     """Before and after are one image: the same file, or files with the same pixels."""
 

@@ -24,6 +24,8 @@ WARN_CORRELATION = 0.2
 WARN_SHIFT = 0.3
 #: A larger share of pixels that are 0 in all bands suggests undeclared nodata.
 WARN_ZEROS = 0.01
+#: Share of the pixels of an undeclared rim's value that lie inside the image, from which that is said.
+LEAST_INSIDE = 0.01
 #: Ratio of the contrasts of the dates, or its inverse, and difference of their medians over the interquartile
 #: range of the first, from which they were taken in another light or have another scale.
 OTHER_GAIN, OTHER_LEVEL = 1.25, 0.5
@@ -215,7 +217,8 @@ def of_valid_share(share: float | None) -> Iterator[Finding]:
         "warning",
         f"Only a part of the raster could be analysed ({in_percent(share)}): nothing is known about the "
         "rest.",
-        "Check nodata, masks and --valid of both images if this is less than you expect.",
+        "Check nodata, masks and --valid of both images if this is less than you expect; --valid is 0 where "
+        "the pair may not be used, the inverse of a cloud mask.",
     )
 
 
@@ -237,6 +240,57 @@ def of_zeros(name: str, share: float) -> Iterator[Finding]:
             "If 0 means 'no data', pass --nodata 0. Otherwise gaps in the image, and pixels beside them, may "
             "count as change.",
         )
+
+
+def of_rim(
+    name: str, value: str, share: float, *, inside: float = 0.0, blurred: bool = False, excluded: bool = True
+) -> Iterator[Finding]:
+    """Yield a warning about an undeclared rim of one value that touches the border of an image.
+
+    Parameters
+    ----------
+    name : str
+        The name of the image.
+    value : str
+        The value, or those of all bands, separated by commas.
+    share : float
+        Share of the pixels that have it in all compared bands, in [0, 1].
+    inside : float
+        Share of these that lie in areas that do not touch the border, in [0, 1].
+    blurred : bool
+        Whether pixels beside the rim are mixed with it.
+    excluded : bool
+        Whether the pixels are taken as no data.
+    """
+    single = "," not in value
+    text = (
+        f"{name}: about {in_percent(share)} of the pixels, in a rim at the border, are {value} in all bands"
+    )
+    if not excluded:
+        yield Finding(
+            "constant_rim",
+            "warning",
+            f"{text}. They are taken as values, not as no data.",
+            f"If {value} means 'no data', pass --nodata {value}."
+            if single
+            else "If they mean 'no data', leave them out with --valid.",
+        )
+        return
+    text += ", which the file does not declare as nodata. They are taken as no data"
+    if inside >= LEAST_INSIDE:
+        text += f", and so are the same pixels inside the image ({in_percent(inside)} of them)"
+    if blurred:
+        text += (
+            ". Beside them are values that are mixed with the rim (by lossy compression or resampling) and "
+            "may count as change"
+        )
+    yield Finding(
+        "undeclared_rim",
+        "warning",
+        f"{text}.",
+        (f"--nodata {value} declares it; " if single else "")
+        + "--nodata none (nodata='none' in Python) takes these pixels as values.",
+    )
 
 
 def of_constant(names: Sequence[str]) -> Iterator[Finding]:
@@ -284,6 +338,7 @@ __all__ = [
     "of_dates",
     "of_light",
     "of_pixel_sizes",
+    "of_rim",
     "of_structure",
     "of_valid_share",
     "of_zeros",

@@ -68,7 +68,7 @@ def detect(
         are lost otherwise. Band names are read from the band coordinate or from ``long_name``. An ``after``
         whose rows or columns run in the opposite direction is flipped.
     valid : path or xarray.DataArray, optional
-        Non-zero where the pair may be used.
+        0 where the pair may not be used, one other value where it may.
     lazy : bool, optional
         Whether dask computes the result later, chunk by chunk; default: where an input is a dask array. The
         method is fitted immediately in any case, to a sample of bounded size.
@@ -356,7 +356,7 @@ def _findings(run: PreparedRun) -> list[Finding]:
     assert facts is not None
     removed = run.alignment is not None and run.alignment.shift is not None
     sources = pair.before_path, pair.after_path
-    return facts.findings(sources, acquisition_dates(pair), pair.band_names, removed=removed)
+    return facts.findings(sources, acquisition_dates(pair), pair.bands, removed=removed)
 
 
 def _provenance(run: PreparedRun) -> dict[str, object]:

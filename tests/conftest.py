@@ -161,6 +161,14 @@ def run_record(**changes: Any) -> RunRecord:
     return RunRecord(**(values | changes))
 
 
+def write_mask(path: Path, like: Path) -> Path:
+    """Write a raster for ``--valid`` on the grid of another one, 1 everywhere."""
+    with rasterio.open(like) as dataset:
+        return write_raster(
+            path, np.ones(dataset.shape, np.uint8), crs=dataset.crs, transform=dataset.transform
+        )
+
+
 @pytest.fixture(name="write_raster")
 def write_raster_fixture(tmp_path: Path) -> WriteRaster:
     """Write an array as ``tmp_path/<name>.tif``."""

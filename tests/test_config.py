@@ -77,6 +77,9 @@ def test_values_come_in_their_own_types() -> None:
     again = Settings.from_flat(Settings.from_flat({"nodata": math.nan}).as_dict())
     assert again.read.nodata is not None
     assert math.isnan(again.read.nodata)
+    assert Settings.from_flat(Settings.from_flat({"nodata": "None"}).as_dict()).read.nodata == "none"
+    with pytest.raises(ConfigError, match="nodata 'nothing': must be a number"):
+        Settings.from_flat({"nodata": "nothing"})
 
 
 def test_settings_are_frozen() -> None:

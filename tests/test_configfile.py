@@ -66,6 +66,7 @@ def test_nan_and_every_help_survive(write: Any) -> None:
     text = write_config(Settings.from_flat({"nodata": math.nan, "uncertainty": True}))
     read = read_config(write(text))
     assert math.isnan(read["nodata"])
+    assert read_config(write(write_config(Settings.from_flat({"nodata": "none"}))))["nodata"] == "none"
     assert read["uncertainty"] is True
     assert "# threshold = FLOAT|auto\n" in text
     assert "# Minimum overlap of neighbouring tiles, in pixels (blended).\noverlap = 96\n" in text

@@ -176,6 +176,50 @@ def test_many_zeros_are_worth_a_word() -> None:
     assert not list(module.of_zeros("after", float("nan")))
 
 
+def test_an_undeclared_rim_is_said_with_its_remedies() -> None:
+    (finding,) = module.of_rim("b.tif", "-0.2", 0.24, inside=0.1, blurred=True)
+    assert finding.code == "undeclared_rim"
+    assert finding.severity == "warning"
+    assert finding.text.startswith(
+        "b.tif: about 24.0 % of the pixels, in a rim at the border, are -0.2 in all"
+    )
+    assert "inside the image (10.0 % of them)" in finding.text
+    assert "mixed with the rim" in finding.text
+    assert "--nodata -0.2 declares it; --nodata none" in finding.remedy
+    (finding,) = module.of_rim("b.tif", "-0.2, 149", 0.24)
+    assert "--nodata -0.2" not in finding.remedy
+    (finding,) = module.of_rim("b.tif", "255", 0.24, excluded=False)
+    assert finding.code == "constant_rim"
+    assert "taken as values" in finding.text
+    assert finding.remedy == "If 255 means 'no data', pass --nodata 255."
+
+
+def test_how_bands_were_matched_is_a_finding_in_all_places(tmp_path: Path) -> None:
+    image = ground(0, 64, 64)[:3].astype(np.float32)
+    after = np.concatenate([image[::-1] * 1.1, image[:1]])
+    (tmp_path / "in").mkdir()
+    pair = [
+        write_raster(tmp_path / "in" / "b.tif", image, names=("blue", "green", "red")),
+        write_raster(tmp_path / "in" / "a.tif", after, names=("red", "green", "blue", "coastal")),
+    ]
+    text = (
+        "Bands are matched by name, numbers in b.tif and a.tif: blue (1 and 3), green (2 and 2), red (3 and "
+        "1). Not compared, as only a.tif has them: coastal."
+    )
+    finding = Finding("bands", "info", text)
+    assert check_pair(*pair).findings.count(finding) == 1
+    done = CliRunner().invoke(main, ["detect", *map(str, pair), "-o", str(tmp_path / "x"), "--method", "cva"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count(f"note: {text}") == 1
+    assert "WARNING" not in done.stderr
+    item = json.loads((tmp_path / "x.json").read_text())
+    assert item["properties"]["geocd:findings"].count(finding.as_dict()) == 1
+    assert str(tmp_path) not in str(item["properties"]["geocd:findings"])
+    assert text in (tmp_path / "x_report.html").read_text()
+    with pytest.warns(GeocdWarning, match="matched by name"):
+        geocd.detect(*pair, method="cva")
+
+
 @pytest.mark.parametrize("case", ["same path", "link", "copy", "another name"])
 def test_the_same_image_twice_is_refused(case: str, tmp_path: Path) -> None:
     before = write_raster(tmp_path / "b.tif", ground(0).astype(np.float32))

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from geocd.cli import main
 from geocd.config import Settings
-from geocd.errors import ConfigError, Interrupted, ItemError, OutputError
+from geocd.errors import ConfigError, GeocdWarning, Interrupted, ItemError, OutputError
 from geocd.pipeline.run import detect
 from geocd.rerun import recipe, rerun
 
@@ -133,6 +133,38 @@ def test_bands_matched_by_name_are_matched_again(
         assert json.loads(dataset.tags()["GEOCD_PROVENANCE"])["after_indexes"] == numbers["after"]
     assert list(record.band_names) == [names[number - 1] for number in numbers["before"]]
     assert rerun(files["item"]).identical
+
+
+def test_an_undeclared_rim_is_recorded_and_taken_out_again(
+    make_pair: Callable[..., tuple[Path, Path]], scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    before, after = scene(3, 100, 120), scene(3, 100, 120, seed=1)
+    after[:, :, :30] = 0
+    pair = make_pair(before, after)
+    probs = []
+    for tile_size in (40, 64):
+        settings = Settings.from_flat({"method": "cva", "tile_size": tile_size, "overlap": 8})
+        with pytest.warns(GeocdWarning, match="in a rim at the border, are 0 in all bands"):
+            files, record = detect(*pair, tmp_path / f"x{tile_size}", settings=settings)
+        with rasterio.open(files["prob"]) as dataset:
+            probs.append(dataset.read(1))
+        assert np.isnan(probs[-1][:, :30]).all()
+        assert not np.isnan(probs[-1][:, 30:]).any()
+    properties = json.loads(files["item"].read_text())["properties"]
+    assert properties["geocd:undeclared_nodata"] == {"after": [0, 0, 0]}
+    assert "undeclared_rim" in [finding["code"] for finding in properties["geocd:findings"]]
+    assert record.summary.valid_share == 0.75
+    with pytest.warns(GeocdWarning, match="in a rim"):
+        assert rerun(files["item"]).identical
+    settings = Settings.from_flat({"method": "cva", "nodata": "none"})
+    with pytest.warns(GeocdWarning, match="are 0 in all bands"):
+        files, record = detect(*pair, tmp_path / "refused", settings=settings)
+    properties = json.loads(files["item"].read_text())["properties"]
+    assert record.summary.valid_share == 1
+    assert properties["geocd:settings"]["nodata"] == "none"
+    assert "geocd:undeclared_nodata" not in properties
+    with pytest.warns(GeocdWarning, match="are 0 in all bands"):
+        assert rerun(files["item"]).identical
 
 
 def test_valid_is_an_input_too(

@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 
 import geocd
 from geocd.config import Settings
-from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError
+from geocd.errors import BandError, ConfigError, GeocdWarning, GridError, NoValidPixelError
 from geocd.pipeline import run
 
 # rioxarray with affine 3
@@ -138,6 +138,26 @@ def test_ignored_pixels_and_a_valid_array(paths: Paths, tmp_path: Path) -> None:
     np.testing.assert_array_equal(later.change_probability, expected[0])
     path = geocd.detect(*paths, valid=tmp_path / "valid.tif", **settings)
     np.testing.assert_array_equal(path.change_probability, expected[0])
+
+
+@pytest.mark.parametrize("chunks", [None, 60])
+def test_an_undeclared_rim_of_an_array_is_no_data(
+    chunks: int | None, make_pair: MakePair, tmp_path: Path
+) -> None:
+    before, after = scene()
+    after[:, :, :30] = 0
+    pair = make_pair(before + 1, after)
+    settings: dict[str, Any] = {"method": "cva", "tile_size": 100, "overlap": 20}
+    with pytest.warns(GeocdWarning, match="in a rim at the border, are 0"):
+        expected = written(pair, tmp_path, **settings)
+    arrays = opened(pair, **({} if chunks is None else {"chunks": chunks}))
+    with pytest.warns(GeocdWarning, match="in a rim at the border, are 0"):
+        result = geocd.detect(*arrays, **settings)
+    assert np.isnan(expected[0, :, :30]).all()
+    np.testing.assert_array_equal(result.change_probability, expected[0])
+    with pytest.warns(GeocdWarning, match="are 0 in all bands"):
+        result = geocd.detect(*arrays, **settings, nodata="none")
+    assert not np.isnan(result.change_probability).any()
 
 
 def test_the_result_lies_where_before_lies(paths: Paths, tmp_path: Path) -> None:

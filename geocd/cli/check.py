@@ -11,7 +11,7 @@ import click
 from geocd.cli.console import echo
 from geocd.cli.detect import forecast_words
 from geocd.cli.options import PathType, settings_options
-from geocd.config import Align
+from geocd.config import Align, Nodata
 
 if TYPE_CHECKING:
     from geocd.check import PairReport
@@ -31,7 +31,7 @@ def check(
     before: str,
     after: str,
     bidx: tuple[int | str, ...] | None,
-    nodata: float | None,
+    nodata: Nodata | None,
     valid: str | None,
     align: Align,
     timed: bool,

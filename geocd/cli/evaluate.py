@@ -15,7 +15,7 @@ from geocd.cli.options import NumberOrWord, PathType
 @click.argument("reference", type=PathType())
 @click.option(
     "--threshold",
-    type=NumberOrWord("auto", None),
+    type=NumberOrWord(auto=None),
     default=None,
     metavar="FLOAT|auto",
     help="Probability from which a pixel counts as changed. Default: the threshold of the run.",

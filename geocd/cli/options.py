@@ -64,24 +64,24 @@ class PathType(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
 
 
 class NumberOrWord(click.ParamType):  # type: ignore[type-arg]  # generic only in newer click
-    """A number, or a word that stands for a value, such as ``auto``."""
+    """A number, or one of some words that stand for a value, such as ``auto``."""
 
     name = "number"
 
-    def __init__(self, word: str, meaning: float | None) -> None:
-        self.word = word
-        self.meaning = meaning
+    def __init__(self, **words: float | str | None) -> None:
+        self.words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number, or the value that the word stands for."""
+        """Return the number, or the value that a word stands for."""
         if not isinstance(value, str):
             return value
-        if value.lower() == self.word:
-            return self.meaning
+        if value.lower() in self.words:
+            return self.words[value.lower()]
         try:
             number = float(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a number nor '{self.word}'.", param, ctx)
+            words = " nor ".join(f"'{word}'" for word in self.words)
+            self.fail(f"{value!r} is neither a number nor {words}.", param, ctx)
         if math.isnan(number):
             self.fail(f"{value!r} is not a number.", param, ctx)
         return number
@@ -108,9 +108,9 @@ def _click_type(name: str, annotation: Any) -> Any:
     if name == "bidx":
         return BandsType()
     if name == "nodata":
-        return NumberOrWord("nan", math.nan)
+        return NumberOrWord(nan=math.nan, none="none")
     if name == "threshold":
-        return NumberOrWord("auto", None)
+        return NumberOrWord(auto=None)
     if name == "ignore":
         return KindsType(get_args(get_args(annotation)[0]))
     if get_origin(annotation) in (types.UnionType, typing.Union):

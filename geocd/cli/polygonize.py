@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--threshold",
-    type=NumberOrWord("auto", None),
+    type=NumberOrWord(auto=None),
     default=None,
     metavar="FLOAT|auto",
     help="Probability from which a pixel is changed; auto: the threshold of the run.",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -30,8 +29,6 @@ from geocd.scene.oddities import SceneFacts
 from geocd.scene.registration import Alignment, align
 from geocd.scene.sample import check_different, sample_chips
 from geocd.tiles.tiling import Tiling
-
-LOG = logging.getLogger("geocd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +99,6 @@ class OpenRun:
         """
         stopwatch = stopwatch or Stopwatch()
         read = self.settings.read
-        for remark in self.pair.bands.remarks:
-            LOG.warning("%s", remark)
         with stopwatch.stage("align"):
             pair, alignment = align(self.pair, read.align)
         with stopwatch.stage("sample"):

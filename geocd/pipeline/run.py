@@ -195,7 +195,7 @@ def _read_thumbnails(run: PreparedRun, prob: Path) -> Thumbnails:
         indexes=run.pair.bands,
         threshold=run.settings.method.decision,
         max_size=PICTURE,
-        nodata=run.settings.read.nodata,
+        nodata=run.pair.nodata,
         warp=run.pair.warp,
     )
 

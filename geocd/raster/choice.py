@@ -8,15 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
-from rasterio.windows import Window
 
 from geocd.errors import BandError
+from geocd.location import Location
 from geocd.raster.bands import band_named, match_names
-from geocd.raster.reading import read
+from geocd.raster.reading import read, sample_windows
+from geocd.raster.rims import Rim
 
-#: Rasters of up to this many pixels are looked at as a whole; of larger ones, a grid of windows, each of this
-#: side, this many along a side.
-_WHOLE, _SIDE, _WINDOWS = 512 * 512, 64, 5
 #: Least share of the maximum among the values above 0 of an alpha band: resampling leaves others at edges.
 _OPAQUE = 0.9
 _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -34,6 +32,10 @@ class Bands:
         Numbers of the alpha bands, which are masks.
     remarks : tuple of str
         What the user should know about the choice; empty where numbers and names agree.
+    names : tuple of str
+        "band 1" and so on where neither file names them.
+    rims : tuple of Rim or None
+        Of before and after: the undeclared rim of one value; (None, None) until it has been looked for.
     """
 
     before: tuple[int, ...]
@@ -41,6 +43,19 @@ class Bands:
     alpha_before: tuple[int, ...] = ()
     alpha_after: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    rims: tuple[Rim | None, Rim | None] = (None, None)
+
+    @property
+    def fills(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The values of the bands that together mean "no data" in before and after; empty without any."""
+        before, after = (() if rim is None or not rim.excluded else rim.values for rim in self.rims)
+        return before, after
+
+    def rims_of(self, positions: Sequence[int]) -> tuple[Rim | None, Rim | None]:
+        """Return the rims as they are in some of the bands."""
+        before, after = (None if rim is None else rim.part(positions) for rim in self.rims)
+        return before, after
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +78,19 @@ class _File:
         ]
         alpha = tuple(index for index in tagged if _is_mask(dataset, path, index))
         remarks = tuple(
-            f"band {index} of {path} is tagged alpha, but holds other values than 0 and its maximum: it is "
-            "taken as a band, not as a mask."
+            f"band {index} of {Location(path).name} is tagged alpha, but holds other values than 0 and its "
+            "maximum: it is taken as a band, not as a mask."
             for index in tagged
             if index not in alpha
         )
         numbers = tuple(index for index in dataset.indexes if index not in alpha)
         names = tuple(band_name(dataset, number) or "" for number in numbers)
         return cls(dataset, path, numbers, names, alpha, remarks)
+
+    @property
+    def name(self) -> str:
+        """The name of the file: remarks are written down, and its path may not be the reader's."""
+        return Location(self.path).name
 
     @property
     def described(self) -> bool:
@@ -118,22 +138,14 @@ def choose_bands(
         for file, numbers in zip(files, (bands.before, bands.after), strict=True)
         for remark in _palettes(file, numbers)
     )
+    pairs = zip(bands.before, bands.after, strict=True)
     return dataclasses.replace(
         bands,
+        names=tuple(band_name(before[0], i) or band_name(after[0], j) or f"band {i}" for i, j in pairs),
         alpha_before=files[0].alpha,
         alpha_after=files[1].alpha,
         remarks=(*files[0].remarks, *files[1].remarks, *palettes, *bands.remarks),
     )
-
-
-def sample_windows(height: int, width: int) -> list[Window]:
-    """Return windows that are spread over a raster: the whole of a small one."""
-    if height * width <= _WHOLE:
-        return [Window(0, 0, width, height)]
-    side = min(_SIDE, height), min(_SIDE, width)
-    rows = np.linspace(0, height - side[0], _WINDOWS).astype(int)
-    cols = np.linspace(0, width - side[1], _WINDOWS).astype(int)
-    return [Window(int(col), int(row), side[1], side[0]) for row in rows for col in cols]
 
 
 def as_ranges(numbers: Sequence[int]) -> str:
@@ -173,7 +185,7 @@ def _all_bands(before: _File, after: _File) -> Bands:
     for file, compared in ((before, bands.before), (after, bands.after)):
         left_out = [file.label(number) for number in file.numbers if number not in compared]
         if left_out:
-            remark += f" Not compared, as only {file.path} has them: {', '.join(left_out)}."
+            remark += f" Not compared, as only {file.name} has them: {', '.join(left_out)}."
     return dataclasses.replace(bands, remarks=(remark,))
 
 
@@ -181,7 +193,7 @@ def _matched(before: _File, after: _File, bands: Bands) -> str:
     """Return the remark on bands that were matched by name."""
     pairs = zip(bands.before, bands.after, strict=True)
     listed = ", ".join(f"{before.label(first)} ({first} and {second})" for first, second in pairs)
-    return f"bands are matched by name, numbers in {before.path} and {after.path}: {listed}."
+    return f"bands are matched by name, numbers in {before.name} and {after.name}: {listed}."
 
 
 def _by_number(before: _File, after: _File, matched: int) -> Bands:
@@ -263,8 +275,8 @@ def _contradictions(before: _File, after: _File, bands: Bands) -> tuple[str, ...
     if not odd:
         return ()
     return (
-        f"bands are compared by number, although they have different names in {before.path} and "
-        f"{after.path}: {', '.join(odd)}. Names in --bidx, as in --bidx {before.label(bands.before[0])}, are "
+        f"bands are compared by number, although they have different names in {before.name} and "
+        f"{after.name}: {', '.join(odd)}. Names in --bidx, as in --bidx {before.label(bands.before[0])}, are "
         "looked up in each file.",
     )
 
@@ -291,8 +303,8 @@ def _different_counts(before: _File, after: _File, *, named: bool) -> BandError:
 def _palettes(file: _File, numbers: Sequence[int]) -> tuple[str, ...]:
     """Return a remark for each compared band whose values are the numbers of colours."""
     return tuple(
-        f"band {number} of {file.path} has a palette: its values are numbers of colours, and their "
-        f"differences mean nothing. Make bands of it first: gdal_translate -expand rgb {file.path} rgb.tif"
+        f"band {number} of {file.name} has a palette: its values are numbers of colours, and their "
+        f"differences mean nothing. Make bands of it first: gdal_translate -expand rgb {file.name} rgb.tif"
         for number in numbers
         if file.dataset.colorinterp[number - 1] == ColorInterp.palette
     )
@@ -326,4 +338,4 @@ def _check_band(dataset: DatasetReader, path: str, index: int) -> None:
         )
 
 
-__all__ = ["Bands", "as_ranges", "band_name", "choose_bands", "sample_windows"]
+__all__ = ["Bands", "as_ranges", "band_name", "choose_bands"]

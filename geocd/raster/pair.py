@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import os
@@ -14,12 +15,15 @@ import numpy as np
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from geocd.errors import NoValidPixelError
-from geocd.raster.choice import as_ranges, band_name, choose_bands, sample_windows
+from geocd.config import Nodata
+from geocd.errors import NoValidPixelError, RasterReadError
+from geocd.raster.choice import as_ranges, choose_bands
 from geocd.raster.files import Source, grid_of, open_raster, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
 from geocd.raster.projections import check_projections
-from geocd.raster.reading import DateSource, read_date
+from geocd.raster.reading import DateSource, read_date, sample_windows
+from geocd.raster.rims import Rim, undeclared_rim
+from geocd.raster.validmask import check_mask, mask_value
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, PixelArray
 
@@ -129,7 +133,7 @@ class Pair:
 
     A pair does not change: :meth:`shifted`, :meth:`ignoring` and :meth:`reading` return another one, which
     shares its open files where the sources are the same. Opening checks everything that can be known
-    without reading a pixel; of a band tagged alpha a sample is read.
+    from a bounded number of windows: bands tagged alpha, and the border, are looked at.
 
     Parameters
     ----------
@@ -138,11 +142,12 @@ class Pair:
     indexes : sequence of int or str, optional
         Band numbers, from 1, taken from both dates, or names, which are looked up in each. Default: all bands
         but alpha, matched by name where both dates name theirs.
-    nodata : float, optional
-        Overrides the nodata value of both rasters.
+    nodata : float or "none", optional
+        Overrides the nodata value of both rasters. Default: the values that they declare, and that of an
+        undeclared rim (:mod:`geocd.raster.rims`); ``"none"``: only the values that they declare.
     valid : str or Openable, optional
-        A raster whose first band is non-zero where the pair is usable, on the grid of the before raster
-        (with ``align``, on any).
+        A raster whose first band is 0 where the pair is not usable, and has one other value where it is, on
+        the grid of the before raster (with ``align``, on any).
     align : bool
         Whether the after raster may have another grid, and is warped while it is read. What it does not
         cover is not valid.
@@ -158,7 +163,9 @@ class Pair:
     rule : ValidityRule or None
         What takes pixels out of the valid area.
     bands : Bands
-        Numbers of the compared bands in both dates.
+        Numbers of the compared bands in both dates, and the undeclared rims.
+    nodata : float or None
+        What overrides the nodata value of both rasters.
     band_names : tuple of str
     dtypes : tuple of str
         Data types of before and after.
@@ -168,6 +175,8 @@ class Pair:
     Raises
     ------
     RasterOpenError, GridError, BandError
+    MaskError
+        ``valid`` has several values besides 0.
 
     Notes
     -----
@@ -182,7 +191,7 @@ class Pair:
         after: Source,
         *,
         indexes: Sequence[int | str] | None = None,
-        nodata: float | None = None,
+        nodata: Nodata | None = None,
         valid: Source | None = None,
         align: bool = False,
     ) -> None:
@@ -191,10 +200,12 @@ class Pair:
         self.before_path, self.after_path = source_name(before), source_name(after)
         self.valid_path = None if valid is None else source_name(valid)
         self.rule: ValidityRule | None = None
-        self._nodata = nodata
+        self.nodata = None if nodata == "none" else nodata
         self._align = align
         try:
             self._check(indexes)
+            if nodata is None:
+                self._look_for_rims()
         except BaseException:
             self.close()
             raise
@@ -205,15 +216,16 @@ class Pair:
         self.after_grid = grid_of(after, self.after_path)
         self.warp = self._onto_grid(self.after_grid, self.after_path)
         self.valid_warp: Warp | None = None
+        self._valid_value: float | None = None
         if valid is not None:
             assert self.valid_path is not None
             self.valid_warp = self._onto_grid(grid_of(valid, self.valid_path), self.valid_path)
+            with contextlib.suppress(RasterReadError):  # raised again by whoever needs these pixels
+                self._valid_value = mask_value(self._mask(valid))
         dates = (before, self.before_path), (after, self.after_path)
         self.bands = choose_bands(*dates, indexes)
         numbers = (self.bands.before, self.bands.after)
-        self.band_names = tuple(
-            band_name(before, i) or band_name(after, j) or f"band {i}" for i, j in zip(*numbers, strict=True)
-        )
+        self.band_names = self.bands.names
         self.dtypes = (before.dtypes[numbers[0][0] - 1], after.dtypes[numbers[1][0] - 1])
         self.tags = (dict(before.tags()), dict(after.tags()))
         wide = any(
@@ -222,6 +234,29 @@ class Pair:
             for i in own
         )
         self._dtype = np.float64 if wide else np.float32
+
+    def _look_for_rims(self) -> None:
+        """Find out which value means "no data" at the border of each date, although it is not declared."""
+        rims: list[Rim | None] = []
+        for date in self._dates():
+            try:
+                rims.append(undeclared_rim(date))
+            except RasterReadError:  # raised again by whoever needs these pixels
+                rims.append(None)
+        self.bands = dataclasses.replace(self.bands, rims=(rims[0], rims[1]))
+
+    def _mask(self, dataset: DatasetReader) -> DateSource:
+        """Return how the raster of the valid pixels is read, as it is stored."""
+        assert self.valid_path is not None
+        return DateSource(dataset, self.valid_path, [1], np.float64, zero_is_valid=False)
+
+    def _dates(self) -> tuple[DateSource, DateSource]:
+        """Return how this thread reads both dates, each as it is stored."""
+        before, after, _ = self._files.datasets()
+        bands, fills, common = self.bands, self.bands.fills, (self._dtype, self.nodata)
+        first = DateSource(before, self.before_path, bands.before, *common, alpha=bands.alpha_before)
+        second = DateSource(after, self.after_path, bands.after, *common, alpha=bands.alpha_after)
+        return dataclasses.replace(first, fill=fills[0]), dataclasses.replace(second, fill=fills[1])
 
     @property
     def indexes(self) -> tuple[int, ...]:
@@ -299,32 +334,16 @@ class Pair:
 
     def _read(self, window: Window) -> Chip:
         """Read a window, of which no rule has taken anything out."""
-        datasets = self._files.datasets()
-        date = DateSource(
-            datasets[0],
-            self.before_path,
-            self.bands.before,
-            self._dtype,
-            self._nodata,
-            alpha=self.bands.alpha_before,
-        )
-        before, valid = read_date(date, window)
-        date = dataclasses.replace(
-            date,
-            dataset=datasets[1],
-            path=self.after_path,
-            indexes=self.bands.after,
-            warp=self.warp,
-            alpha=self.bands.alpha_after,
-        )
-        after, valid_after = read_date(date, window)
+        datasets, dates = self._files.datasets(), self._dates()
+        before, valid = read_date(dates[0], window)
+        after, valid_after = read_date(dataclasses.replace(dates[1], warp=self.warp), window)
         valid &= valid_after
         if datasets[2] is not None:
-            assert self.valid_path is not None
-            mask = DateSource(
-                datasets[2], self.valid_path, [1], np.float64, zero_is_valid=False, warp=self.valid_warp
-            )
-            valid &= read_date(mask, window)[1]
+            mask = dataclasses.replace(self._mask(datasets[2]), warp=self.valid_warp)
+            values, usable = read_date(mask, window)
+            if self.valid_warp is None:
+                check_mask(mask, values, usable, self._valid_value)
+            valid &= usable
         for values in (before, after):
             values[:, ~valid] = 0
         return Chip(before, after, valid, window)
@@ -345,9 +364,21 @@ class Pair:
             f"{self.after_path} (nodata {after.nodata})"
             + (f" and {self.valid_path}" if self.valid_path else "")
             + ". Check the nodata values (--nodata overrides them), the masks and the overlap."
+            + self._rims_in_words()
             + self._empty_bands(),
             before=self.before_path,
             after=self.after_path,
+        )
+
+    def _rims_in_words(self) -> str:
+        """Return a sentence about the undeclared rims that were taken as no data; empty without any."""
+        rims = zip((self.before_path, self.after_path), self.bands.rims, strict=True)
+        values = [f"{rim.value} in {path}" for path, rim in rims if rim is not None and rim.excluded]
+        if not values:
+            return ""
+        return (
+            f" Pixels of the value at the border ({' and '.join(values)}) were taken as no data; --nodata "
+            "none takes them as values."
         )
 
     def _empty_bands(self) -> str:
@@ -363,7 +394,7 @@ class Pair:
         for dataset, path, numbers in dates:
             assert dataset is not None
             windows = sample_windows(dataset.height, dataset.width)
-            sources = (DateSource(dataset, path, [i], self._dtype, self._nodata, alpha=()) for i in numbers)
+            sources = (DateSource(dataset, path, [i], self._dtype, self.nodata, alpha=()) for i in numbers)
             invalid = [
                 position
                 for position, source in enumerate(sources)

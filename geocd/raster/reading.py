@@ -32,6 +32,27 @@ from geocd.types import BoolArray, PixelArray
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
 
+#: Rasters of up to this many pixels are looked at as a whole; of larger ones, windows of this side.
+_WHOLE, _SIDE = 512 * 512, 64
+
+
+def sample_windows(height: int, width: int, along: int = 5) -> list[Window]:
+    """Return windows that are spread over a raster: the whole of a small one.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the raster.
+    along : int
+        Number of windows along each side of a large one, the first and the last of them at its border.
+    """
+    if height * width <= _WHOLE:
+        return [Window(0, 0, width, height)]
+    side = min(_SIDE, height), min(_SIDE, width)
+    rows = np.linspace(0, height - side[0], along).astype(int)
+    cols = np.linspace(0, width - side[1], along).astype(int)
+    return [Window(int(col), int(row), side[1], side[0]) for row in rows for col in cols]
+
 
 def read(dataset: DatasetReader, path: str, window: Window, **kwargs: Any) -> PixelArray:
     """Read a window of pixels as they are stored.
@@ -85,6 +106,8 @@ class DateSource:
         How the raster is warped; its source is the grid of the raster.
     alpha : sequence of int, optional
         Numbers of the bands that are masks. Default: those that are tagged alpha.
+    fill : sequence of float
+        Values of the bands that together mean "no data"; empty for none.
     """
 
     dataset: DatasetReader
@@ -95,6 +118,7 @@ class DateSource:
     zero_is_valid: bool = True
     warp: Warp | None = None
     alpha: Sequence[int] | None = None
+    fill: Sequence[float] = ()
 
 
 def read_date(source: DateSource, window: Window) -> tuple[PixelArray, BoolArray]:
@@ -237,6 +261,14 @@ def _in_memory(grid: Grid, count: int, dtype: npt.DTypeLike) -> DatasetWriter:
     )
 
 
+def filled(values: PixelArray, fill: Sequence[float]) -> BoolArray:
+    """Return where every band has its value of ``fill``: (height, width) for (bands, height, width)."""
+    equal = np.ones(values.shape[1:], dtype=bool)
+    for band, value in zip(values, fill, strict=True):
+        equal &= band == value
+    return equal
+
+
 def _usable(source: DateSource, window: Window, values: PixelArray) -> BoolArray:
     """Return where no band is nodata and neither an alpha band nor a dataset mask rules the pixel out.
 
@@ -250,6 +282,8 @@ def _usable(source: DateSource, window: Window, values: PixelArray) -> BoolArray
             nodata = declared[index - 1] if source.nodata is None else source.nodata
             if nodata is not None and not math.isnan(nodata):  # NaN is ruled out with all that is not finite
                 usable &= band != nodata
+        if source.fill:
+            usable &= ~filled(values, source.fill)
     alpha = source.alpha
     if alpha is None:
         interpretations = zip(dataset.indexes, dataset.colorinterp, strict=True)
@@ -278,7 +312,9 @@ def _usable(source: DateSource, window: Window, values: PixelArray) -> BoolArray
 
 __all__ = [
     "DateSource",
+    "filled",
     "read",
     "read_date",
     "resample",
+    "sample_windows",
 ]

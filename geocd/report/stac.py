@@ -131,6 +131,12 @@ def _properties(record: RunRecord, created: str) -> Json:
             "before": list(record.bands.before),
             "after": list(record.bands.after),
         }
+    if record.bands is not None and any(record.bands.fills):
+        properties["geocd:undeclared_nodata"] = {
+            date: list(fill)
+            for date, fill in zip(("before", "after"), record.bands.fills, strict=True)
+            if fill
+        }
     if record.alignment is not None:
         properties["geocd:alignment"] = record.alignment.as_dict()
     return properties

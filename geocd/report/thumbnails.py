@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from geocd.raster.bands import named_colours
 from geocd.raster.choice import Bands
 from geocd.raster.files import open_raster
-from geocd.raster.reading import DateSource, read, read_date
+from geocd.raster.reading import DateSource, filled, read, read_date
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, Float32Array, Float64Array, PixelArray
 
@@ -178,11 +178,16 @@ def read_thumbnails(
         shape = _decimated(grid_shape, max_size)
         compared = indexes if isinstance(indexes, Bands) else Bands(tuple(indexes), tuple(indexes))
         bands = _display_bands(before_file, after_file, compared)
-        values_before, valid_before = _thumbnail(before_file, before, bands.before, shape, nodata)
+        dates = [
+            DateSource(file, path, numbers, nodata=nodata, fill=fill)
+            for file, path, numbers, fill in (
+                (before_file, before, bands.before, bands.fills[0]),
+                (after_file, after, bands.after, bands.fills[1]),
+            )
+        ]
+        values_before, valid_before = _thumbnail(dates[0], shape)
         values_after, valid_after = (
-            _thumbnail(after_file, after, bands.after, shape, nodata)
-            if warp is None
-            else _warped_thumbnail(after_file, after, bands.after, shape, nodata, warp)
+            _thumbnail(dates[1], shape) if warp is None else _warped_thumbnail(dates[1], shape, warp)
         )
         mean_prob, share = _prob_thumbnail(prob_file, os.fspath(prob), shape, threshold)
     pictures, apart = _stretch([values_before, values_after], [valid_before, valid_after])
@@ -216,6 +221,7 @@ def _display_bands(before: DatasetReader, after: DatasetReader, compared: Bands)
     return Bands(
         tuple(compared.before[position] for position in positions),
         tuple(compared.after[position] for position in positions),
+        rims=compared.rims_of(positions),
     )
 
 
@@ -229,22 +235,17 @@ def _display_positions(dataset: DatasetReader, indexes: Sequence[int]) -> tuple[
     return None if positions is None else positions[:3]
 
 
-def _thumbnail(
-    dataset: DatasetReader,
-    path: str,
-    bands: tuple[int, ...],
-    shape: tuple[int, int],
-    nodata: float | None,
-) -> tuple[Float32Array, BoolArray]:
+def _thumbnail(date: DateSource, shape: tuple[int, int]) -> tuple[Float32Array, BoolArray]:
     """Return decimated values ``(bands, height, width)`` and where they are valid, ``(height, width)``."""
+    dataset, nodata, bands = date.dataset, date.nodata, list(date.indexes)
     whole = Window(0, 0, dataset.width, dataset.height)
-    # GDAL's average leaves out the nodata value of the file, but would mix in one that is set by an option.
-    resampling = Resampling.average if nodata is None else Resampling.nearest
+    # GDAL's average leaves out the nodata value of the file, but would mix in one that it does not know.
+    resampling = Resampling.average if nodata is None and not date.fill else Resampling.nearest
     values = read(
         dataset,
-        path,
+        date.path,
         whole,
-        indexes=list(bands),
+        indexes=bands,
         out_shape=(len(bands), *shape),
         resampling=resampling,
         masked=nodata is None,
@@ -253,6 +254,8 @@ def _thumbnail(
     values = np.ma.getdata(values)
     if nodata is not None:
         valid &= (values != nodata).all(axis=0)
+    if date.fill:
+        valid &= ~filled(values, date.fill)
     with np.errstate(over="ignore", invalid="ignore"):
         values = values.astype(np.float32)
     # As in the run: infinite values, and fill values close to the largest float, are not valid.
@@ -261,18 +264,10 @@ def _thumbnail(
     return values, valid
 
 
-def _warped_thumbnail(
-    dataset: DatasetReader,
-    path: str,
-    bands: tuple[int, ...],
-    shape: tuple[int, int],
-    nodata: float | None,
-    warp: Warp,
-) -> tuple[Float32Array, BoolArray]:
+def _warped_thumbnail(date: DateSource, shape: tuple[int, int], warp: Warp) -> tuple[Float32Array, BoolArray]:
     """Return the same as :func:`_thumbnail`, warped onto the grid of the probability."""
     small = warp.decimated(*shape)
-    date = DateSource(dataset, path, bands, nodata=nodata, warp=small)
-    values, valid = read_date(date, small.target.window)
+    values, valid = read_date(dataclasses.replace(date, warp=small), small.target.window)
     values[:, ~valid] = 0
     return values, valid
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from geocd.findings import WARN_SHIFT, Finding
 from geocd.method import methods
 from geocd.quantities import area_in_words, day, digits, in_percent
+from geocd.raster.choice import Bands
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
 from geocd.scene.brightness import Brightness
@@ -103,10 +104,12 @@ def findings(record: RunRecord, brightness: Brightness | None = None) -> list[Fi
 
 
 def _of_pair(record: RunRecord, brightness: Brightness | None) -> list[Finding]:
+    names = tuple(record.band_names)
+    bands = Bands((), ()) if record.bands is None else record.bands
     return pair_findings(
         (record.before, record.after),
         (record.date_before, record.date_after),
-        record.band_names,
+        dataclasses.replace(bands, names=names),
         valid_share=record.summary.valid_share,
         zero_share=record.summary.zero_share,
         shift=record.summary.shift,

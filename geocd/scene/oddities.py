@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from geocd.findings import (
     Finding,
     of_constant,
     of_dates,
     of_light,
+    of_rim,
     of_structure,
     of_valid_share,
     of_zeros,
 )
 from geocd.location import Location
+from geocd.raster.choice import Bands
 from geocd.raster.pair import Chip
 from geocd.scene.brightness import Brightness
 from geocd.scene.registration import Shift, measure_shift
 from geocd.scene.sample import zero_shares
 
 
+def band_findings(sources: tuple[str, str], bands: Bands) -> Iterator[Finding]:
+    """Yield how the bands were matched, where that is worth a word, and what rims they have in each date."""
+    for remark in bands.remarks:
+        yield Finding("bands", "info", f"{remark[:1].upper()}{remark[1:]}")
+    for source, rim in zip(sources, bands.rims, strict=True):
+        if rim is None or (not rim.excluded and not any(rim.values)):  # of 0 as a value see of_zeros
+            continue
+        yield from of_rim(
+            Location(source).name,
+            rim.value,
+            rim.share,
+            inside=rim.inside,
+            blurred=rim.blurred,
+            excluded=rim.excluded,
+        )
+
+
 def pair_findings(
     sources: tuple[str, str],
     dates: tuple[str | None, str | None],
-    bands: Sequence[str],
+    bands: Bands,
     *,
     valid_share: float,
     zero_share: Mapping[str, float],
@@ -40,8 +59,8 @@ def pair_findings(
         Paths or URLs of before and after.
     dates : tuple of str or None
         Their dates of acquisition, RFC 3339.
-    bands : sequence of str
-        Names of the compared bands.
+    bands : Bands
+        The compared bands.
     valid_share : float
         Share of the pixels that are valid in both dates, in [0, 1].
     zero_share : mapping of float
@@ -62,8 +81,9 @@ def pair_findings(
             removed=removed,
         ),
         *of_valid_share(valid_share),
+        *band_findings(sources, bands),
         *(finding for date, share in zero_share.items() for finding in of_zeros(names[date], share)),
-        *of_constant([name for name, varies in zip(bands, light.varies, strict=False) if not varies]),
+        *of_constant([name for name, varies in zip(bands.names, light.varies, strict=False) if not varies]),
         *of_light(light.light, light.correlation),
     ]
 
@@ -104,7 +124,7 @@ class SceneFacts:
         self,
         sources: tuple[str, str],
         dates: tuple[str | None, str | None],
-        bands: Sequence[str],
+        bands: Bands,
         *,
         removed: bool,
     ) -> list[Finding]:
@@ -121,4 +141,4 @@ class SceneFacts:
         )
 
 
-__all__ = ["SceneFacts", "pair_findings"]
+__all__ = ["SceneFacts", "band_findings", "pair_findings"]

@@ -87,14 +87,16 @@ NODATA = _declared(
     "nodata",
     "text",
     "Nodata value",
-    "A number or nan, for both rasters, instead of what they declare.",
+    "A number or nan, for both rasters, instead of what they declare. none: only what they declare. Empty: "
+    "that, and the value of an undeclared rim at the border.",
     advanced=True,
 )
 VALID = _declared(
     "valid",
     "raster",
     "Raster of valid pixels",
-    "Non-zero where the pair may be used (a cloud mask, say); on the same grid.",
+    "0 where the pair may not be used, one other value where it may (the inverse of a cloud mask); on the "
+    "same grid.",
     advanced=True,
 )
 ALIGN = _declared(

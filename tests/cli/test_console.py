@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from commands import MakePair, scene
+from conftest import write_mask
 
 SECRET = "S3CR3T"
 CLI = Path(__file__).resolve().parents[2] / "geocd" / "cli"
@@ -152,7 +153,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def host(make_pair: MakePair, tmp_path: Path) -> Iterator[str]:
     """Serve a pair, and give the address."""
-    make_pair(*scene(height=64, width=72), folder="served")
+    before, _ = make_pair(*scene(height=64, width=72), folder="served")
+    write_mask(before.with_name("valid.tif"), before)
     folder = str(tmp_path / "served")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -187,8 +189,8 @@ def verbose(*arguments: object, **environment: str) -> subprocess.CompletedProce
 def test_credentials_stay_out_of_all_that_is_written_and_shown(form: str, host: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    before, after = (filled(form, host, name) for name in ("before.tif", "after.tif"))
-    command = ["detect", before, after, "--valid", before, "-o", out / "y", "--method", "cva"]
+    before, after, valid = (filled(form, host, f"{name}.tif") for name in ("before", "after", "valid"))
+    command = ["detect", before, after, "--valid", valid, "-o", out / "y", "--method", "cva"]
     environment = {"AWS_NO_SIGN_REQUEST": "YES", "AWS_S3_ENDPOINT": host, "AWS_HTTPS": "NO"}
     environment["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"  # fewer requests
     done = verbose(*command, **environment)

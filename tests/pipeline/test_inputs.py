@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import rasterio.shutil
 from commands import MakePair, run, scene
+from conftest import write_mask
 
 from geocd.location import Location
 from geocd.raster.files import local_files
@@ -117,14 +118,18 @@ def test_an_output_that_would_replace_an_input_is_refused(
 def test_every_input_counts(which: str, pair: tuple[Path, Path], out: Path) -> None:
     before, after = map(str, pair)
     path = out / ("y.json" if which == "--weights" else "y_prob.tif")
-    shutil.copy(after, path)
+    if which == "--valid":
+        write_mask(path, pair[1])
+    else:
+        shutil.copy(after, path)
+    content = path.read_bytes()
     arguments = [before, str(path) if which == "after" else after, "-o", out / "y", "--overwrite"]
     if which != "after":
         arguments += [which, path]
     refused = run("detect", *arguments)
     assert refused.exit_code == 1, refused.output
     assert f"{path}: would replace an input of this run" in refused.output
-    assert path.read_bytes() == Path(after).read_bytes()
+    assert path.read_bytes() == content
 
 
 def test_polygons_do_not_replace_their_raster(pair: tuple[Path, Path], out: Path) -> None:

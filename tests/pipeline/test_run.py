@@ -16,7 +16,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
-from conftest import ground
+from conftest import ground, write_mask
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
@@ -300,7 +300,8 @@ def test_what_another_command_has_kept_is_refused(
     if changed == "before":
         os.utime(pair[0], ns=(0, 123))
     else:
-        other = {"--tile-size": 51, "--method": "irmad", "--threshold": 0.6, "--valid": str(pair[0])}
+        mask = str(write_mask(tmp_path / "valid.tif", pair[0]))
+        other = {"--tile-size": 51, "--method": "irmad", "--threshold": 0.6, "--valid": mask}
         values[changed[2:].replace("-", "_")] = other[changed]
     with pytest.raises(
         ResumeError, match=rf"differs from this one: {changed} \(was .*, is now .*\)\. Repeat its command"

@@ -163,9 +163,8 @@ def test_given_nodata_replaces_the_declared_one(make_pair: MakePair) -> None:
 
 
 def test_valid_raster(make_pair: MakePair, write_raster: WriteRaster, scene: Any) -> None:
-    usable = np.ones((64, 80), np.uint8)
+    usable = np.full((64, 80), 7, np.uint8)  # any value but 0
     usable[:, 40:] = 0
-    usable[0, 0] = 7  # any value but 0
     usable[5, 5] = 255
     mask = write_raster("valid", usable, nodata=255)
     chip = read_pair(make_pair(scene(), scene(seed=1)), valid=mask)

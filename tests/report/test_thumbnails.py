@@ -15,6 +15,7 @@ from rasterio.transform import Affine
 
 from geocd.raster.choice import Bands
 from geocd.raster.pair import Pair
+from geocd.raster.warp import Warp
 from geocd.report.thumbnails import Thumbnails, read_thumbnails
 
 
@@ -167,6 +168,22 @@ def test_thumbnails_are_reduced_without_what_is_not_valid(tmp_path):
     np.testing.assert_allclose(small.prob[50:], 0.25)
     np.testing.assert_allclose(small.share[:50, :38], 1)
     np.testing.assert_allclose(small.share[50:], 0)
+
+
+def test_an_undeclared_rim_is_not_valid_in_the_picture(tmp_path):
+    values = np.random.default_rng(0).integers(500, 3000, (4, 60, 80)).astype(np.uint16)
+    after = values + 1
+    after[:, :, :20] = 0
+    paths = [str(write_raster(tmp_path / f"{name}.tif", v)) for name, v in (("b", values), ("a", after))]
+    prob = write_raster(tmp_path / "p.tif", np.zeros((1, 60, 80), np.float32))
+    with Pair(*paths) as pair:
+        for warp in (None, Warp.between(pair.grid, pair.grid)):
+            thumbnails = read_thumbnails(
+                *paths, prob, indexes=pair.bands, threshold=0.5, max_size=80, warp=warp
+            )
+            assert thumbnails.valid_before.all()
+            assert not thumbnails.valid_after[:, :20].any()
+            assert thumbnails.valid_after[:, 20:].all()
 
 
 def test_another_grid_is_warped_into_the_picture(tmp_path):
