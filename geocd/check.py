@@ -188,7 +188,7 @@ def check_pair(
         refused = (*of_dates(first.date, second.date), *_refused(error, fit.overlap))
         return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
 
-    facts = SceneFacts.measure(chips)
+    facts = SceneFacts.measure(chips, pair)
     findings = facts.findings(paths, (first.date, second.date), bands, removed=report.removed is not None)
     return dataclasses.replace(
         report,

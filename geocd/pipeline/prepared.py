@@ -108,11 +108,11 @@ class OpenRun:
             pair, alignment = align(self.pair, read.align)
         with stopwatch.stage("sample"):
             if read.ignore:
-                pair = pair.ignoring(Rules.of(read.ignore, pair.band_names).fitted_to(pair))
+                pair = pair.ignoring(Rules.of(read.ignore, pair.band_names, pair.scalings).fitted_to(pair))
             chips = sample_chips(pair)
             check_different(chips, pair.before_path, pair.after_path)
         with stopwatch.stage("shift"):
-            measured = SceneFacts.measure(chips) if facts else None
+            measured = SceneFacts.measure(chips, pair) if facts else None
         with stopwatch.stage("fit"):
             detector = fit_detector(chips, pair, self.settings, self.plan.jobs)
         del chips

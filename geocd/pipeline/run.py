@@ -216,6 +216,7 @@ def _record(
         alignment=run.alignment,
         band_names=pair.band_names,
         bands=pair.bands,
+        scalings=pair.scalings,
         settings={**settings.as_dict(), "jobs": run.plan.jobs, "mem_limit": run.plan.limit},
         method=method.method,
         preset=method.preset if method.method == "deep" else None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ class ArrayRaster:
         The part of the raster that the array holds; None for the whole.
     crs, transform, height, width, count, indexes, dtypes, nodata, nodatavals, descriptions, colorinterp
         As of a rasterio dataset.
+    scales, offsets : tuple of float
+        By band, from the attributes ``scale_factor`` and ``add_offset``, as of a rasterio dataset.
 
     Raises
     ------
@@ -95,6 +97,10 @@ class ArrayRaster:
         self.indexes = tuple(range(1, self.count + 1))
         self.dtypes = (_stored(array.dtype).name,) * self.count
         self.nodatavals = (self.nodata,) * self.count
+        self.scales, self.offsets = (
+            _by_band(array.attrs, names, default, self.count)
+            for names, default in ((("scale_factor", "scales"), 1.0), (("add_offset", "offsets"), 0.0))
+        )
         self.mask_flag_enums = ([MaskFlags.all_valid],) * self.count
         names, colours = _named(self.array, array)
         self.descriptions, self.colorinterp = tuple(names), tuple(colours)
@@ -327,6 +333,18 @@ def _nodata(array: xr.DataArray, name: str) -> float | None:
         ) from error
 
 
+def _by_band(
+    attrs: Mapping[Hashable, Any], names: tuple[str, str], default: float, count: int
+) -> tuple[float, ...]:
+    """Return an attribute for each band: one number for all (CF), or one for each (rioxarray)."""
+    single, several = names
+    values = attrs.get(several, attrs.get(single, default))
+    numbers = np.atleast_1d(np.asarray(values))
+    if numbers.dtype.kind not in "iuf" or numbers.size not in (1, count):
+        return (default,) * count
+    return tuple(np.broadcast_to(numbers.astype(float), count).tolist())
+
+
 def _named(array: xr.DataArray, original: xr.DataArray) -> tuple[list[str | None], list[ColorInterp]]:
     """Return names and colours of the bands.
 
@@ -387,6 +405,9 @@ def _tags(array: xr.DataArray) -> dict[str, str]:
     tags = {
         str(key): str(value) for key, value in array.attrs.items() if isinstance(value, str | int | float)
     }
+    for key, value in array.coords.items():  # stackstac has the properties of an item as coordinates
+        if value.ndim == 0 and str(key).endswith(("processing_baseline", "boa_offset_applied")):
+            tags[str(key)] = str(value.item())
     time = array.coords.get("time")
     if time is not None and time.ndim == 0 and time.dtype.kind == "M" and not np.isnat(time.to_numpy()):
         tags["ACQUISITION_DATETIME"] = f"{np.datetime_as_string(time.to_numpy(), unit='s')}Z"

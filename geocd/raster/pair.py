@@ -19,6 +19,7 @@ from geocd.raster.choice import as_ranges, band_name, choose_bands, sample_windo
 from geocd.raster.files import Source, grid_of, open_raster, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
 from geocd.raster.reading import DateSource, read_date
+from geocd.raster.scaling import scaling_of
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, PixelArray
 
@@ -163,6 +164,9 @@ class Pair:
         Data types of before and after.
     tags : tuple of dict
         Tags of before and after.
+    scalings : tuple of Scaling
+        Scale and offset of the compared bands, before and after, as they are declared. Chips hold the values
+        as they are stored.
 
     Raises
     ------
@@ -214,6 +218,8 @@ class Pair:
         )
         self.dtypes = (before.dtypes[numbers[0][0] - 1], after.dtypes[numbers[1][0] - 1])
         self.tags = (dict(before.tags()), dict(after.tags()))
+        first, second = (scaling_of(*date, own) for date, own in zip(dates, numbers, strict=True))
+        self.scalings = first, second
         wide = any(
             dataset.dtypes[i - 1] in _WIDE
             for (dataset, _), own in zip(dates, numbers, strict=True)

@@ -130,6 +130,11 @@ def _properties(record: RunRecord, created: str) -> Json:
             "before": list(record.bands.before),
             "after": list(record.bands.after),
         }
+    if any(scaling.scales for scaling in record.scalings):
+        properties["geocd:scaling"] = {
+            date: scaling.as_dict() if scaling.scales else None
+            for date, scaling in zip(("before", "after"), record.scalings, strict=True)
+        }
     if record.alignment is not None:
         properties["geocd:alignment"] = record.alignment.as_dict()
     return properties
