@@ -1,7 +1,7 @@
-"""Change detection in Python: two rasters, as paths or DataArrays, to an xarray Dataset.
+"""Change detection in Python: two rasters, as paths, DataArrays or Datasets, to an xarray Dataset.
 
-``geocd.detect`` is :func:`detect`; importing this module also adds the accessor ``.geocd`` to DataArrays. The
-pixels are processed as by the command line, so the probability is the same; no file is written.
+``geocd.detect`` is :func:`detect`; importing this module also adds the accessor ``.geocd`` to DataArrays and
+Datasets. The pixels are processed as by the command line, so the probability is the same; no file is written.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 #: Value of ``changed`` where the pair is not valid.
 NOT_VALID = 255
 #: A raster to compare: a path, a URL or an array.
-Raster = str | os.PathLike[str] | xr.DataArray
+Raster = str | os.PathLike[str] | xr.DataArray | xr.Dataset
 
 
 def detect(
@@ -61,13 +61,14 @@ def detect(
 
     Parameters
     ----------
-    before, after : path or xarray.DataArray
+    before, after : path, xarray.DataArray or xarray.Dataset
         The same area, on the same grid unless ``align`` is set. Paths and URLs: anything GDAL opens.
         DataArrays: dimensions ``(band, y, x)`` or ``(y, x)`` in any order, with CRS and nodata as rioxarray
         stores them; open files with ``rioxarray.open_rasterio(path, masked=True)``, since masks and alpha
-        are lost otherwise. Band names are read from the band coordinate or from ``long_name``. An ``after``
+        are lost otherwise. Band names are read from the band coordinate or from ``long_name``. Datasets, as
+        odc-stac loads them: variables are bands of their names, each with its own nodata value. An ``after``
         whose rows or columns run in the opposite direction is flipped.
-    valid : path or xarray.DataArray, optional
+    valid : path, xarray.DataArray or xarray.Dataset, optional
         Non-zero where the pair may be used.
     lazy : bool, optional
         Whether dask computes the result later, chunk by chunk; default: where an input is a dask array. The
@@ -141,11 +142,12 @@ def detect(
     return _dataset(values, prepared, rasters)
 
 
+@xr.register_dataset_accessor("geocd")
 @xr.register_dataarray_accessor("geocd")
 class GeocdAccessor:
-    """The accessor ``.geocd`` of DataArrays: ``before.geocd.detect(after)``."""
+    """The accessor ``.geocd`` of DataArrays and Datasets: ``before.geocd.detect(after)``."""
 
-    def __init__(self, array: xr.DataArray) -> None:
+    def __init__(self, array: xr.DataArray | xr.Dataset) -> None:
         self._array = array
 
     def detect(self, after: Raster, **options: Any) -> xr.Dataset:
@@ -174,7 +176,11 @@ def _rasters(before: Raster, after: Raster, valid: Raster | None) -> Rasters:
 
 
 def _raster(raster: Raster, name: str) -> str | ArrayRaster:
-    return os.fspath(raster) if isinstance(raster, str | os.PathLike) else ArrayRaster(raster, name)
+    if isinstance(raster, str | os.PathLike):
+        return os.fspath(raster)
+    if isinstance(raster, xr.Dataset):
+        return ArrayRaster.of_variables(raster, name)
+    return ArrayRaster(raster, name)
 
 
 def _transform(path: str) -> Affine:

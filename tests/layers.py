@@ -40,7 +40,7 @@ LAYERS: list[dict[str, str]] = [
     {
         "check": "whether two rasters are a usable pair",
         "environment": "versions, devices and memory that geocd runs on",
-        "xarray": "detection on DataArrays",
+        "xarray": "detection on DataArrays and Datasets",
         "rerun": "a run repeated from its STAC item, and compared",
     },
     {"batch": "many pairs on a dask cluster"},
