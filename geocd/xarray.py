@@ -134,9 +134,7 @@ def detect(
         ) as run,
         computing(run.settings),
     ):
-        progress("fit", 0, 1)
-        prepared = run.fit(facts=True)
-        progress("fit", 1, 1)
+        prepared = run.fit(facts=True, progress=progress)
         values = _lazy(prepared, rasters) if lazy else _eager(prepared, progress)
     warn(_findings(prepared))
     return _dataset(values, prepared, rasters)

@@ -298,8 +298,10 @@ class _ProgressLine:
 def progress_words(progress: Progress) -> str:
     """Return a sentence that says how far a batch is."""
     words = [f"{progress.done} of {progress.total} pairs done", f"{progress.failed} failed"]
-    tiles = f" (tile {progress.tiles} of {progress.of_tiles})" if progress.of_tiles else ""
-    words.append(f"{progress.running} running on {progress.workers} workers{tiles}")
+    parts = [f"fitting, step {progress.steps} of {progress.of_steps}"] if progress.of_steps else []
+    parts += [f"tile {progress.tiles} of {progress.of_tiles}"] if progress.of_tiles else []
+    within = f" ({'; '.join(parts)})" if parts else ""
+    words.append(f"{progress.running} running on {progress.workers} workers{within}")
     if not progress.workers:
         words.append("waiting for workers")
     if progress.pixels:

@@ -115,11 +115,9 @@ def detect(
     ):
         progress = progress or (lambda stage, done, total: None)
         stopwatch = Stopwatch()
-        progress("fit", 0, 1)
         with stopwatch.stage("inputs"):
             inputs = fingerprints(run.pair, run.settings)
-        prepared = run.fit(facts=True, stopwatch=stopwatch)
-        progress("fit", 1, 1)
+        prepared = run.fit(facts=True, stopwatch=stopwatch, progress=progress)
         record = _write_products(prepared, transaction, inputs, stopwatch, progress)
         files = transaction.commit()
     warn(record.findings)

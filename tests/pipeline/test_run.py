@@ -63,6 +63,17 @@ def test_progress_tells_every_stage_to_its_end(pair: tuple[Path, Path], tmp_path
     assert stages["tiles"] == 4
 
 
+@pytest.mark.parametrize("more", [{}, {"preset": "reference", "fit": "scene", "weights": "random"}])
+def test_progress_tells_every_step_of_the_fit(
+    pair: tuple[Path, Path], tmp_path: Path, more: dict[str, object]
+) -> None:
+    """The longest stage of a small pair, once, upwards and to its end."""
+    told: list[tuple[str, int, int]] = []
+    settings = Settings.from_flat({"iterations": 3, **more})
+    detect(*pair, tmp_path / "run", settings=settings, progress=lambda *args: told.append(args))
+    assert [step for step in told if step[0] == "fit"] == [("fit", done, 3) for done in range(4)]
+
+
 def test_outputs_that_cannot_be_read_back_are_an_error_and_leave_nothing(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
