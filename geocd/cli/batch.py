@@ -64,6 +64,14 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     metavar="NAME=AMOUNT",
     help="Resource that each pair needs, as dask workers declare it: GPU=1.",
 )
+@click.option(
+    "--worker-timeout",
+    type=click.FloatRange(0),
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="End with an error where a scheduler elsewhere has had no worker for this long.",
+)
 @click.option("--collection", metavar="ID", help="STAC API: collection to search.")
 @click.option(
     "--bbox",
@@ -136,6 +144,7 @@ def batch(
     scheduler: str | None,
     scheduler_file: str | None,
     resources: tuple[tuple[str, float], ...],
+    worker_timeout: float,
     collection: str | None,
     bbox: tuple[float, float, float, float] | None,
     intersects: str | None,
@@ -179,8 +188,7 @@ def batch(
     )  # fmt: skip
     cluster = Cluster(
         workers=workers, scheduler=scheduler, scheduler_file=scheduler_file,
-        resources=dict(resources), mem_limit=mem_limit,
-    )  # fmt: skip
+        resources=dict(resources), mem_limit=mem_limit, worker_timeout=worker_timeout)  # fmt: skip
     progress = None if ctx.obj["quiet"] else _ProgressLine(live=ctx.obj["progress"])
     summary = run(
         read_pairs(str(pairs), folder, options),
