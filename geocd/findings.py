@@ -175,9 +175,7 @@ def of_structure(
             "warning",
             f"The two images are shifted against each other by {shift:.1f} pixels. The method tolerates up "
             "to one pixel, but edges of roofs, roads and fields may still look like change.",
-            "Register the images more accurately."
-            if removed
-            else "--align shift (align='shift' in Python) removes the shift.",
+            "Register the images more accurately." if removed else "--align shift removes the shift.",
         )
 
 

@@ -32,6 +32,7 @@ from geocd.raster.grid import Grid
 from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_dates
 from geocd.report.links import source_href
+from geocd.spelling import python_errors, python_findings
 from geocd.tiles.mosaic import Mosaic, blend
 from geocd.tiles.tiling import Tile, Tiling
 from geocd.types import Float32Array, PixelArray, Progress
@@ -124,6 +125,7 @@ def detect(
         )
     progress = progress or (lambda stage, done, total: None)
     with (
+        python_errors(),
         open_run(
             rasters[0],
             rasters[1],
@@ -136,7 +138,7 @@ def detect(
     ):
         prepared = run.fit(facts=True, progress=progress)
         values = _lazy(prepared, rasters) if lazy else _eager(prepared, progress)
-    warn(_findings(prepared))
+    warn(python_findings(_findings(prepared)))
     return _dataset(values, prepared, rasters)
 
 

@@ -26,6 +26,7 @@ LAYERS: list[dict[str, str]] = [
         "findings": "what is odd about a pair or a run, with a severity and a remedy",
         "config": "every setting, once: type, default, help; as given and as resolved",
         "configfile": "settings in TOML",
+        "spelling": "options in messages, as each surface spells them",
         "heap": "memory that the C library holds back",
     },
     {"raster": "files to pixels: grids, sensors, windows, warping, pairs, the probability raster"},

@@ -36,6 +36,7 @@ from geocd.raster.files import open_raster, output_errors
 from geocd.report.fingerprint import Fingerprint, fingerprint, same_content, sha256
 from geocd.report.products import Outputs
 from geocd.report.stac import write_json
+from geocd.spelling import command_line
 
 #: Reads over the network are tried again, each time after a longer wait; what the user set is kept.
 NETWORK = {"GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_DELAY": "1"}
@@ -312,7 +313,7 @@ def _detect(task: Task) -> DoneRecord:
     """Detect the changes of one pair, and return its record."""
     item = task.item
     folder = Path(task.folder) / item.id
-    with _prepared(task) as settings, warnings.catch_warnings():
+    with command_line(), _prepared(task) as settings, warnings.catch_warnings():
         run = functools.partial(
             detect,
             item.before,

@@ -28,6 +28,7 @@ from geocd.report.record import FinishedRun, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
 from geocd.report.thumbnails import Thumbnails, read_thumbnails
 from geocd.report.words import findings
+from geocd.spelling import python_errors, python_findings
 from geocd.types import Progress
 from geocd.vectorize.polygons import PolygonSummary, polygonize
 
@@ -102,6 +103,7 @@ def detect(
     before, after = os.fspath(before), os.fspath(after)
     outputs = Outputs(default_stem(before, after) if output is None else Path(output))
     with (
+        python_errors(),
         open_run(before, after, settings, **limits) as run,
         Transaction(
             outputs,
@@ -120,7 +122,7 @@ def detect(
         prepared = run.fit(facts=True, stopwatch=stopwatch, progress=progress)
         record = _write_products(prepared, transaction, inputs, stopwatch, progress)
         files = transaction.commit()
-    warn(record.findings)
+    warn(python_findings(record.findings))
     return files, record
 
 

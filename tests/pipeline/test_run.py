@@ -88,7 +88,7 @@ def test_outputs_that_cannot_be_read_back_are_an_error_and_leave_nothing(
 
 
 def test_jobs_must_be_positive(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--jobs 0"):
+    with pytest.raises(ConfigError, match="jobs=0"):
         detect(*pair, tmp_path / "run", jobs=0)
 
 
@@ -313,8 +313,9 @@ def test_what_another_command_has_kept_is_refused(
     else:
         other = {"--tile-size": 51, "--method": "irmad", "--threshold": 0.6, "--valid": str(pair[0])}
         values[changed[2:].replace("-", "_")] = other[changed]
+    spelled = f"{changed[2:].replace('-', '_')}=" if changed.startswith("--") else changed
     with pytest.raises(
-        ResumeError, match=rf"differs from this one: {changed} \(was .*, is now .*\)\. Repeat its command"
+        ResumeError, match=rf"differs from this one: {spelled} \(was .*, is now .*\)\. Repeat its command"
     ) as caught:
         detect(*pair, out / "run", settings=Settings.from_flat(values), resume=True)
     assert len(caught.value.details["differing"]) == 1

@@ -295,7 +295,7 @@ def test_what_is_ignored_has_no_say_in_the_statistics(
 def test_nothing_left_says_so(make_pair: MakePair, tmp_path: Path) -> None:
     lake = (10_000 * paint((60, 60), (slice(0, 60), slice(0, 60), LAKE))).astype(np.uint16)
     files = make_pair(lake, lake, names=NAMES)
-    with pytest.raises(NoValidPixelError, match=r"--ignore water,cloud: no pixel .* left: .*NDWI above 0.05"):
+    with pytest.raises(NoValidPixelError, match=r"ignore=.*'cloud'\): no pixel .* left: .*NDWI above 0.05"):
         detect(*files, tmp_path / "run", settings=Settings.from_flat({"ignore": ("water", "cloud")}))
     assert not list(tmp_path.glob("run*"))
 
