@@ -137,6 +137,8 @@ def sensor_reference() -> str:
             if numbers:
                 listed = sorted(numbers, key=lambda number: (len(number.rstrip("a")), number))
                 signs.append(f"{verb} {', '.join(number.upper() for number in listed)}")
+        if sensor.unpadded:
+            signs.append("no zero before a number")
         cells = [sensor.name, *(sensor.numbers.get(word, "").upper() for word in bands.WORDS)]
         lines.append(f"| {' | '.join([*cells, '; '.join(signs) or 'none of the others'])} |")
     return "\n".join(lines) + "\n"

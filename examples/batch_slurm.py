@@ -42,7 +42,11 @@ def batch(options: argparse.Namespace, start: Any) -> Summary:
     with start(**job(options)) as cluster:
         cluster.scale(jobs=options.jobs)  # or cluster.adapt(maximum_jobs=...)
         address = cluster.scheduler_address
-        workers = Cluster(scheduler=address, resources={"GPU": 1} if options.gpu else {})
+        workers = Cluster(
+            scheduler=address,
+            resources={"GPU": 1} if options.gpu else {},
+            worker_timeout=7 * 24 * 3600,  # jobs may be in the queue for long
+        )
         return run(read_items(options.pairs), options.folder, settings=settings, cluster=workers)
 
 

@@ -22,6 +22,7 @@ from geocd.report.acquired import acquisition_date
 from geocd.scene.oddities import SceneFacts, band_findings
 from geocd.scene.registration import Removed, Shift, remove_shift
 from geocd.scene.sample import check_different, sample_chips
+from geocd.spelling import as_arguments, python_errors, python_findings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +160,25 @@ def check_pair(
     RasterOpenError, RasterReadError
         A file is missing, is no raster, or is damaged.
     """
-    paths = os.fspath(before), os.fspath(after)
+    names = {"bidx": "indexes"}
+    with python_errors(**names):
+        report = _check(os.fspath(before), os.fspath(after), indexes, nodata, valid, align)
+    return dataclasses.replace(
+        report,
+        problem=None if report.problem is None else as_arguments(report.problem, names),
+        findings=tuple(python_findings(report.findings, names)),
+    )
+
+
+def _check(
+    before: str,
+    after: str,
+    indexes: tuple[int | str, ...] | None,
+    nodata: Nodata | None,
+    valid: str | os.PathLike[str] | None,
+    align: Align,
+) -> PairReport:
+    paths = before, after
     (first, grid), (second, other) = (_date(path) for path in paths)
     fit = _GridFit() if grid is None or other is None else _fit(grid, other)
     report = PairReport(
@@ -190,7 +209,7 @@ def check_pair(
         refused = (*of_bands, *of_dates(first.date, second.date), *_refused(error, fit.overlap))
         return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
 
-    facts = SceneFacts.measure(chips)
+    facts = SceneFacts.measure(chips, pair)
     findings = facts.findings(paths, (first.date, second.date), bands, removed=report.removed is not None)
     return dataclasses.replace(
         report,

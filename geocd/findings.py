@@ -177,9 +177,7 @@ def of_structure(
             "warning",
             f"The two images are shifted against each other by {shift:.1f} pixels. The method tolerates up "
             "to one pixel, but edges of roofs, roads and fields may still look like change.",
-            "Register the images more accurately."
-            if removed
-            else "--align shift (align='shift' in Python) removes the shift.",
+            "Register the images more accurately." if removed else "--align shift removes the shift.",
         )
 
 
@@ -206,6 +204,51 @@ def of_light(light: tuple[float, float, float] | None, correlation: float | None
         f"{'+' if offset >= 0 else '-'} {abs(offset):.4g}. The probability takes this into account.",
         "Compare images of the same kind (both reflectance, for instance) and season if you can.",
     )
+
+
+def of_levels(
+    names: tuple[str, str], offset: float | None, raised: tuple[float | None, float | None]
+) -> Iterator[Finding]:
+    """Yield a warning where values seem to carry an offset that is not declared, or not in the way declared.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names of the images.
+    offset : float or None
+        What seems to have been added to the after image alone.
+    raised : tuple of float or None
+        Levels that the images do not get below, before and after; None where they do.
+    """
+    consequence = (
+        "Indices (NDVI, NDWI, NDBI) and --ignore need values in proportion to reflectance; the probability "
+        "does not."
+    )
+    remedy = (
+        "If it is Sentinel-2 of processing baseline 04.00 or later, declare that: rio edit-info --tag "
+        "PROCESSING_BASELINE=04.00 FILE. For other products declare scale and offset: gdal_translate "
+        "-a_scale 0.0000275 -a_offset -0.2 FILE NEW.tif (Landsat Collection 2)."
+    )
+    if offset is not None:
+        high, low = (names[1], names[0]) if offset > 0 else (names[0], names[1])
+        yield Finding(
+            "offset",
+            "warning",
+            f"The values of {high} lie about {abs(offset):.4g} above those of {low} in all bands, also where "
+            "it is dark: an offset that is not declared, or is declared although it was removed before. "
+            f"{consequence}",
+            remedy,
+        )
+        return
+    for name, level in zip(names, raised, strict=True):
+        if level is not None:
+            yield Finding(
+                "offset",
+                "info",
+                f"{name}: no visible band has values below {level:.4g}, so it may have an offset that is "
+                f"not declared. {consequence}",
+                remedy,
+            )
 
 
 def of_valid_share(share: float | None) -> Iterator[Finding]:
@@ -336,6 +379,7 @@ __all__ = [
     "of_band_names",
     "of_constant",
     "of_dates",
+    "of_levels",
     "of_light",
     "of_pixel_sizes",
     "of_rim",

@@ -20,3 +20,5 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 PixelArray: TypeAlias = npt.NDArray[Any]
 #: Called as ``progress(stage, done, total)``.
 Progress: TypeAlias = Callable[[str, int, int], None]
+#: Called as ``steps(done, total)``.
+Steps: TypeAlias = Callable[[int, int], None]

@@ -1,7 +1,7 @@
-"""Change detection in Python: two rasters, as paths or DataArrays, to an xarray Dataset.
+"""Change detection in Python: two rasters, as paths, DataArrays or Datasets, to an xarray Dataset.
 
-``geocd.detect`` is :func:`detect`; importing this module also adds the accessor ``.geocd`` to DataArrays. The
-pixels are processed as by the command line, so the probability is the same; no file is written.
+``geocd.detect`` is :func:`detect`; importing this module also adds the accessor ``.geocd`` to DataArrays and
+Datasets. The pixels are processed as by the command line, so the probability is the same; no file is written.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from geocd.raster.grid import Grid
 from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_dates
 from geocd.report.links import source_href
+from geocd.spelling import python_errors, python_findings
 from geocd.tiles.mosaic import Mosaic, blend
 from geocd.tiles.tiling import Tile, Tiling
 from geocd.types import Float32Array, PixelArray, Progress
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 #: Value of ``changed`` where the pair is not valid.
 NOT_VALID = 255
 #: A raster to compare: a path, a URL or an array.
-Raster = str | os.PathLike[str] | xr.DataArray
+Raster = str | os.PathLike[str] | xr.DataArray | xr.Dataset
 
 
 def detect(
@@ -61,13 +62,14 @@ def detect(
 
     Parameters
     ----------
-    before, after : path or xarray.DataArray
+    before, after : path, xarray.DataArray or xarray.Dataset
         The same area, on the same grid unless ``align`` is set. Paths and URLs: anything GDAL opens.
         DataArrays: dimensions ``(band, y, x)`` or ``(y, x)`` in any order, with CRS and nodata as rioxarray
         stores them; open files with ``rioxarray.open_rasterio(path, masked=True)``, since masks and alpha
-        are lost otherwise. Band names are read from the band coordinate or from ``long_name``. An ``after``
+        are lost otherwise. Band names are read from the band coordinate or from ``long_name``. Datasets, as
+        odc-stac loads them: variables are bands of their names, each with its own nodata value. An ``after``
         whose rows or columns run in the opposite direction is flipped.
-    valid : path or xarray.DataArray, optional
+    valid : path, xarray.DataArray or xarray.Dataset, optional
         0 where the pair may not be used, one other value where it may.
     lazy : bool, optional
         Whether dask computes the result later, chunk by chunk; default: where an input is a dask array. The
@@ -123,6 +125,7 @@ def detect(
         )
     progress = progress or (lambda stage, done, total: None)
     with (
+        python_errors(),
         open_run(
             rasters[0],
             rasters[1],
@@ -133,19 +136,18 @@ def detect(
         ) as run,
         computing(run.settings),
     ):
-        progress("fit", 0, 1)
-        prepared = run.fit(facts=True)
-        progress("fit", 1, 1)
+        prepared = run.fit(facts=True, progress=progress)
         values = _lazy(prepared, rasters) if lazy else _eager(prepared, progress)
-    warn(_findings(prepared))
+    warn(python_findings(_findings(prepared)))
     return _dataset(values, prepared, rasters)
 
 
+@xr.register_dataset_accessor("geocd")
 @xr.register_dataarray_accessor("geocd")
 class GeocdAccessor:
-    """The accessor ``.geocd`` of DataArrays: ``before.geocd.detect(after)``."""
+    """The accessor ``.geocd`` of DataArrays and Datasets: ``before.geocd.detect(after)``."""
 
-    def __init__(self, array: xr.DataArray) -> None:
+    def __init__(self, array: xr.DataArray | xr.Dataset) -> None:
         self._array = array
 
     def detect(self, after: Raster, **options: Any) -> xr.Dataset:
@@ -174,7 +176,11 @@ def _rasters(before: Raster, after: Raster, valid: Raster | None) -> Rasters:
 
 
 def _raster(raster: Raster, name: str) -> str | ArrayRaster:
-    return os.fspath(raster) if isinstance(raster, str | os.PathLike) else ArrayRaster(raster, name)
+    if isinstance(raster, str | os.PathLike):
+        return os.fspath(raster)
+    if isinstance(raster, xr.Dataset):
+        return ArrayRaster.of_variables(raster, name)
+    return ArrayRaster(raster, name)
 
 
 def _transform(path: str) -> Affine:

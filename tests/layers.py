@@ -27,6 +27,7 @@ LAYERS: list[dict[str, str]] = [
         "findings": "what is odd about a pair or a run, with a severity and a remedy",
         "config": "every setting, once: type, default, help; as given and as resolved",
         "configfile": "settings in TOML",
+        "spelling": "options in messages, as each surface spells them",
         "heap": "memory that the C library holds back",
     },
     {"raster": "files to pixels: grids, sensors, windows, warping, pairs, the probability raster"},
@@ -41,7 +42,7 @@ LAYERS: list[dict[str, str]] = [
     {
         "check": "whether two rasters are a usable pair",
         "environment": "versions, devices and memory that geocd runs on",
-        "xarray": "detection on DataArrays",
+        "xarray": "detection on DataArrays and Datasets",
         "rerun": "a run repeated from its STAC item, and compared",
     },
     {"batch": "many pairs on a dask cluster"},

@@ -307,3 +307,22 @@ def test_a_turned_transform_has_no_coordinates(make_pair: MakePair, tmp_path: Pa
     ]
     np.testing.assert_array_equal(found.change_probability, expected)
     np.testing.assert_array_equal(geocd.detect(*opened(paths), method="cva").change_probability, expected)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_datasets_give_what_files_give(paths: Paths, tmp_path: Path, lazy: bool) -> None:
+    """Variables in another order, each with its nodata value: none of it is lost."""
+    expected = written(paths, tmp_path, method="cva")[0]
+    before, after = opened(paths)
+    names = ("red", "green", "nir")
+    first, second = (
+        xr.Dataset(
+            {name: image[names.index(name)].drop_vars("band").assign_attrs(nodata=0) for name in order}
+        )
+        for image, order in ((before, names), (after, names[::-1]))
+    )
+    first["nir"] = first.nir.where(first.nir != 0, 7).assign_attrs(nodata=7)  # another value for one band
+    changes = geocd.detect(first, second, method="cva", lazy=lazy)
+    np.testing.assert_array_equal(changes.change_probability, expected)
+    again = first.geocd.detect(second, method="cva", bidx=("red", "green", "nir"))
+    np.testing.assert_array_equal(again.change_probability, expected)

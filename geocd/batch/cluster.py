@@ -26,8 +26,9 @@ STARTS = 3
 LOST = 60
 #: Seconds that a local worker may take to start.
 START = 60
-#: Seconds without any local worker after which a batch ends.
-PATIENCE = 180.0
+#: Seconds without any local worker after which a batch ends, and without any of a scheduler elsewhere, whose
+#: workers may be in the queue of a cluster.
+PATIENCE, WORKER_TIMEOUT = 180.0, 3600.0
 #: Seconds without any worker of a scheduler that runs elsewhere after which this is said.
 WAIT = 30.0
 _GONE = (Status.closing, Status.closed, Status.failed)
@@ -52,6 +53,8 @@ class Cluster:
         Resources of dask that a pair needs, as workers declare them: ``{"GPU": 1}``.
     mem_limit : int, optional
         Memory that each worker may take, in MB of 2**20 bytes, see :func:`geocd.pipeline.run.detect`.
+    worker_timeout : float
+        Seconds without any worker of a scheduler that runs elsewhere after which the batch ends.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class Cluster:
     scheduler_file: str | None = None
     resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
     mem_limit: int | None = None
+    worker_timeout: float = WORKER_TIMEOUT
 
     def __post_init__(self) -> None:
         names = ("workers", "scheduler", "scheduler_file")
@@ -157,9 +161,12 @@ class Watch:
     Parameters
     ----------
     client : distributed.Client
+    timeout : float
+        Seconds without any worker of a scheduler that runs elsewhere after which the batch ends.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, timeout: float = WORKER_TIMEOUT) -> None:
+        self._timeout = timeout
         self._cluster = client.cluster if isinstance(client.cluster, LocalCluster) else None
         self._since: float | None = None
         self._warned = False
@@ -170,7 +177,7 @@ class Watch:
         Raises
         ------
         ClusterError
-            For ``PATIENCE`` seconds there has been no local worker.
+            For ``PATIENCE`` seconds there has been no local worker, or for the timeout none elsewhere.
         """
         if self._cluster is not None and threads < len(self._cluster.worker_spec):
             loop = self._cluster.loop
@@ -183,12 +190,20 @@ class Watch:
         seconds = time.monotonic() - self._since
         if self._cluster is not None and seconds > PATIENCE:
             raise _no_workers(f"have died and could not be started again for {seconds:.0f} s")
+        if self._cluster is None and seconds > self._timeout:
+            raise ClusterError(
+                f"the scheduler has had no worker for {seconds:.0f} s. Finished pairs are kept. Start "
+                "workers with 'dask worker ADDRESS', then run the same command again to continue; where they "
+                "take longer to start, pass a longer --worker-timeout.",
+            )
         if self._cluster is None and seconds > WAIT and not self._warned:
             self._warned = True
             LOG.warning(
-                "the scheduler has had no worker for %.0f s; the batch waits. Start one with 'dask worker "
-                "ADDRESS', or stop with Ctrl-C and run the same command again later.",
+                "the scheduler has had no worker for %.0f s; the batch waits for up to %.0f s "
+                "(--worker-timeout). Start one with 'dask worker ADDRESS', or stop with Ctrl-C and run the "
+                "same command again later.",
                 seconds,
+                self._timeout,
             )
 
 

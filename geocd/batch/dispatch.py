@@ -148,7 +148,9 @@ class Dispatcher:
         self._unwritten = 0
         self.computed = 0
 
-    def run(self, client: Client, todo: Collection[str], resources: Mapping[str, float]) -> None:
+    def run(
+        self, client: Client, todo: Collection[str], resources: Mapping[str, float], worker_timeout: float
+    ) -> None:
         """Do these pairs; as many are with the cluster as it has threads, so that nothing piles up.
 
         No pair waits on a worker behind another one, so none is blamed when that one kills the worker. Where
@@ -163,7 +165,7 @@ class Dispatcher:
             topic = f"geocd-{calls.token}"
             client.subscribe_topic(topic, meter.report)
         tasks = {name: dataclasses.replace(self._tasks[name], topic=topic) for name in todo}
-        watch = Watch(client)
+        watch = Watch(client, worker_timeout)
         next_look, threads = 0.0, 0
         while waiting or calls:
             if time.monotonic() >= next_look:

@@ -31,6 +31,8 @@ class Progress:
         Time since this run began.
     left : float or None
         Expected time to the end, in seconds; None before anything has finished.
+    steps, of_steps : int
+        Finished steps and all steps of the fit, of running pairs that have no tiles yet.
     """
 
     total: int
@@ -43,6 +45,8 @@ class Progress:
     pixels: int
     seconds: float
     left: float | None
+    steps: int = 0
+    of_steps: int = 0
 
 
 class Meter:
@@ -80,9 +84,14 @@ class Meter:
     ) -> Progress:
         """Return the progress, from the ids of the running pairs and the counts of :class:`Progress`."""
         seconds = time.monotonic() - self._begin
-        tiles = of_tiles = 0
+        tiles = of_tiles = steps = of_steps = 0
         ended, pixels = float(self._ended), float(self._pixels)
-        for parts in [list(self._tiles[name].values()) for name in running if name in self._tiles]:
+        for reports in [list(self._tiles[name].values()) for name in running if name in self._tiles]:
+            parts = [report for report in reports if report.get("stage") != "fit"]
+            if not parts:
+                steps += sum(report["done"] for report in reports)
+                of_steps += sum(report["total"] for report in reports)
+                continue
             finished, all_tiles = sum(part["done"] for part in parts), parts[0]["total"]
             tiles, of_tiles = tiles + finished, of_tiles + all_tiles
             ended, pixels = ended + finished / all_tiles, pixels + parts[0]["pixels"] * finished / all_tiles
@@ -97,6 +106,8 @@ class Meter:
             pixels=round(pixels),
             seconds=seconds,
             left=seconds / ended * (self._to_do - ended) if ended else None,
+            steps=steps,
+            of_steps=of_steps,
         )
 
 

@@ -189,7 +189,7 @@ def _compute(dispatcher: Dispatcher, todo: Collection[str], cluster: Cluster) ->
     with cluster.connect() as client:
         LOG.info("dask dashboard: %s", client.dashboard_link)
         try:
-            dispatcher.run(client, todo, cluster.resources)
+            dispatcher.run(client, todo, cluster.resources, cluster.worker_timeout)
         except GeocdError:
             raise
         except (OSError, CancelledError) as error:  # while the scheduler was asked for something

@@ -26,6 +26,15 @@ SOURCES_FOLDER = "sources"
 #: Properties with the per cent of a tile that an item has no data for, and those that tell processings apart.
 _NODATA = ("s2:nodata_pixel_percentage", "sentinel:nodata_pixel_percentage")
 _BASELINES = ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version", "s2:sequence")
+#: Properties that tell which offset the values have.
+_PROCESSING = (
+    "s2:processing_baseline",
+    "sentinel:processing_baseline",
+    "s2:product_uri",
+    "landsat:product_id",
+    "earthsearch:boa_offset_applied",
+    "sentinel:boa_offset_applied",
+)
 #: Items of one tile and day that cover this much less, in per cent of the tile, are not used.
 _COVER = 10.0
 #: Items without a tile that have this share of their areas in common are of one place: aerial images (NAIP)
@@ -304,7 +313,30 @@ def _stack(item: pystac.Item, rule: Rule, base: Path, folder: Path) -> Stack:
     )
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.id).lstrip("-.") or "item"
     date = f"{_date(item):%Y-%m-%dT%H:%M:%SZ}"
-    return Stack(str(folder.absolute() / SOURCES_FOLDER / f"{name}.vrt"), sources, date)
+    return Stack(
+        str(folder.absolute() / SOURCES_FOLDER / f"{name}.vrt"),
+        sources,
+        date,
+        tuple(_declared(item.assets[key]) for key in keys),
+        tuple(
+            (name, str(item.properties[name]))
+            for name in _PROCESSING
+            if item.properties.get(name) is not None
+        ),
+    )
+
+
+def _declared(asset: pystac.Asset) -> tuple[tuple[float | None, float | None], ...]:
+    """Return scale and offset of the bands of an asset, as ``raster:bands`` or STAC 1.1 declare them."""
+    fields = asset.extra_fields
+    bands = fields.get("raster:bands") or fields.get("bands") or [{}]
+    pairs = []
+    for band in bands:
+        merged = {**fields, **band}
+        scale, offset = (merged.get(name, merged.get(f"raster:{name}")) for name in ("scale", "offset"))
+        scale = float(scale) if isinstance(scale, int | float) and scale > 0 else None
+        pairs.append((scale, float(offset) if isinstance(offset, int | float) else None))
+    return tuple(pairs)
 
 
 __all__ = ["SOURCES_FOLDER", "Rule", "is_stac", "stac_pairs"]

@@ -36,6 +36,7 @@ from geocd.raster.files import open_raster, output_errors
 from geocd.report.fingerprint import Fingerprint, fingerprint, same_content, sha256
 from geocd.report.products import Outputs
 from geocd.report.stac import write_json
+from geocd.spelling import command_line
 
 #: Reads over the network are tried again, each time after a longer wait; what the user set is kept.
 NETWORK = {"GDAL_HTTP_MAX_RETRY": "5", "GDAL_HTTP_RETRY_DELAY": "1"}
@@ -80,17 +81,22 @@ class Task:
     version: str = geocd.__version__
 
 
-class TilesDone(TypedDict):
-    """What a worker reports of a pair, or of a part of it, while it computes its tiles.
-
-    ``pixels`` is the number of pixels of the whole raster, ``total`` the number of its tiles.
-    """
-
+class _Tiles(TypedDict):
     id: str
     part: int
     pixels: int
     done: int
     total: int
+
+
+class TilesDone(_Tiles, total=False):
+    """What a worker reports of a pair, or of a part of it, while it fits the method and computes its tiles.
+
+    ``pixels`` is the number of pixels of the whole raster, ``total`` the number of its tiles, or of the steps
+    of the fit where ``stage`` is ``fit``.
+    """
+
+    stage: str
 
 
 def work(task: Task) -> Record:
@@ -307,7 +313,7 @@ def _detect(task: Task) -> DoneRecord:
     """Detect the changes of one pair, and return its record."""
     item = task.item
     folder = Path(task.folder) / item.id
-    with _prepared(task) as settings, warnings.catch_warnings():
+    with command_line(), _prepared(task) as settings, warnings.catch_warnings():
         run = functools.partial(
             detect,
             item.before,
@@ -340,7 +346,7 @@ def _detect(task: Task) -> DoneRecord:
 
 
 def _reporter(task: Task, part: int = 0) -> Callable[[str, int, int], None] | None:
-    """Return a callback that reports finished tiles to the client, about once a second; None without one."""
+    """Return a callback that reports steps and tiles to the client, about once a second; None without one."""
     try:
         worker = get_worker()
     except ValueError:  # not on a worker
@@ -354,10 +360,12 @@ def _reporter(task: Task, part: int = 0) -> Callable[[str, int, int], None] | No
 
     def report(stage: str, done: int, total: int) -> None:
         nonlocal next_report
-        if stage == "tiles" and (done == total or time.monotonic() >= next_report):
+        ended = stage == "tiles" and done == total
+        if stage in ("fit", "tiles") and (ended or time.monotonic() >= next_report):
             next_report = time.monotonic() + _INTERVAL
             event: TilesDone = {
                 "id": task.item.id, "part": part, "pixels": pixels, "done": done, "total": total,
+                "stage": stage,
             }  # fmt: skip
             worker.log_event(topic, event)
 

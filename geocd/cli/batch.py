@@ -65,6 +65,14 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     metavar="NAME=AMOUNT",
     help="Resource that each pair needs, as dask workers declare it: GPU=1.",
 )
+@click.option(
+    "--worker-timeout",
+    type=click.FloatRange(0),
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="End with an error where a scheduler elsewhere has had no worker for this long.",
+)
 @click.option("--collection", metavar="ID", help="STAC API: collection to search.")
 @click.option(
     "--bbox",
@@ -137,6 +145,7 @@ def batch(
     scheduler: str | None,
     scheduler_file: str | None,
     resources: tuple[tuple[str, float], ...],
+    worker_timeout: float,
     collection: str | None,
     bbox: tuple[float, float, float, float] | None,
     intersects: str | None,
@@ -180,8 +189,7 @@ def batch(
     )  # fmt: skip
     cluster = Cluster(
         workers=workers, scheduler=scheduler, scheduler_file=scheduler_file,
-        resources=dict(resources), mem_limit=mem_limit,
-    )  # fmt: skip
+        resources=dict(resources), mem_limit=mem_limit, worker_timeout=worker_timeout)  # fmt: skip
     progress = None if ctx.obj["quiet"] else _ProgressLine(live=ctx.obj["progress"])
     summary = run(
         read_pairs(str(pairs), folder, options),
@@ -303,8 +311,10 @@ class _ProgressLine:
 def progress_words(progress: Progress) -> str:
     """Return a sentence that says how far a batch is."""
     words = [f"{progress.done} of {progress.total} pairs done", f"{progress.failed} failed"]
-    tiles = f" (tile {progress.tiles} of {progress.of_tiles})" if progress.of_tiles else ""
-    words.append(f"{progress.running} running on {progress.workers} workers{tiles}")
+    parts = [f"fitting, step {progress.steps} of {progress.of_steps}"] if progress.of_steps else []
+    parts += [f"tile {progress.tiles} of {progress.of_tiles}"] if progress.of_tiles else []
+    within = f" ({'; '.join(parts)})" if parts else ""
+    words.append(f"{progress.running} running on {progress.workers} workers{within}")
     if not progress.workers:
         words.append("waiting for workers")
     if progress.pixels:

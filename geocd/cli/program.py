@@ -21,6 +21,7 @@ import click
 from geocd import __version__
 from geocd.cli.console import Formatter, echo, shown
 from geocd.errors import ConfigError, GeocdError, GeocdWarning, Interrupted
+from geocd.spelling import command_line
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -42,7 +43,7 @@ class Commands(click.Group):
         Ctrl-C, 143 after SIGTERM.
         """
         try:
-            with _terminable(), _printable_errors():
+            with _terminable(), _printable_errors(), command_line():
                 result: object = super().invoke(ctx)
                 return result
         except KeyboardInterrupt as interrupt:

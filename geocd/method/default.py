@@ -23,6 +23,7 @@ from geocd.method.learning import (
     NetworkInput,
     adapt,
     network_input,
+    recorded,
     seeded,
     share,
 )
@@ -30,7 +31,7 @@ from geocd.method.networks import CompactPair, initialise
 from geocd.method.weights import embedded_weights, load_weights, read_weights
 from geocd.raster.bands import colour_bands
 from geocd.raster.pair import Chip, Pair
-from geocd.types import Float32Array
+from geocd.types import Float32Array, Steps
 
 #: What one unit of the networks' logit moves the distance, and how far the logit may go. Small, because
 #: left out of training and choice of constants they added nothing that could be measured, and a larger
@@ -110,9 +111,14 @@ class DefaultDetector:
 
     @classmethod
     def fit(
-        cls, chips: Sequence[Chip], pair: Pair, settings: RunMethodSettings, jobs: int
+        cls,
+        chips: Sequence[Chip],
+        pair: Pair,
+        settings: RunMethodSettings,
+        jobs: int,
+        steps: Steps | None = None,
     ) -> DefaultDetector:
-        """Fit everything to a sample of the scene."""
+        """Fit everything to a sample of the scene; ``steps(done, total)`` hears of each step."""
         device = choose_device(settings.device)
         networks = starting_networks(settings)
 
@@ -137,7 +143,7 @@ class DefaultDetector:
             release(device)
             log.warning("%s has no room for the sample: fitted on the CPU", device)
             features, inputs = fitted(CPU)
-        curve: dict[int, float] = {}  # by step, because steps may be taken again
+        curve: dict[int, float] = {}
         networks = adapt(
             networks,
             inputs,
@@ -145,7 +151,7 @@ class DefaultDetector:
             learning_rate=settings.learning_rate,
             seed=settings.seed,
             device=device,
-            on_step=curve.__setitem__,
+            on_step=recorded(curve, settings.iterations, steps),
         )
         return cls(features, networks, device, settings, tuple(curve.values()))
 

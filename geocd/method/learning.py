@@ -22,10 +22,25 @@ from geocd.method.devices import CPU, log, release, sent
 from geocd.method.networks import CompactPair
 from geocd.method.scaled import ScaledPair
 from geocd.raster.pair import Chip
+from geocd.types import Steps
 
 T = TypeVar("T")
 #: Called as ``on_step(iteration, loss)`` after every step.
 OnStep = Callable[[int, float], None]
+
+
+def recorded(curve: dict[int, float], total: int, steps: Steps | None) -> OnStep:
+    """Return a callback that keeps the loss of each of ``total`` steps and reports how many are done.
+
+    By step, because steps may be taken again.
+    """
+
+    def on_step(iteration: int, loss: float) -> None:
+        curve[iteration] = loss
+        if steps is not None:
+            steps(iteration + 1, total)
+
+    return on_step
 
 
 def seeded(seed: int, row: int, col: int) -> torch.Generator:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from geocd.config import RunMethodSettings
 from geocd.method.detector import Detector
 from geocd.raster.pair import Chip, Pair
+from geocd.types import Steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,23 @@ class Memory:
     fit: tuple[int, int]
 
 
+class Fit(Protocol):
+    """Fits a method to a sample of the scene."""
+
+    def __call__(
+        self,
+        chips: Sequence[Chip],
+        pair: Pair,
+        settings: RunMethodSettings,
+        jobs: int,
+        on_step: Steps | None = None,
+    ) -> Detector:
+        """Return the fitted method; ``jobs`` chips are computed at a time.
+
+        ``on_step(done, total)`` is called after each step of optimisation.
+        """
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
     """One method.
@@ -48,31 +67,49 @@ class Method:
         As in the settings.
     description : str
         For people, as the report shows it.
-    fit : callable
-        ``fit(chips, pair, settings, jobs)`` fits it to a sample of the scene, computing ``jobs`` chips at a
-        time, and returns a :class:`~geocd.method.detector.Detector`.
+    fit : Fit
     uses_torch : bool
     memory : Memory
+    steps : callable
+        ``steps(settings)`` returns how many steps of optimisation the fit takes.
     """
 
     name: str
     description: str
-    fit: Callable[[Sequence[Chip], Pair, RunMethodSettings, int], Detector]
+    fit: Fit
     uses_torch: bool
     memory: Memory
+    steps: Callable[[RunMethodSettings], int] = lambda settings: 0
 
 
-def _fit_deep(chips: Sequence[Chip], pair: Pair, settings: RunMethodSettings, jobs: int) -> Detector:
+def _fit_deep(
+    chips: Sequence[Chip],
+    pair: Pair,
+    settings: RunMethodSettings,
+    jobs: int,
+    on_step: Steps | None = None,
+) -> Detector:
     if settings.preset == "reference":
         from geocd.method.reference import ReferenceDetector
 
-        return ReferenceDetector.fit(chips, settings)
+        return ReferenceDetector.fit(chips, settings, on_step)
     from geocd.method.default import DefaultDetector
 
-    return DefaultDetector.fit(chips, pair, settings, jobs)
+    return DefaultDetector.fit(chips, pair, settings, jobs, on_step)
 
 
-def _fit_classical(chips: Sequence[Chip], pair: Pair, settings: RunMethodSettings, jobs: int) -> Detector:
+def _steps_deep(settings: RunMethodSettings) -> int:
+    of_tiles = settings.preset == "reference" and settings.fit == "tile"
+    return 0 if of_tiles else settings.iterations
+
+
+def _fit_classical(
+    chips: Sequence[Chip],
+    pair: Pair,
+    settings: RunMethodSettings,
+    jobs: int,
+    on_step: Steps | None = None,
+) -> Detector:
     from geocd.method.classical import ClassicalDetector
 
     return ClassicalDetector.fit(settings.method, chips)
@@ -88,6 +125,7 @@ METHODS: dict[str, Method] = {
             fit=_fit_deep,
             uses_torch=True,
             memory=Memory(start=400, fitted=570, tile=(450, 100), fit=(85, 13)),
+            steps=_steps_deep,
         ),
         Method(
             name="cva",

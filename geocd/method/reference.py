@@ -23,13 +23,13 @@ from geocd.method.devices import (
     spread,
 )
 from geocd.method.distance import FIT_AREA
-from geocd.method.learning import OnStep, bulk, seeded, share, to_tensor
+from geocd.method.learning import OnStep, bulk, recorded, seeded, share, to_tensor
 from geocd.method.networks import ResidualGenerator, Vgg16Features, initialise
 from geocd.method.weights import fetch_imagenet, load_weights, read_weights
 from geocd.raster.pair import Chip
 from geocd.scene.radiometry import Radiometry
 from geocd.scene.sample import crops
-from geocd.types import Float32Array
+from geocd.types import Float32Array, Steps
 
 
 def decision(logit: Float32Array) -> float:
@@ -116,8 +116,13 @@ class ReferenceDetector:
         return 0 if self.fitted is None else ResidualGenerator.MARGIN
 
     @classmethod
-    def fit(cls, chips: Sequence[Chip], settings: RunMethodSettings) -> ReferenceDetector:
-        """Fit the scene's radiometry and load the starting weights; with ``--fit scene``, optimise."""
+    def fit(
+        cls, chips: Sequence[Chip], settings: RunMethodSettings, steps: Steps | None = None
+    ) -> ReferenceDetector:
+        """Fit the scene's radiometry and load the starting weights; with ``--fit scene``, optimise.
+
+        ``steps(done, total)`` hears of each step.
+        """
         device = choose_device(settings.device)
         radiometry = Radiometry.fit(chips)
         name = settings.weights
@@ -134,7 +139,7 @@ class ReferenceDetector:
             return detector
         sample = [chip for chip in crops(chips, FIT_AREA) if chip.valid.any()]
         curve: dict[int, float] = {}
-        generator, logits = detector._optimise(sample, (0, 0), curve.__setitem__)
+        generator, logits = detector._optimise(sample, (0, 0), recorded(curve, settings.iterations, steps))
         values = [logit[chip.valid] for logit, chip in zip(logits, sample, strict=True)]
         everywhere = replicas(generator, device)
         fitted = everywhere, decision(np.concatenate(values))

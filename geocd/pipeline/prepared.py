@@ -29,6 +29,7 @@ from geocd.scene.oddities import SceneFacts
 from geocd.scene.registration import Alignment, align
 from geocd.scene.sample import check_different, sample_chips
 from geocd.tiles.tiling import Tiling
+from geocd.types import Progress, Steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,13 @@ class OpenRun:
         """The tiles, without the detector's margin, which is known once the method is fitted."""
         return tiling_of(self.pair, self.settings)
 
-    def fit(self, *, facts: bool = False, stopwatch: Stopwatch | None = None) -> PreparedRun:
+    def fit(
+        self,
+        *,
+        facts: bool = False,
+        stopwatch: Stopwatch | None = None,
+        progress: Progress | None = None,
+    ) -> PreparedRun:
         """Align the pair and fit the method to a sample of it; call it inside :func:`computing`.
 
         Parameters
@@ -92,26 +99,30 @@ class OpenRun:
             Whether to measure :class:`SceneFacts` too.
         stopwatch : Stopwatch, optional
             Records the stages ``align``, ``sample``, ``shift`` and ``fit``.
+        progress : callable, optional
+            Called as ``progress("fit", done, total)``, after each step of optimisation too.
 
         Raises
         ------
         NoValidPixelError, SameImageError, RasterReadError, WeightsError, DeviceError
         """
         stopwatch = stopwatch or Stopwatch()
+        steps = _fit_steps(self.settings, progress)
         read = self.settings.read
         with stopwatch.stage("align"):
             pair, alignment = align(self.pair, read.align)
         with stopwatch.stage("sample"):
             if read.ignore:
-                pair = pair.ignoring(Rules.of(read.ignore, pair.band_names).fitted_to(pair))
+                pair = pair.ignoring(Rules.of(read.ignore, pair.band_names, pair.scalings).fitted_to(pair))
             chips = sample_chips(pair)
             check_different(chips, pair.before_path, pair.after_path)
         with stopwatch.stage("shift"):
-            measured = SceneFacts.measure(chips) if facts else None
+            measured = SceneFacts.measure(chips, pair) if facts else None
         with stopwatch.stage("fit"):
-            detector = fit_detector(chips, pair, self.settings, self.plan.jobs)
+            detector = fit_detector(chips, pair, self.settings, self.plan.jobs, steps)
         del chips
         heap.release()
+        steps(1, 1)
         return PreparedRun(pair, self.settings, self.plan, alignment, detector, measured)
 
 
@@ -164,9 +175,30 @@ def computing(settings: RunSettings) -> AbstractContextManager[None]:
     return one_thread()
 
 
-def fit_detector(chips: Sequence[Chip], pair: Pair, settings: RunSettings, jobs: int = 1) -> Detector:
-    """Fit the chosen method to a sample of the scene."""
-    return METHODS[settings.method.method].fit(chips, pair, settings.method, jobs)
+def _fit_steps(settings: RunSettings, progress: Progress | None) -> Steps:
+    """Return a callback that reports the steps of the fit, from 0 to all of them and never backwards."""
+    total = max(1, METHODS[settings.method.method].steps(settings.method))
+    furthest = -1
+
+    def steps(done: int, of: int) -> None:
+        nonlocal furthest
+        if progress is not None and (done := done * total // of) > furthest:
+            furthest = done
+            progress("fit", done, total)
+
+    steps(0, 1)
+    return steps
+
+
+def fit_detector(
+    chips: Sequence[Chip],
+    pair: Pair,
+    settings: RunSettings,
+    jobs: int = 1,
+    on_step: Steps | None = None,
+) -> Detector:
+    """Fit the chosen method to a sample of the scene; ``on_step(done, total)`` hears of its steps."""
+    return METHODS[settings.method.method].fit(chips, pair, settings.method, jobs, on_step)
 
 
 def open_pair(before: Source, after: Source, read: ReadSettings, valid: Source | None = None) -> Pair:

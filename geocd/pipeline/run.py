@@ -28,6 +28,7 @@ from geocd.report.record import FinishedRun, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
 from geocd.report.thumbnails import Thumbnails, read_thumbnails
 from geocd.report.words import findings
+from geocd.spelling import python_errors, python_findings
 from geocd.types import Progress
 from geocd.vectorize.polygons import PolygonSummary, polygonize
 
@@ -103,6 +104,7 @@ def detect(
     outputs = Outputs(default_stem(before, after) if output is None else Path(output))
     with (
         interruptible(outputs),
+        python_errors(),
         open_run(before, after, settings, **limits) as run,
         Transaction(
             outputs,
@@ -116,14 +118,12 @@ def detect(
     ):
         progress = progress or (lambda stage, done, total: None)
         stopwatch = Stopwatch()
-        progress("fit", 0, 1)
         with stopwatch.stage("inputs"):
             inputs = fingerprints(run.pair, run.settings)
-        prepared = run.fit(facts=True, stopwatch=stopwatch)
-        progress("fit", 1, 1)
+        prepared = run.fit(facts=True, stopwatch=stopwatch, progress=progress)
         record = _write_products(prepared, transaction, inputs, stopwatch, progress)
         files = transaction.commit()
-    warn(record.findings)
+    warn(python_findings(record.findings))
     return files, record
 
 
@@ -217,6 +217,7 @@ def _record(
         alignment=run.alignment,
         band_names=pair.band_names,
         bands=pair.bands,
+        scalings=pair.scalings,
         settings={**settings.as_dict(), "jobs": run.plan.jobs, "mem_limit": run.plan.limit},
         method=method.method,
         preset=method.preset if method.method == "deep" else None,

@@ -199,7 +199,7 @@ def compute_tiles(
     ):
         checkpoint = Checkpoint(outputs.folder)
         _check_prepared(checkpoint, run)
-        prepared = run.fit()
+        prepared = run.fit(progress=progress)
         tiling = prepared.tiling
         # interleaved, not contiguous: invalid pixels take no time, and are often clustered
         for done, index in enumerate(range(part[0], len(tiling), part[1]), 1):

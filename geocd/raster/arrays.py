@@ -1,4 +1,4 @@
-"""DataArrays as rasters: CRS, transform, nodata and band names of an xarray object, as a file has them.
+"""Arrays and Datasets of xarray as rasters: CRS, transform, nodata and band names, as a file has them.
 
 All that follows (grids, valid area, tiling, the method) is the same as for files, and so are the results.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Hashable, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class ArrayRaster:
         The part of the raster that the array holds; None for the whole.
     crs, transform, height, width, count, indexes, dtypes, nodata, nodatavals, descriptions, colorinterp
         As of a rasterio dataset.
+    scales, offsets : tuple of float
+        By band, from the attributes ``scale_factor`` and ``add_offset``, as of a rasterio dataset.
 
     Raises
     ------
@@ -63,8 +66,8 @@ class ArrayRaster:
         if not isinstance(array, xr.DataArray):
             raise GeocdError(
                 f"{name}: {type(array).__module__}.{type(array).__name__} is neither a path nor an "
-                "xarray.DataArray. Of a Dataset whose variables are bands make one with "
-                ".to_dataarray('band'); of a numpy array, one with coordinates y and x and .rio.write_crs().",
+                "xarray.DataArray or Dataset. Of a numpy array make a DataArray with coordinates y and x, "
+                "and give it a CRS with .rio.write_crs().",
                 name=name,
             )
         self.name = str(array.encoding.get("source") or name)
@@ -95,10 +98,65 @@ class ArrayRaster:
         self.indexes = tuple(range(1, self.count + 1))
         self.dtypes = (_stored(array.dtype).name,) * self.count
         self.nodatavals = (self.nodata,) * self.count
+        self.scales, self.offsets = (
+            _by_band(array.attrs, names, default, self.count)
+            for names, default in ((("scale_factor", "scales"), 1.0), (("add_offset", "offsets"), 0.0))
+        )
         self.mask_flag_enums = ([MaskFlags.all_valid],) * self.count
         names, colours = _named(self.array, array)
         self.descriptions, self.colorinterp = tuple(names), tuple(colours)
         self._tags = _tags(array)
+
+    @classmethod
+    def of_variables(cls, dataset: xr.Dataset, name: str) -> ArrayRaster:
+        """Return a Dataset as a raster: its variables are bands, each with its own nodata value and name.
+
+        Parameters
+        ----------
+        dataset : xarray.Dataset
+            As odc-stac loads it, or ``rioxarray.open_rasterio(..., band_as_variable=True)``. Variables
+            without the dimensions y and x are left out.
+        name : str
+            Its name in messages.
+
+        Raises
+        ------
+        GridError, BandError
+            As for an array; or no variable has the dimensions y and x.
+        """
+        encodings = [dataset.encoding, *(variable.encoding for variable in dataset.data_vars.values())]
+        source = next((encoding["source"] for encoding in encodings if encoding.get("source")), None)
+        name = str(source or name)
+        mappings = {variable.rio.grid_mapping for variable in dataset.data_vars.values()}
+        dataset = dataset.set_coords([mapping for mapping in mappings if mapping in dataset.data_vars])
+        spatial = _spatial(dataset, name)
+        dataset = dataset[[key for key, value in dataset.data_vars.items() if {*spatial} <= {*value.dims}]]
+        if not dataset.data_vars:
+            raise BandError(
+                f"{name}: the Dataset has no variable with the dimensions {' and '.join(map(str, spatial))}. "
+                "Each of its variables should be a band.",
+                path=name,
+            )
+        for key, variable in dataset.data_vars.items():
+            if others := [dim for dim in variable.dims if dim not in spatial]:
+                raise BandError(
+                    f"{name}: the variable {key} has the dimensions {', '.join(map(str, variable.dims))}; "
+                    "each variable of a Dataset must be one band of one date. Select one element along the "
+                    f"others, for instance dataset.isel({others[0]}=0).",
+                    path=name,
+                    dims=variable.dims,
+                )
+        bands = [cls(variable, name) for variable in dataset.data_vars.values()]
+        array = dataset.drop_vars("band", errors="ignore").to_dataarray("band")
+        array.encoding["grid_mapping"] = next(iter(dataset.data_vars.values())).rio.grid_mapping
+        raster = cls(array, name)
+        raster.name = name
+        raster.nodatavals = tuple(band.nodata for band in bands)
+        raster.nodata = next((value for value in raster.nodatavals if value is not None), None)
+        raster.scales = tuple(band.scales[0] for band in bands)
+        raster.offsets = tuple(band.offsets[0] for band in bands)
+        raster.descriptions, raster.colorinterp = _named_variables(dataset, raster, source)
+        return raster
 
     @property
     def is_lazy(self) -> bool:
@@ -183,7 +241,7 @@ def _stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
 
-def _spatial(array: xr.DataArray, name: str) -> tuple[Hashable, Hashable]:
+def _spatial(array: xr.DataArray | xr.Dataset, name: str) -> tuple[Hashable, Hashable]:
     """Return the dimensions y and x."""
     try:
         return array.rio.y_dim, array.rio.x_dim
@@ -327,6 +385,18 @@ def _nodata(array: xr.DataArray, name: str) -> float | None:
         ) from error
 
 
+def _by_band(
+    attrs: Mapping[Hashable, Any], names: tuple[str, str], default: float, count: int
+) -> tuple[float, ...]:
+    """Return an attribute for each band: one number for all (CF), or one for each (rioxarray)."""
+    single, several = names
+    values = attrs.get(several, attrs.get(single, default))
+    numbers = np.atleast_1d(np.asarray(values))
+    if numbers.dtype.kind not in "iuf" or numbers.size not in (1, count):
+        return (default,) * count
+    return tuple(np.broadcast_to(numbers.astype(float), count).tolist())
+
+
 def _named(array: xr.DataArray, original: xr.DataArray) -> tuple[list[str | None], list[ColorInterp]]:
     """Return names and colours of the bands.
 
@@ -354,6 +424,19 @@ def _named(array: xr.DataArray, original: xr.DataArray) -> tuple[list[str | None
         ColorInterp.alpha if (name or "").lower() == "alpha" else colour
         for name, colour in zip(names, colours, strict=True)
     ]
+
+
+def _named_variables(
+    dataset: xr.Dataset, raster: ArrayRaster, source: object
+) -> tuple[tuple[str | None, ...], tuple[ColorInterp, ...]]:
+    """Return names and colours of variables; rioxarray's ``band_1`` is the band of this number in a file."""
+    keys = [str(key) for key in dataset.data_vars]
+    numbers = [re.fullmatch(r"band_(\d+)", key) for key in keys]
+    if not all(numbers):
+        return raster.descriptions, raster.colorinterp
+    colours = _colours(source, [int(number[1]) for number in numbers if number])
+    long_names = (variable.attrs.get("long_name") for variable in dataset.data_vars.values())
+    return tuple(str(name) if name else None for name in long_names), tuple(colours)
 
 
 def _long_names(long_name: object, numbers: list[int]) -> list[str | None]:
@@ -387,6 +470,9 @@ def _tags(array: xr.DataArray) -> dict[str, str]:
     tags = {
         str(key): str(value) for key, value in array.attrs.items() if isinstance(value, str | int | float)
     }
+    for key, value in array.coords.items():  # stackstac has the properties of an item as coordinates
+        if value.ndim == 0 and str(key).endswith(("processing_baseline", "boa_offset_applied")):
+            tags[str(key)] = str(value.item())
     time = array.coords.get("time")
     if time is not None and time.ndim == 0 and time.dtype.kind == "M" and not np.isnat(time.to_numpy()):
         tags["ACQUISITION_DATETIME"] = f"{np.datetime_as_string(time.to_numpy(), unit='s')}Z"

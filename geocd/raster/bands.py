@@ -11,6 +11,7 @@ WORDS = ("red", "green", "blue", "nir", "swir")
 VISIBLE = WORDS[:3]
 #: The number in ``B04``, ``SR_B4``, ``TOA_B4``, ``Band 4``, ``B04_10m`` and ``B4, 665 nm``.
 _NUMBER = r"(?:sr_|toa_)?b(?:and)?[ _]?0*(\d+a?)(?:\b|(?=_\d+m\b))"
+_PADDED = r"(?:sr_|toa_)?b(?:and)?[ _]?0\d"
 _INFRARED = r"infra[ _-]?red"
 #: What bands are called in words, the usual form first. The others count only where no band has a form before
 #: them: ``nir08`` is the near infrared of Landsat, but the second one of Sentinel-2, beside ``nir``.
@@ -56,6 +57,9 @@ class Sensor:
     pattern : str, optional
         Regular expression of its band names, in any case, whose first group is the number. Default: a number
         after ``B`` or ``Band``. Such names tell the sensor also without red, green and blue.
+    unpadded : bool
+        Whether no number has a leading zero, as in Landsat's names: its panchromatic band is ``B8``, the near
+        infrared of Sentinel-2 ``B08`` or ``B8``.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Sensor:
     absent: tuple[str, ...] = ()
     unique: tuple[str, ...] = ()
     pattern: str | None = None
+    unpadded: bool = False
 
     @property
     def numbers(self) -> dict[str, str]:
@@ -88,6 +93,8 @@ class Sensor:
         Without red, green and blue, only bands with a unique number are among them, unless the sensor has a
         pattern of its own.
         """
+        if self.unpadded and any(re.match(_PADDED, name.strip().lower()) for name in names):
+            return {}
         position = _first(self.number(name) for name in names)
         if position.keys() & set(self.absent) or not position.keys() >= set(self.present):
             return {}
@@ -118,6 +125,38 @@ SENSORS: tuple[Sensor, ...] = (
         nir="4",
         swir="5",
         absent=("6", "8", "8a", "9", "10", "11", "12"),
+    ),
+    Sensor(
+        "Landsat 7 with its panchromatic band 8",
+        red="3",
+        green="2",
+        blue="1",
+        nir="4",
+        swir="5",
+        present=("1", "5", "7", "8"),
+        absent=("6", "8a", "9", "10", "11", "12"),
+        unpadded=True,
+    ),
+    Sensor(
+        "Landsat 8-9 with its panchromatic band 8",
+        red="4",
+        green="3",
+        blue="2",
+        nir="5",
+        swir="6",
+        present=("5", "8", "10", "11"),
+        absent=("8a", "12"),
+        unpadded=True,
+    ),
+    # band 8 is near infrared or panchromatic, band 5 red edge or near infrared: undecided
+    Sensor(
+        "Sentinel-2 or Landsat 8-9",
+        red="4",
+        green="3",
+        blue="2",
+        present=("5", "8"),
+        absent=("8a", "12"),
+        unpadded=True,
     ),
     Sensor(
         "Sentinel-2",

@@ -23,6 +23,7 @@ from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
 from geocd.raster.projections import check_projections
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.raster.rims import Rim, undeclared_rim
+from geocd.raster.scaling import scaling_of
 from geocd.raster.validmask import check_mask, mask_value
 from geocd.raster.warp import Warp
 from geocd.types import BoolArray, PixelArray
@@ -171,6 +172,9 @@ class Pair:
         Data types of before and after.
     tags : tuple of dict
         Tags of before and after.
+    scalings : tuple of Scaling
+        Scale and offset of the compared bands, before and after, as they are declared. Chips hold the values
+        as they are stored.
 
     Raises
     ------
@@ -228,6 +232,8 @@ class Pair:
         self.band_names = self.bands.names
         self.dtypes = (before.dtypes[numbers[0][0] - 1], after.dtypes[numbers[1][0] - 1])
         self.tags = (dict(before.tags()), dict(after.tags()))
+        first, second = (scaling_of(*date, own) for date, own in zip(dates, numbers, strict=True))
+        self.scalings = first, second
         wide = any(
             dataset.dtypes[i - 1] in _WIDE
             for (dataset, _), own in zip(dates, numbers, strict=True)

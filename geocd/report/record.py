@@ -15,6 +15,7 @@ import geocd
 from geocd.findings import Finding
 from geocd.raster.choice import Bands
 from geocd.raster.grid import Grid
+from geocd.raster.scaling import Scaling
 from geocd.report.fingerprint import Fingerprint
 from geocd.report.thumbnails import Thumbnails
 from geocd.scene.registration import Alignment, Shift
@@ -113,6 +114,8 @@ class RunRecord:
         What is odd about the pair or the result, the gravest first.
     bands : Bands or None
         Numbers of the compared bands in both dates.
+    scalings : tuple of Scaling
+        Scale and offset that the indices were made with, before and after.
     """
 
     before: str
@@ -136,6 +139,7 @@ class RunRecord:
     losses: Sequence[float] = ()
     findings: Sequence[Finding] = ()
     bands: Bands | None = None
+    scalings: tuple[Scaling, Scaling] = (Scaling(), Scaling())
 
 
 @dataclasses.dataclass(frozen=True)

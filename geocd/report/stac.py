@@ -137,6 +137,11 @@ def _properties(record: RunRecord, created: str) -> Json:
             for date, fill in zip(("before", "after"), record.bands.fills, strict=True)
             if fill
         }
+    if any(scaling.scales for scaling in record.scalings):
+        properties["geocd:scaling"] = {
+            date: scaling.as_dict() if scaling.scales else None
+            for date, scaling in zip(("before", "after"), record.scalings, strict=True)
+        }
     if record.alignment is not None:
         properties["geocd:alignment"] = record.alignment.as_dict()
     return properties

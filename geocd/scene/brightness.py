@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geocd.raster.pair import Chip
+from geocd.raster.pair import Chip, Pair
+from geocd.scene.levels import Levels
 from geocd.scene.sample import valid_pixels
 from geocd.types import Float64Array
 
@@ -30,6 +31,8 @@ class Brightness:
     light : tuple of float or None
         Gain, offset, and level: the difference of the medians over the interquartile range of the before
         image. From quartiles, which hardly depend on what has changed; None where they coincide.
+    levels : Levels
+        How dark each date gets.
     """
 
     varies: tuple[bool, ...]
@@ -37,10 +40,12 @@ class Brightness:
     offset: float | None = None
     correlation: float | None = None
     light: tuple[float, float, float] | None = None
+    levels: Levels = dataclasses.field(default_factory=Levels)
 
     @classmethod
-    def measure(cls, chips: Sequence[Chip]) -> Brightness:
-        """Measure the relation on a sample, band by band to save memory."""
+    def measure(cls, chips: Sequence[Chip], pair: Pair) -> Brightness:
+        """Measure the relation on a sample of a pair, band by band to save memory."""
+        levels = Levels.measure(chips, pair)
         varies, relations, lights = [], [], []
         for band in range(chips[0].before.shape[0]):
             (before,), (after,) = valid_pixels(chips, slice(band, band + 1))
@@ -52,13 +57,13 @@ class Brightness:
                 relations.append((gain, after.mean() - gain * before.mean(), correlation))
                 lights += _light(before, after)
         if not relations:
-            return cls(tuple(varies))
+            return cls(tuple(varies), levels=levels)
         gain, offset, correlation = (float(value) for value in np.median(relations, axis=0))
         light = None
         if lights:
             ratio, shift, level = (float(value) for value in np.median(lights, axis=0))
             light = ratio, shift, level
-        return cls(tuple(varies), gain, offset, correlation, light)
+        return cls(tuple(varies), gain, offset, correlation, light, levels)
 
 
 def _light(before: Float64Array, after: Float64Array) -> list[tuple[float, float, float]]:

@@ -14,13 +14,14 @@ water and vegetation, of 9 for cloud. Single pixels in the shadow of houses look
 like cloud: without the square, the cloud rule masks new halls, which are real changes, in scenes without
 cloud.
 
-The rules need values proportional to reflectance, by any factor: reflectance, Sentinel-2's reflectance
-x 10 000, top-of-atmosphere radiance scaled equally in all bands. An offset moves the indices towards 0, and
-little or nothing is masked: rescale Landsat Collection 2 (x 0.0000275 - 0.2) and Sentinel-2 of processing
-baseline 04.00 and later (1000 is added) first. In 8-bit images that were stretched for display, band by
-band, the ratios are lost and the masks arbitrary. The share that each rule masks is reported. The rules
-miss thin and small clouds and shadow, and take snow and wide white roofs for cloud; where it matters, pass
-a raster made by a classifier with ``--valid``.
+The rules need values proportional to reflectance, by any factor: reflectance, Sentinel-2's reflectance x 10
+000, top-of-atmosphere radiance scaled equally in all bands. An offset moves the indices towards 0, and little
+or nothing is masked: Landsat Collection 2 (x 0.0000275 - 0.2) and Sentinel-2 of processing baseline 04.00 and
+later (1000 is added) have one. Where the files declare it (:mod:`geocd.raster.scaling`), it is removed here,
+date by date; where they seem to have one that is not declared, a finding says so. In 8-bit images that were
+stretched for display, band by band, the ratios are lost and the masks arbitrary. The share that each rule
+masks is reported. The rules miss thin and small clouds and shadow, and take snow and wide white roofs for
+cloud; where it matters, pass a raster made by a classifier with ``--valid``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from scipy import ndimage
 from geocd.errors import ConfigError, NoValidPixelError
 from geocd.raster.bands import band_positions
 from geocd.raster.pair import Chip, Pair
+from geocd.raster.scaling import Scaling
 from geocd.scene.sample import sample_chips, valid_pixels
 from geocd.types import BoolArray, Float64Array, PixelArray
 
@@ -170,13 +172,21 @@ class Rules:
         By kind, the positions (from 0) of the bands that the rule needs.
     clouds : tuple of CloudRule, optional
         Before and after; needed for ``cloud``.
+    scalings : tuple of Scaling
+        Scale and offset of the bands of the pair, before and after.
     """
 
     positions: Mapping[str, tuple[int, ...]]
     clouds: tuple[CloudRule, CloudRule] | None = None
+    scalings: tuple[Scaling, Scaling] = (Scaling(), Scaling())
 
     @classmethod
-    def of(cls, kinds: Sequence[str], names: Sequence[str]) -> Rules:
+    def of(
+        cls,
+        kinds: Sequence[str],
+        names: Sequence[str],
+        scalings: tuple[Scaling, Scaling] = (Scaling(), Scaling()),
+    ) -> Rules:
         """Select the bands that the rules need by their names.
 
         Parameters
@@ -185,6 +195,8 @@ class Rules:
             Keys of ``KINDS``.
         names : sequence of str
             Names of the bands of the pair.
+        scalings : tuple of Scaling
+            Their scale and offset, before and after.
 
         Raises
         ------
@@ -208,12 +220,11 @@ class Rules:
                     names=tuple(names),
                 )
             positions[kind] = tuple(named[band] for band in bands)
-        return cls(positions)
+        return cls(positions, scalings=scalings)
 
     def fit(self, chips: Sequence[Chip]) -> Rules:
         """Return the rules with thresholds for cloud, fitted to a sample with at least one valid pixel."""
-        colours = list(self.positions["cloud"])
-        before, after = (CloudRule.fit(values[colours]) for values in valid_pixels(chips))
+        before, after = map(CloudRule.fit, self._levels("cloud", valid_pixels(chips)))
         return dataclasses.replace(self, clouds=(before, after))
 
     def fitted_to(self, pair: Pair) -> Rules:
@@ -222,26 +233,30 @@ class Rules:
 
     def masks(self, chip: Chip) -> dict[str, BoolArray]:
         """Return the mask of every kind, ``(height, width)`` bool, False where the chip is not valid."""
-        dates = chip.before, chip.after
         masks: dict[str, BoolArray] = {}
-        for kind, positions in self.positions.items():
-            side = KINDS[kind].side
+        for kind in self.positions:
+            side, dates = KINDS[kind].side, self._levels(kind, (chip.before, chip.after))
             if kind == "cloud":
                 assert self.clouds is not None, "thresholds for cloud depend on the scene: fit first"
                 clouds = [
-                    filled(rule.mask(values[list(positions)]), chip.valid, side)
+                    filled(rule.mask(values), chip.valid, side)
                     for rule, values in zip(self.clouds, dates, strict=True)
                 ]
                 masks[kind] = clouds[0] | clouds[1]
             elif kind == "water":
-                green, nir = positions
-                high = [normalized_difference(values[green], values[nir]) > WATER for values in dates]
+                high = [normalized_difference(green, nir) > WATER for green, nir in dates]
                 masks[kind] = filled(high[0] & high[1], chip.valid, side)
             else:
-                red, nir = positions
-                high = [normalized_difference(values[nir], values[red]) > VEGETATION for values in dates]
+                high = [normalized_difference(nir, red) > VEGETATION for red, nir in dates]
                 masks[kind] = filled(high[0] & high[1], chip.valid, side)
         return masks
+
+    def _levels(self, kind: str, dates: tuple[PixelArray, PixelArray]) -> list[PixelArray]:
+        """Return the bands of a rule, before and after, in proportion to reflectance."""
+        return [
+            np.stack([scaling.level(band, values[band]) for band in self.positions[kind]])
+            for scaling, values in zip(self.scalings, dates, strict=True)
+        ]
 
     @property
     def reach(self) -> int:

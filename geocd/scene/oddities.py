@@ -9,6 +9,7 @@ from geocd.findings import (
     Finding,
     of_constant,
     of_dates,
+    of_levels,
     of_light,
     of_rim,
     of_structure,
@@ -17,7 +18,7 @@ from geocd.findings import (
 )
 from geocd.location import Location
 from geocd.raster.choice import Bands
-from geocd.raster.pair import Chip
+from geocd.raster.pair import Chip, Pair
 from geocd.scene.brightness import Brightness
 from geocd.scene.registration import Shift, measure_shift
 from geocd.scene.sample import zero_shares
@@ -85,6 +86,7 @@ def pair_findings(
         *(finding for date, share in zero_share.items() for finding in of_zeros(names[date], share)),
         *of_constant([name for name, varies in zip(bands.names, light.varies, strict=False) if not varies]),
         *of_light(light.light, light.correlation),
+        *of_levels((names["before"], names["after"]), light.levels.offset, light.levels.raised),
     ]
 
 
@@ -110,13 +112,13 @@ class SceneFacts:
     valid_share: float
 
     @classmethod
-    def measure(cls, chips: Sequence[Chip]) -> SceneFacts:
-        """Measure the facts on a sample of the scene."""
+    def measure(cls, chips: Sequence[Chip], pair: Pair) -> SceneFacts:
+        """Measure the facts on a sample of a pair."""
         before, after = zero_shares(chips)
         return cls(
             measure_shift(chips),
             {"before": before, "after": after},
-            Brightness.measure(chips),
+            Brightness.measure(chips, pair),
             sum(int(chip.valid.sum()) for chip in chips) / sum(chip.valid.size for chip in chips),
         )
 

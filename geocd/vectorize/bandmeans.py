@@ -12,7 +12,8 @@ ndbi   (swir - nir) / (swir + nir)             buildings, bare ground; swir is t
 ====== ======================================= ================================================
 
 Each has ``before_``, ``after_`` and ``diff_`` (after - before). Values must be proportional to reflectance,
-as for :mod:`geocd.scene.ignore`.
+as for :mod:`geocd.scene.ignore`; a declared scale and offset (:mod:`geocd.raster.scaling`) is applied for the
+indices. The means of bands are those of the values as they are stored.
 """
 
 from __future__ import annotations
@@ -143,9 +144,16 @@ class BandMeans:
         after = dict(zip(self._names, means[len(self._names) :], strict=True))
         columns = {f"before_{name}": values for name, values in before.items()}
         columns |= {f"after_{name}": values for name, values in after.items()}
+        levels = [
+            {
+                name: scaling.level(band, date[name])
+                for name, band in zip(self._names, self._bands, strict=True)
+            }
+            for scaling, date in zip(self._pair.scalings, (before, after), strict=True)
+        ]
         for name, (first, second) in INDICES.items():
             if first in before and second in before:
-                old, new = (normalized_difference(date[first], date[second]) for date in (before, after))
+                old, new = (normalized_difference(date[first], date[second]) for date in levels)
                 columns |= {f"before_{name}": old, f"after_{name}": new, f"diff_{name}": new - old}
         # Seven digits are more than an image has; further digits would be rounding.
         return pd.DataFrame(columns, index=range(count), dtype=np.float32)

@@ -274,7 +274,10 @@ def _require_success(finished: Finished, feedback: Any, hidden: str | None = Non
     if finished.returncode == 0:
         push_messages(finished.errors, feedback, hidden)
         return
-    message = finished.errors or f"geocd ended with exit code {finished.returncode} and no message."
+    message = (
+        options.labelled(finished.errors)
+        or f"geocd ended with exit code {finished.returncode} and no message."
+    )
     if finished.returncode < 0:
         message += f"\ngeocd was killed (signal {-finished.returncode}); perhaps memory ran out."
     if "No such option: --progress" in message:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,21 @@ class Option:
     def flag(self) -> str:
         """Return the option on the command line."""
         return "--" + self.name.replace("_", "-")
+
+
+def labelled(text: str) -> str:
+    """Return a message of geocd with the labels of the dialog in the place of options.
+
+    Options of other programs, in commands, and those that the dialog lacks stay as they are: the latter go
+    into "Further options".
+    """
+    labels = {option.flag: option.label for option in (*POLYGONIZE, *CHECK, *DETECT)}
+    command = r"\b(?:rio|gdal\w+|pip) [a-z].*?(?=[;,)](?:\s|$)|\.(?:\s|$)|$)"
+
+    def label(match: re.Match[str]) -> str:
+        return f'"{labels[match[0]]}"' if match[0] in labels else match[0]
+
+    return re.sub(rf"{command}|(?<![\w-])--[a-z][a-z-]*", label, text)
 
 
 def _declared(name: str, kind: str, label: str, help: str = "", **shown: Any) -> Option:

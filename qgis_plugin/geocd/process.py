@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from .options import labelled
+
 #: The oldest geocd that has the options used here.
 LEAST_VERSION = (0, 1, 0)
 #: Environment variable that names the executable; takes precedence over the setting.
@@ -176,6 +178,7 @@ def push_messages(text: str, feedback: Feedback, hidden: str | None = None) -> N
     for line in text.splitlines():
         if hidden is not None and line.startswith(hidden):
             continue
+        line = labelled(line)
         push = feedback.pushWarning if line.startswith(("warning: ", "error: ")) else feedback.pushInfo
         push(line)
 

@@ -133,6 +133,20 @@ def test_a_scheduler_without_workers_is_waited_for_and_said(
     for _ in range(3):
         watch.look(0)
     assert caplog.text.count("has had no worker") == 1
+    assert "waits for up to 3600 s (--worker-timeout)" in caplog.text
+
+
+def test_a_scheduler_that_never_has_a_worker_ends_the_batch(
+    write_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        result = invoke("batch", write_pairs(1), tmp_path / "out", "--scheduler", cluster.scheduler_address,
+                        "--worker-timeout", "0.5", "--method", "cva")  # fmt: skip
+    assert result.exit_code == 1
+    assert "the scheduler has had no worker for" in result.stderr
+    assert "pass a longer --worker-timeout" in result.stderr
 
 
 def test_workers_that_die_while_they_start(monkeypatch: pytest.MonkeyPatch) -> None:

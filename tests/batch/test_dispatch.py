@@ -53,6 +53,17 @@ def test_half_of_a_running_pair_counts_as_half() -> None:
     )
 
 
+def test_steps_of_the_fit_count_until_there_are_tiles() -> None:
+    meter = Meter(2)
+    for name, stage, done, total in (("p0", "fit", 12, 40), ("p1", "fit", 40, 40), ("p1", "tiles", 1, 4)):
+        meter.report(
+            (0.0, {"id": name, "part": 0, "done": done, "total": total, "pixels": 8, "stage": stage})
+        )
+    now = meter.progress(["p0", "p1"], total=2, done=0, failed=0, workers=4)
+    assert (now.steps, now.of_steps, now.tiles, now.of_tiles) == (12, 40, 1, 4)
+    assert "2 running on 4 workers (fitting, step 12 of 40; tile 1 of 4)" in progress_words(now)
+
+
 def test_a_large_scene_is_spread_over_idle_workers(
     cluster: str,
     write_pairs: Callable[..., Path],

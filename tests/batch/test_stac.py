@@ -21,6 +21,7 @@ from batch_folder import CVA, invoke
 from geocd.batch.stac import Rule, is_stac, stac_pairs
 from geocd.batch.work import Task, configuration, why_not_finished, work
 from geocd.errors import PairsError
+from geocd.raster.pair import Pair
 
 
 @pytest.fixture
@@ -256,3 +257,41 @@ def test_a_byte_order_mark_and_one_item_alone(stac: Callable[..., Path], tmp_pat
     assert is_stac(path)
     with pytest.raises(PairsError, match="is one STAC item, and a pair needs two"):
         stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+
+
+@pytest.mark.parametrize(
+    ("properties", "fields", "expected"),
+    [
+        ({"s2:processing_baseline": "04.00"}, {}, (1e-4, -0.1)),
+        ({"s2:processing_baseline": "03.01"}, {}, (1.0, 0.0)),
+        ({"s2:processing_baseline": "04.00"}, {"raster:bands": [{"scale": 1e-4}]}, (1e-4, -0.1)),
+        ({}, {"raster:bands": [{"scale": 2.75e-5, "offset": -0.2}]}, (2.75e-5, -0.2)),
+        ({}, {"bands": [{"raster:scale": 2.75e-5, "raster:offset": -0.2}]}, (2.75e-5, -0.2)),
+        ({}, {"raster:scale": 2.75e-5, "raster:offset": -0.2}, (2.75e-5, -0.2)),
+        (
+            {"s2:processing_baseline": "04.00", "earthsearch:boa_offset_applied": True},
+            {"raster:bands": [{"scale": 1e-4, "offset": -0.1}]},
+            (1e-4, 0.0),
+        ),
+        ({"s2:processing_baseline": "04.00"}, {"raster:bands": [{"scale": 1e-4, "offset": 0}]}, (1e-4, 0.0)),
+    ],
+)
+def test_scale_and_offset_of_assets_reach_the_stack(
+    stac: Callable[..., Path],
+    tmp_path: Path,
+    properties: dict[str, object],
+    fields: dict[str, object],
+    expected: tuple[float, float],
+) -> None:
+    path = stac(("MGRS-33UUP", "2023-06-03", 0.0), ("MGRS-33UUP", "2024-06-01", 0.0))
+    items = json.loads(path.read_text())
+    items["features"][1]["properties"] |= properties
+    items["features"][1]["assets"]["red"] |= fields
+    path.write_text(json.dumps(items))
+    (item,) = stac_pairs(path, tmp_path, Rule(assets=["red", "nir"]))
+    for stack in item.stacks:
+        stack.write()
+    with Pair(item.before, item.after) as pair:
+        before, after = pair.scalings
+    assert not before.scales
+    assert (after.scales[:1] or (1.0,), after.offsets[:1] or (0.0,)) == ((expected[0],), (expected[1],))

@@ -63,6 +63,17 @@ def test_progress_tells_every_stage_to_its_end(pair: tuple[Path, Path], tmp_path
     assert stages["tiles"] == 4
 
 
+@pytest.mark.parametrize("more", [{}, {"preset": "reference", "fit": "scene", "weights": "random"}])
+def test_progress_tells_every_step_of_the_fit(
+    pair: tuple[Path, Path], tmp_path: Path, more: dict[str, object]
+) -> None:
+    """The longest stage of a small pair, once, upwards and to its end."""
+    told: list[tuple[str, int, int]] = []
+    settings = Settings.from_flat({"iterations": 3, **more})
+    detect(*pair, tmp_path / "run", settings=settings, progress=lambda *args: told.append(args))
+    assert [step for step in told if step[0] == "fit"] == [("fit", done, 3) for done in range(4)]
+
+
 def test_outputs_that_cannot_be_read_back_are_an_error_and_leave_nothing(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +88,7 @@ def test_outputs_that_cannot_be_read_back_are_an_error_and_leave_nothing(
 
 
 def test_jobs_must_be_positive(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--jobs 0"):
+    with pytest.raises(ConfigError, match="jobs=0"):
         detect(*pair, tmp_path / "run", jobs=0)
 
 
@@ -303,8 +314,9 @@ def test_what_another_command_has_kept_is_refused(
         mask = str(write_mask(tmp_path / "valid.tif", pair[0]))
         other = {"--tile-size": 51, "--method": "irmad", "--threshold": 0.6, "--valid": mask}
         values[changed[2:].replace("-", "_")] = other[changed]
+    spelled = f"{changed[2:].replace('-', '_')}=" if changed.startswith("--") else changed
     with pytest.raises(
-        ResumeError, match=rf"differs from this one: {changed} \(was .*, is now .*\)\. Repeat its command"
+        ResumeError, match=rf"differs from this one: {spelled} \(was .*, is now .*\)\. Repeat its command"
     ) as caught:
         detect(*pair, out / "run", settings=Settings.from_flat(values), resume=True)
     assert len(caught.value.details["differing"]) == 1

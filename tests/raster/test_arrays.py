@@ -144,7 +144,11 @@ def test_nodata_and_time() -> None:
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (np.zeros((3, 4, 5)), GeocdError, r"the x: numpy.ndarray is neither.*\.to_dataarray"),
+        (
+            np.zeros((3, 4, 5)),
+            GeocdError,
+            r"the x: numpy.ndarray is neither.*or Dataset.*write_crs",
+        ),
         (array().drop_vars("spatial_ref"), GridError, r"no coordinate reference system.*write_crs"),
         (array().rename(x="a", y="b"), GridError, r"band, b, a.*set_spatial_dims"),
         (array().drop_vars(["x", "y"]), GridError, r"neither coordinates.*write_transform"),
@@ -164,3 +168,58 @@ def test_nodata_and_time() -> None:
 def test_what_is_no_raster_is_refused(given: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ArrayRaster(given, "the x")
+
+
+# --- Datasets: variables are bands ----------------------------------------------------------------
+
+
+def variables(**nodata: float | None) -> xr.Dataset:
+    """Return a Dataset as odc-stac loads it: nodata in each variable, the CRS in ``spatial_ref``."""
+    bands = array(len(nodata))
+    dataset = xr.Dataset({name: bands[i].drop_vars("band", errors="ignore") for i, name in enumerate(nodata)})
+    for name, value in nodata.items():
+        if value is not None:
+            dataset[name].attrs["nodata"] = value
+    return dataset
+
+
+def test_variables_are_bands_with_their_own_nodata() -> None:
+    dataset = variables(red=0, nir=-9999, swir16=None)
+    dataset["swir16"] = dataset.swir16.astype(np.int16).assign_attrs(scale_factor=1e-4, add_offset=-0.1)
+    dataset["note"] = "no band"
+    raster = ArrayRaster.of_variables(dataset, "x")
+    assert raster.descriptions == ("red", "nir", "swir16")
+    assert raster.nodatavals == (0, -9999, None)
+    assert (raster.scales, raster.offsets) == ((1, 1, 1e-4), (0, 0, -0.1))
+    assert raster.crs.to_epsg() == 32633
+    assert raster.transform == NORTH_UP
+    np.testing.assert_array_equal(raster.read(window=Window(0, 0, 5, 4)), array().to_numpy())
+
+
+def test_the_crs_may_be_a_variable_and_have_another_name() -> None:
+    dataset = variables(red=0).rename(spatial_ref="crs").reset_coords("crs")
+    dataset.red.encoding["grid_mapping"] = "crs"
+    assert ArrayRaster.of_variables(dataset, "x").crs.to_epsg() == 32633
+
+
+def test_a_file_as_variables_keeps_names_and_colours(write_raster: WriteRaster) -> None:
+    colours = (ColorInterp.red, ColorInterp.green, ColorInterp.alpha)
+    path = write_raster("a", np.ones((3, 4, 5), np.uint8), colorinterp=colours, names=("Red", "Green", ""))
+    with rioxarray.open_rasterio(path, band_as_variable=True) as opened:
+        raster = ArrayRaster.of_variables(opened, "x")
+    assert raster.descriptions == ("Red", "Green", None)
+    assert raster.colorinterp == colours
+
+
+@pytest.mark.parametrize(
+    ("dataset", "error", "message"),
+    [
+        (variables(red=0).expand_dims("time"), BandError, r"red has .*time, y, x.*isel\(time=0\)"),
+        (variables(red=0).drop_vars("spatial_ref"), GridError, "no coordinate reference system"),
+        (variables(red=0).isel(x=0), GridError, "not recognised as x and y"),
+        (variables(red=0).drop_vars("red").assign(note=1), BandError, "no variable with the dimensions"),
+    ],
+)
+def test_datasets_that_are_no_raster(dataset: xr.Dataset, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ArrayRaster.of_variables(dataset, "x")

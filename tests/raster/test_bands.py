@@ -56,6 +56,27 @@ def test_unnamed_bands_are_taken_from_the_first() -> None:
         (["red", "green", "blue", "B8A"], {"red": 0, "green": 1, "blue": 2, "nir": 3}),
         (["red", "green", "blue", "B08"], {"red": 0, "green": 1, "blue": 2}),
         (["B04", "B03", "B02", "B08", "nir"], {"red": 0, "green": 1, "blue": 2, "nir": 4}),
+        # band 8 of Landsat is panchromatic: right, or near infrared undecided
+        (
+            [f"B{i}" for i in range(1, 12)],
+            {"red": 3, "green": 2, "blue": 1, "nir": 4, "swir": 5},
+        ),
+        (
+            [f"TOA_B{i}" for i in (2, 3, 4, 5, 6, 7, 8, 10, 11)],
+            {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4},
+        ),
+        ([f"B{i}" for i in range(1, 10)], {"red": 3, "green": 2, "blue": 1}),
+        ([f"B{i}" for i in range(2, 9)], {"red": 2, "green": 1, "blue": 0}),
+        ([f"TOA_B{i}" for i in (2, 3, 4, 5, 8)], {"red": 2, "green": 1, "blue": 0}),
+        (["B1", "B2", "B3", "B4", "B5", "B7", "B8"], {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4}),
+        # of Sentinel-2 it is near infrared, as a number with a zero and the bands 8A and 12 show
+        (["B2", "B3", "B4", "B8"], {"red": 2, "green": 1, "blue": 0, "nir": 3}),
+        ([f"B{i:02d}" for i in range(2, 9)], {"red": 2, "green": 1, "blue": 0, "nir": 6}),
+        (["B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A"], {"red": 2, "green": 1, "blue": 0, "nir": 6}),
+        (
+            [f"B{i}" for i in (2, 3, 4, 5, 6, 7, 8, 11, 12)],
+            {"red": 2, "green": 1, "blue": 0, "nir": 6, "swir": 7},
+        ),
         # of each name the first
         (["B04", "B03", "B02", "B04"], {"red": 0, "green": 1, "blue": 2}),
         # what a band without a name is called says nothing

@@ -186,6 +186,43 @@ def test_every_window_gets_the_same_verdict(lakes: tuple[Path, Path]) -> None:
             assert (part.after == whole.after[:, rows, cols]).all()
 
 
+@pytest.mark.parametrize("declaration", ["tag", "bands"])
+def test_a_declared_offset_changes_nothing(
+    make_pair: MakePair, tmp_path: Path, lakes: tuple[Path, Path], declaration: str
+) -> None:
+    """Sentinel-2 of processing baseline 03.01 against the same surface of 04.00, with 1000 added."""
+    with rasterio.open(lakes[0]) as dataset:
+        old = dataset.read()
+    new = old.copy()
+    new[:, 5:9, 100:104] += 1500  # what changes
+    shifted = {"after_tags": {"PROCESSING_BASELINE": "04.00"}} if declaration == "tag" else {}
+    items = {}
+    for name, after, more in (("old", new, {}), ("new", new + 1000, shifted)):
+        pair = make_pair(old, after, names=NAMES, folder=name, tags={"PROCESSING_BASELINE": "03.01"}, **more)
+        if name == "new" and declaration == "bands":
+            with rasterio.open(pair[1], "r+") as dataset:
+                dataset.scales, dataset.offsets = (1e-4,) * 4, (-0.1,) * 4
+        settings = Settings.from_flat({"ignore": ("water", "cloud"), "method": "cva"})
+        files, _ = detect(*pair, tmp_path / f"{name}_run", settings=settings)
+        items[name] = json.loads(files["item"].read_text())["properties"]
+        with Pair(*pair) as opened:
+            rules = Rules.of(("water", "cloud", "vegetation"), NAMES, opened.scalings).fitted_to(opened)
+            items[name]["masks"] = rules.masks(opened.read(opened.grid.window))
+        items[name]["layer"] = geopandas.read_file(files["changes"])
+    assert items["old"]["masks"]["water"].sum() > 5000
+    for kind, mask in items["old"]["masks"].items():
+        assert (mask == items["new"]["masks"][kind]).all(), kind
+    indices = [column for column in items["old"]["layer"].columns if column.endswith(("_ndvi", "_ndwi"))]
+    assert len(indices) == 6
+    assert items["old"]["layer"][indices].equals(items["new"]["layer"][indices])
+    ignored = [items[name]["geocd:summary"]["ignored_share"] for name in ("old", "new")]
+    assert ignored[0] == ignored[1]
+    assert "geocd:scaling" not in items["old"]
+    source = "Sentinel-2 processing baseline 04.00" if declaration == "tag" else "band metadata"
+    after = {"scale": [1e-4] * 4, "offset": [-0.1] * 4, "source": source}
+    assert items["new"]["geocd:scaling"] == {"before": None, "after": after}
+
+
 @pytest.mark.parametrize(("size", "overlap"), [(400, 96), (64, 0), (50, 13), (70, 60)])
 def test_every_pixel_is_counted_once(size: int, overlap: int) -> None:
     tiling = Tiling(150, 170, size, overlap)
@@ -258,7 +295,7 @@ def test_what_is_ignored_has_no_say_in_the_statistics(
 def test_nothing_left_says_so(make_pair: MakePair, tmp_path: Path) -> None:
     lake = (10_000 * paint((60, 60), (slice(0, 60), slice(0, 60), LAKE))).astype(np.uint16)
     files = make_pair(lake, lake, names=NAMES)
-    with pytest.raises(NoValidPixelError, match=r"--ignore water,cloud: no pixel .* left: .*NDWI above 0.05"):
+    with pytest.raises(NoValidPixelError, match=r"ignore=.*'cloud'\): no pixel .* left: .*NDWI above 0.05"):
         detect(*files, tmp_path / "run", settings=Settings.from_flat({"ignore": ("water", "cloud")}))
     assert not list(tmp_path.glob("run*"))
 
