@@ -139,7 +139,7 @@ METHODS: dict[str, Method] = {
             description="IR-MAD, a classical method",
             fit=_fit_classical,
             uses_torch=False,
-            memory=Memory(start=215, fitted=225, tile=(150, 25), fit=(0, 40)),
+            memory=Memory(start=215, fitted=225, tile=(150, 25), fit=(40, 40)),
         ),
     )
 }
