@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pytest
+import rasterio
 from commands import run
 
 from geocd.vectorize.formats import FORMATS
@@ -139,7 +141,13 @@ def test_no_run_replaces_what_it_reads(
         target.write_text('method = "cva"\n')
         arguments = ["detect", *images, "-o", out / "y", which, target, "--overwrite"]
     elif which.startswith("--"):
-        target.symlink_to(images[0])
+        mask = tmp_path / "mask.tif"
+        with (
+            rasterio.open(images[0]) as image,
+            rasterio.open(mask, "w", **image.profile | {"count": 1}) as sink,
+        ):
+            sink.write(np.ones((1, *image.shape), image.dtypes[0]))
+        target.symlink_to(mask if which == "--valid" else images[0])
         arguments = ["detect", *images, "-o", out / "y", which, target, "--overwrite"]
         for name in ("a.tif", "b.tif"):  # images that are no output
             (tmp_path / name).write_bytes(images[name == "b.tif"].read_bytes())

@@ -61,6 +61,8 @@ def why_no_answer(path: str, reason: str, seconds: float = 0.0) -> str | None:
             amount = match.groupdict()
             waited = int(amount["s"]) if amount.get("s") else int(amount["ms"]) / 1000
             limit = _seconds(name)  # curl stops milliseconds after it
+            if waited < 0.9 * limit < float("inf"):
+                continue  # a refusal, not silence
             _silent[path] = _message(location, name, min(limit, waited))
             return _silent[path]
     limits = {name: _seconds(name) for name in _WORDS}

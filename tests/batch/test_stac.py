@@ -32,8 +32,8 @@ def stac(write_raster: Callable[..., Path], tmp_path: Path) -> Callable[..., Pat
         items = []
         for number, (place, day, cloud) in enumerate(scenes):
             name = f"{place}_{day}_{number}"
-            random = np.random.default_rng(number)
-            fine = random.normal(1000, 100, (64, 64)).astype(np.float32)
+            ground = np.add.outer(np.arange(64) * 5, np.arange(64) * 3) + 800  # that both dates share
+            fine = (ground + np.random.default_rng(number).normal(0, 10, (64, 64))).astype(np.float32)
             fine[10:30, 10:30] += 1500 * (number % 2)
             write_raster(f"{name}_red", fine)
             write_raster(

@@ -172,16 +172,17 @@ else:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
 @pytest.mark.parametrize(
-    "room",
+    ("room", "name"),
     [
-        pytest.param(lambda size: 1_000, id="at once"),
-        pytest.param(lambda size: size // 20, id="while the tiles are written or flushed"),
-        pytest.param(lambda size: size - size // 10, id="towards the end"),
+        # the layer with which the name is tried
+        pytest.param(lambda size: 1_000, "x_changes.gpkg", id="at once"),
+        pytest.param(lambda size: size // 20, "x_prob.tif", id="while the tiles are written or flushed"),
+        pytest.param(lambda size: size - size // 10, "x_prob.tif", id="towards the end"),
         # GDAL itself reports nothing here: the last block of the COG is short, and that is all.
-        pytest.param(lambda size: size - 1_000, id="in the last block"),
+        pytest.param(lambda size: size - 1_000, "x_prob.tif", id="in the last block"),
     ],
 )
-def test_full_disk(room: Callable[[int], int], tmp_path: Path) -> None:
+def test_full_disk(room: Callable[[int], int], name: str, tmp_path: Path) -> None:
     """The message names the file, and nothing is left behind."""
     values = np.random.default_rng(0).random((1500, 1500), dtype=np.float32)
     enough = tmp_path / "enough.tif"
@@ -196,7 +197,7 @@ def test_full_disk(room: Callable[[int], int], tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("OutputError: "), done.stdout
-    assert "x_prob.tif: cannot be written" in done.stdout
+    assert f"{name}: cannot be written" in done.stdout
     assert list(tmp_path.iterdir()) == [], "nothing may be left behind"
 
 
