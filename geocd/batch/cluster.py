@@ -171,19 +171,19 @@ class Watch:
         self._since: float | None = None
         self._warned = False
 
-    def look(self, threads: int) -> None:
-        """Take the number of threads that the cluster has now.
+    def look(self, workers: int) -> None:
+        """Take the number of workers that the cluster has now.
 
         Raises
         ------
         ClusterError
             For ``PATIENCE`` seconds there has been no local worker, or for the timeout none elsewhere.
         """
-        if self._cluster is not None and threads < len(self._cluster.worker_spec):
+        if self._cluster is not None and workers < len(self._cluster.worker_spec):
             loop = self._cluster.loop
             assert loop is not None  # the cluster runs
             loop.add_callback(_start_again, self._cluster)
-        if threads:
+        if workers:
             self._since, self._warned = None, False
             return
         self._since = time.monotonic() if self._since is None else self._since

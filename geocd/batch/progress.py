@@ -22,7 +22,7 @@ class Progress:
     running : int
         Pairs that are with the cluster.
     workers : int
-        Threads of the cluster.
+        Workers of the cluster.
     tiles, of_tiles : int
         Finished tiles and all tiles of the running pairs, as far as they are reported.
     pixels : int

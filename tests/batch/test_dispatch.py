@@ -11,7 +11,9 @@ import pytest
 from batch_folder import CVA, TILED, contents, states
 from distributed import Client
 
+from geocd.batch import calls as calls_module
 from geocd.batch import dispatch
+from geocd.batch.calls import Call, Calls
 from geocd.batch.pairs import read_items
 from geocd.batch.progress import Meter, Progress
 from geocd.batch.run import Cluster
@@ -94,21 +96,21 @@ def test_a_record_that_is_lost_with_its_worker(
     cluster: str, write_pairs: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dask would wait for a worker that may never come; the pair is given to another one instead."""
-    original, lost = dispatch._Calls.result, []
+    original, lost = Calls.result, []
 
-    def result(calls: dispatch._Calls, call: dispatch._Call) -> object:
+    def result(calls: Calls, call: Call) -> object:
         if call.function is not dispatch.work or call.name in lost:
             return original(calls, call)
         lost.append(call.name)
         monkeypatch.setattr(call.future, "result", never, raising=False)
-        monkeypatch.setattr(dispatch, "_FETCH", 0.1)
+        monkeypatch.setattr(calls_module, "FETCH", 0.1)
         return original(calls, call)
 
     def never(timeout: float) -> object:
         time.sleep(0.1)
         raise TimeoutError
 
-    monkeypatch.setattr(dispatch._Calls, "result", result)
+    monkeypatch.setattr(Calls, "result", result)
     items = read_items(write_pairs(2))
     summary = run_batch(items, tmp_path / "out", settings=CVA, cluster=Cluster(scheduler=cluster))
     assert sorted(lost) == summary.done == ["p0", "p1"]
