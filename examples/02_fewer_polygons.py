@@ -14,7 +14,7 @@ from pathlib import Path
 
 import geopandas
 
-from geocd.config import PolygonSettings, Settings
+from geocd.config import PolygonSettings
 from geocd.pipeline import detect
 from geocd.vectorize import polygonize
 
@@ -25,12 +25,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where make_demo_pair.py has written")
     folder = parser.parse_args().folder
 
-    # Without the networks' few seconds, so that the example is quick; Settings() is the default.
     files, record = detect(
         folder / "before.tif",
         folder / "after.tif",
         folder / "polygons",
-        settings=Settings.from_flat({"iterations": 0}),
         overwrite=True,
     )
     print(f"the run itself (threshold {record.threshold:g}): {record.summary.n_polygons} polygons")

@@ -25,6 +25,8 @@ from geocd.location import Location
 Method = Literal["deep", "cva", "irmad"]
 Preset = Literal["default", "reference"]
 Fit = Literal["scene", "tile"]
+#: any: every change; built: a prior on the cover prefers buildings, roads and bare ground.
+Focus = Literal["any", "built"]
 #: none: both on one grid; grid: after is warped onto before's grid; shift: and a measured shift is removed.
 Align = Literal["none", "grid", "shift"]
 #: A nodata value; none: only what the rasters declare.
@@ -53,9 +55,7 @@ class PresetValues:
 
 
 PRESETS: Mapping[str, PresetValues] = {
-    "default": PresetValues(
-        weights="embedded", iterations=40, learning_rate=1e-3, fit="scene", tile_size=512
-    ),
+    "default": PresetValues(weights="embedded", iterations=0, learning_rate=1e-4, fit="scene", tile_size=512),
     # 80 steps at 1e-4, as published; the full-resolution generator needs some 4 GB for a 512 px tile
     "reference": PresetValues(
         weights="imagenet", iterations=80, learning_rate=1e-4, fit="tile", tile_size=256
@@ -161,7 +161,7 @@ class TilingSettings:
     tile_size: int | None = setting(
         None, "Side of a tile, in pixels. Default: 512 (preset reference: 256).", metavar="PX"
     )
-    overlap: int = setting(96, "Minimum overlap of neighbouring tiles, in pixels (blended).", metavar="PX")
+    overlap: int = setting(128, "Minimum overlap of neighbouring tiles, in pixels (blended).", metavar="PX")
 
     def __post_init__(self) -> None:
         _require(self.overlap >= 0, "overlap", self.overlap, "must be 0 or more (pixels).")
@@ -181,28 +181,35 @@ class MethodSettings:
     )
     preset: Preset = setting(
         "default",
-        "default: fast, embedded weights; reference: the published method, VGG16 and a "
-        "full-resolution generator, hours per megapixel on a CPU.",
+        "default: frozen deep features under a metric learned on the pair in closed form; reference: the "
+        "published method, VGG16 and a full-resolution generator, hours per megapixel on a CPU.",
     )
     weights: str | None = setting(
         None,
-        "Initial weights of the feature extractor: embedded, imagenet (VGG16, downloaded once), "
-        "random, or a FILE (.safetensors or a torch state dict). Default: those of the preset.",
+        "Weights of the feature extractor: embedded (EfficientNet-Lite0 of ImageNet), imagenet (VGG16, "
+        "downloaded once, preset reference), random, none (default preset: no deep distances), or a FILE "
+        "(.safetensors or a torch state dict). Default: those of the preset.",
         metavar="NAME|FILE",
     )
     iterations: int | None = setting(
         None,
-        "Optimisation steps on the pair; 0 for none. Default: that of the preset.",
+        "Optimisation steps of preset reference, 80 by default; 0 for none. The default preset has none: it "
+        "learns in closed form.",
         metavar="N",
     )
     learning_rate: float | None = setting(
-        None, "Learning rate of the optimiser. Default: that of the preset.", metavar="RATE"
+        None, "Learning rate of preset reference. Default: 1e-4.", metavar="RATE"
     )
     fit: Fit | None = setting(
         None,
-        "scene: train the networks once, on a sample of the scene, so that tiles agree; tile: train them on "
-        "every tile (with the default preset: some more steps, starting from the networks of the scene). "
-        "Default: scene (preset reference: tile, as published).",
+        "scene: fit once, to a sample of the scene, so that tiles agree; tile: train the networks on every "
+        "tile, preset reference only, which does so by default, as published.",
+    )
+    focus: Focus = setting(
+        "any",
+        "any: every change; built: buildings, roads and bare ground, by a prior on the cover that finds less "
+        "of what is green on either date (crops, cleared forest). Needs named bands with infrared, and "
+        "values proportional to reflectance.",
     )
     threshold: float | None = setting(
         None,
@@ -221,6 +228,7 @@ class MethodSettings:
     def __post_init__(self) -> None:
         _require_choice("method", self.method, get_args(Method))
         _require_choice("preset", self.preset, get_args(Preset))
+        _require_choice("focus", self.focus, get_args(Focus))
         if self.fit is not None:
             _require_choice("fit", self.fit, get_args(Fit))
         _require(
@@ -241,15 +249,22 @@ class MethodSettings:
             self.threshold,
             "a probability lies between 0 and 1.",
         )
-        if self.uncertainty and (self.method != "deep" or self.preset == "reference"):
-            chosen = f"--method {self.method}" if self.method != "deep" else "--preset reference"
-            raise ConfigError(
-                f"--uncertainty: it says how far several pieces of evidence disagree, and {chosen} has only "
-                "one. Choose the default method and preset, or leave it out.",
-                method=self.method,
-                preset=self.preset,
-            )
+        self._check_default_only()
         _require(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 or more, below 2**63.")
+
+    def _check_default_only(self) -> None:
+        """Refuse what only the default method and preset have: several distances."""
+        if self.method == "deep" and self.preset == "default":
+            return
+        chosen = f"--method {self.method}" if self.method != "deep" else "--preset reference"
+        for option, wanted in (("uncertainty", self.uncertainty), ("focus", self.focus != "any")):
+            if wanted:
+                raise ConfigError(
+                    f"--{option}: needs a sum of several distances, and {chosen} has only one. Choose the "
+                    "default method and preset, or leave it out.",
+                    method=self.method,
+                    preset=self.preset,
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -374,6 +389,9 @@ class Settings(_Flat):
         preset, method, tiling = PRESETS[self.method.preset], _values(self.method), _values(self.tiling)
         for name, default in _values(preset).items():
             stage = tiling if name == "tile_size" else method
+            if name in ("iterations", "learning_rate", "fit") and preset is PRESETS["default"]:
+                remedy = "the default preset learns in closed form, without steps. Choose --preset reference."
+                _require(stage[name] in (None, default), name, stage[name], remedy)
             if stage[name] is None:
                 stage[name] = default
         return RunSettings(

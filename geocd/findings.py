@@ -32,7 +32,7 @@ OTHER_GAIN, OTHER_LEVEL = 1.25, 0.5
 #: Ratio of pixel sizes, from which detail that only the finer image resolves makes up much of the difference.
 WARN_COARSER = 2.0
 #: Findings that, as ``info``, only repeat what the caller has chosen: no need to say so at once.
-_CHOSEN = ("below_min_area", "classical_method", "ignored")
+_CHOSEN = ("below_min_area", "classical_method", "focus_built", "ignored")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -131,6 +131,9 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
                 path=str(path),
                 source=source,
             )
+    if flat.get("preset") == "default":  # which took steps in version 0.1
+        for name in ("iterations", "learning_rate", "fit"):
+            flat.pop(name, None)
     for name in ("jobs", "mem_limit"):  # outputs do not depend on them: the tile size is among the settings
         flat.pop(name, None)
     if flat.get("valid") is not None:

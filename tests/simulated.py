@@ -1,4 +1,4 @@
-"""Simulated chips with a change at a known position, for the tests of the learned method."""
+"""Simulated chips with a change at a known position, for the tests of the methods."""
 
 from __future__ import annotations
 
@@ -7,36 +7,29 @@ import torch
 from rasterio.windows import Window
 from scipy import ndimage
 
-from geocd.method import learning
-from geocd.method.networks import CompactPair, initialise
+from geocd.method.extractor import Lite0Features
+from geocd.method.networks import initialise
 from geocd.raster.pair import Chip
 
 
-def simulated_input(seed: int = 0, size: int = 96) -> learning.NetworkInput:
-    """Return a chip in which change is a patch of other values, with a distance that shows it."""
+def simulated_chip(seed: int = 0, size: int = 96, row: int = 0, col: int = 0) -> Chip:
+    """Return a chip of four bands at a position of the scene, with a patch of other values as change."""
     rng = np.random.default_rng(seed)
     x1 = ndimage.gaussian_filter(rng.normal(size=(4, size, size)), (0, 2, 2)) * 5
     x2 = x1 + rng.normal(0, 0.1, x1.shape)
     changed = np.zeros((size, size), bool)
-    row, col = rng.integers(8, size - 40, 2)
-    changed[row : row + 28, col : col + 28] = True
+    top, left = rng.integers(8, size - 40, 2)
+    changed[top : top + 28, left : left + 28] = True
     x2[:, changed] = rng.normal(size=(4, 1)) + rng.normal(0, 0.5, (4, changed.sum()))
-    distance = np.where(changed, 3.5, 0.2) + rng.normal(0, 0.1, changed.shape)
-    values = [torch.from_numpy(v.astype(np.float32)) for v in (x1, x2, distance)]
-    return learning.NetworkInput(*values, torch.ones(changed.shape, dtype=torch.bool))
+    valid = np.ones(changed.shape, bool)
+    return Chip(x1.astype(np.float32), x2.astype(np.float32), valid, Window(col, row, size, size))
 
 
-def chip_at(inputs: learning.NetworkInput, row: int = 0, col: int = 0) -> Chip:
-    """Return the chip of these inputs, at a position of the scene."""
-    height, width = inputs.valid.shape
-    return Chip(inputs.x1.numpy(), inputs.x2.numpy(), inputs.valid.numpy(), Window(col, row, width, height))
-
-
-def fresh(seed: int = 1) -> CompactPair:
-    """Return networks that have learned nothing."""
-    networks = CompactPair()
-    initialise(networks, torch.Generator().manual_seed(seed))
-    return networks
+def extractor(seed: int = 1) -> Lite0Features:
+    """Return D-FE with random weights."""
+    network = Lite0Features()
+    initialise(network, torch.Generator().manual_seed(seed))
+    return network.eval().requires_grad_(False)
 
 
 def with_object(scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -85,3 +85,13 @@ def test_values_come_in_their_own_types() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         MethodSettings().seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("more", [{"iterations": 5}, {"learning_rate": 0.01}, {"fit": "tile"}])
+def test_the_default_preset_takes_no_steps(more: dict[str, object]) -> None:
+    (name,) = more
+    with pytest.raises(ConfigError, match=rf"--{name.replace('_', '-')} .*--preset reference"):
+        Settings.from_flat(more).resolved()
+    assert Settings.from_flat({"preset": "reference", **more}).resolved()
+    as_recorded = Settings().resolved().as_dict()
+    assert Settings.from_flat(as_recorded).resolved() == Settings().resolved(), "items can be run again"

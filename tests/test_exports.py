@@ -12,7 +12,7 @@ from geocd.exports import MOVED
 
 PACKAGES = ["raster", "tiles", "scene", "method", "vectorize", "report", "pipeline"]
 
-#: Every import of docs, examples and benchmarks of version 0.1.
+#: Every import of docs, examples and benchmarks of version 0.1, but CompactPair, which is no more.
 IMPORTS = """
 import geocd
 import geocd.batch.manifest
@@ -43,7 +43,7 @@ from geocd.errors import GeocdError
 from geocd.evaluate import evaluate_files
 from geocd.features import LinearFeatures
 from geocd.metrics import evaluate
-from geocd.networks import CompactPair, initialise
+from geocd.networks import initialise
 from geocd.normalize import BandScale, sample_chips
 from geocd.pipeline import detect
 from geocd.raster import Chip, Pair, bounded_cache

@@ -175,6 +175,18 @@ def test_files_that_the_documents_name_exist(page: Path) -> None:
         assert (ROOT / path).is_file(), path
 
 
+def test_the_weights_are_shipped_with_their_notice_and_licence() -> None:
+    patterns = setup_cfg()["options.package_data"]["geocd"].split()
+    data = ROOT / "geocd" / "data"
+    assert {path.name for pattern in patterns for path in (ROOT / "geocd").glob(pattern)} >= {
+        path.name for path in data.iterdir()
+    }
+    notice = (data / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    for named in ("lite0.safetensors", "Copyright (c) 2020, ML Illustrated", "LICENSE-APACHE-2.0"):
+        assert named in notice
+    assert "Apache License" in (data / "LICENSE-APACHE-2.0").read_text(encoding="utf-8")
+
+
 def test_files_that_mutmut_is_told_of_exist() -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python 3.11")
     with (ROOT / "pyproject.toml").open("rb") as file:

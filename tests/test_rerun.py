@@ -19,7 +19,15 @@ from geocd.errors import ConfigError, GeocdWarning, Interrupted, ItemError, Outp
 from geocd.pipeline.run import detect
 from geocd.rerun import recipe, rerun
 
-FLAT = {"method": "cva", "bidx": (1, 3), "nodata": 0.0, "tile_size": 120, "min_area": 300.0, "seed": 3}
+FLAT = {
+    "method": "cva",
+    "bidx": (1, 3),
+    "nodata": 0.0,
+    "tile_size": 120,
+    "overlap": 96,
+    "min_area": 300.0,
+    "seed": 3,
+}
 
 
 @pytest.fixture

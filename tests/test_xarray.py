@@ -97,8 +97,8 @@ def test_arrays_paths_and_dask_give_what_the_command_line_writes(paths: Paths, t
     assert (expected >= 0.5).any()
 
 
-def test_the_networks_and_the_uncertainty_too(paths: Paths, tmp_path: Path) -> None:
-    settings = {"uncertainty": True, "iterations": 1, "tile_size": 128}
+def test_the_deep_method_and_the_uncertainty_too(paths: Paths, tmp_path: Path) -> None:
+    settings = {"uncertainty": True, "tile_size": 160}
     expected = written(paths, tmp_path, **settings)
     for chunks in (None, {"y": 50, "x": 70}):
         found = geocd.detect(*opened(paths, chunks=chunks), **settings)
@@ -249,7 +249,7 @@ def test_a_tile_needs_its_own_chunks_only() -> None:
 def test_workers_of_a_cluster_give_the_same(cluster: str, paths: Paths) -> None:
     from distributed import Client
 
-    settings = {"iterations": 1, **TILES}
+    settings = {**TILES}
     now = geocd.detect(*paths, **settings)
     later = geocd.detect(*opened(paths, chunks={"y": 64, "x": 64}), **settings)
     with Client(cluster) as client:

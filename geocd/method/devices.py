@@ -7,6 +7,7 @@ import copy
 import logging
 import platform
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -85,6 +86,21 @@ def spread(device: torch.device) -> list[torch.device]:
 def replicas(network: Network, device: torch.device) -> list[tuple[torch.device, Network]]:
     """Return a copy of a network for each device of :func:`spread`."""
     return [(replica, copy.deepcopy(network).to(replica)) for replica in spread(device)]
+
+
+def on_device(network: Network, device: torch.device) -> Network:
+    """Return a frozen network on a device: itself there, else a copy, made once for each device."""
+    if next(network.parameters()).device == device:
+        return network
+    with _copies_lock:
+        copies = _copies.setdefault(network, {})
+        if device not in copies:
+            copies[device] = copy.deepcopy(network).to(device)
+        return copies[device]  # type: ignore[return-value]
+
+
+_copies: weakref.WeakKeyDictionary[nn.Module, dict[torch.device, nn.Module]] = weakref.WeakKeyDictionary()
+_copies_lock = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -206,6 +222,7 @@ __all__ = [
     "in_room",
     "log",
     "mixed_precision",
+    "on_device",
     "one_thread",
     "release",
     "replicas",

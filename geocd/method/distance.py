@@ -1,8 +1,7 @@
-"""The distance between the dates: closed-form distances, scaled to the scene and summed.
+"""The distance between the dates: several distances, scaled to the scene and summed.
 
 Fitted to the pair in seconds and without iterations over the raster. The distances are those of
-:data:`geocd.method.terms.TERMS`. Divided by their scale and summed they are the distance that the learned
-part starts from.
+:data:`geocd.method.terms.TERMS`.
 
 The constants were chosen on the labelled public pairs, one setting for all; ``docs/method.md`` says how each
 was measured.
@@ -20,11 +19,12 @@ from torch import Tensor
 
 from geocd.method import terms
 from geocd.method.devices import CPU
+from geocd.method.extractor import Extractor
 from geocd.method.filters import gaussian, radius
 from geocd.method.scaled import FitSample, ScaledPair, Scaling, parallel
 from geocd.raster.pair import Chip
 from geocd.scene.sample import crops
-from geocd.types import Float32Array
+from geocd.types import Float32Array, Steps
 
 #: A pair's own standard deviation counts as between these shares of the typical one. A pair in which nothing
 #: changed has small deviations, and dividing by them would turn its noise into change; one in which half
@@ -58,6 +58,8 @@ class SceneDistance:
         Each fitted distance by its name.
     centre, scale : dict of str to float
         Zero and unit of each distance, from the scene's sample.
+    weight : dict of str to float
+        Its weight in the sum; those of weight 0 are left out.
     object_sigma : float
         Standard deviation of the last window, in pixels; 0 for none.
     """
@@ -66,6 +68,7 @@ class SceneDistance:
     distances: Mapping[str, terms.Distance]
     centre: Mapping[str, float]
     scale: Mapping[str, float]
+    weight: Mapping[str, float]
     object_sigma: float
 
     @classmethod
@@ -75,9 +78,11 @@ class SceneDistance:
         *,
         colour: Sequence[int],
         pixel_size: float | None,
+        extractor: Extractor | None = None,
         seed: int = 0,
         jobs: int = 1,
         device: torch.device = CPU,
+        steps: Steps | None = None,
     ) -> tuple[SceneDistance, list[tuple[ScaledPair, Tensor]]]:
         """Fit to a bounded sample of the scene.
 
@@ -89,12 +94,16 @@ class SceneDistance:
             Bands, from 0: red, green, blue and, where there is one, near infrared.
         pixel_size : float, optional
             Metres; None where it is not known, which means no larger window.
+        extractor : Extractor, optional
+            D-FE of the deep distances; None leaves them out.
         seed : int
             Seed of the subsample and of the classes.
         jobs : int
             Chips computed at a time on a CPU; the result does not depend on it.
         device : torch.device
             Computes the windows; the statistics are taken on the CPU.
+        steps : callable, optional
+            Called as ``steps(done, total)`` after each distance.
 
         Returns
         -------
@@ -102,30 +111,42 @@ class SceneDistance:
         sample : list
             Chips of about ``FIT_AREA`` pixels together, :meth:`scaled`, each with its :meth:`distance`.
         """
-        scaling = Scaling.fit(chips, colour)
+        included = [
+            term
+            for term in terms.TERMS
+            if term.weight(pixel_size) and (term.level is None or extractor is not None)
+        ]
+        depth = max((term.level + 1 for term in included if term.level is not None), default=0)
+        scaling = Scaling.fit(chips, colour, extractor, depth)
         jobs = jobs if device.type == "cpu" else 1
         sample = FitSample.draw(crops(chips, FIT_AREA), scaling, seed=seed, jobs=jobs, device=device)
+        distances: dict[str, terms.Distance] = {}
+        for term in included:
+            distances[term.name] = term.fit(sample)
+            if steps is not None:
+                steps(len(distances), len(included))
         unscaled = cls(
             scaling=scaling,
-            distances={term.name: term.fit(sample) for term in terms.TERMS},
-            centre={term.name: 0.0 for term in terms.TERMS},
-            scale={term.name: 1.0 for term in terms.TERMS},
+            distances=distances,
+            centre={term.name: 0.0 for term in included},
+            scale={term.name: 1.0 for term in included},
+            weight={term.name: term.weight(pixel_size) for term in included},
             object_sigma=object_sigma(pixel_size),
         )
-        fitted, distances = unscaled._calibrated(sample)
-        return fitted, list(zip(sample.pairs, distances, strict=True))
+        fitted, maps = unscaled._calibrated(sample)
+        return fitted, list(zip(sample.pairs, maps, strict=True))
 
     def _calibrated(self, sample: FitSample) -> tuple[SceneDistance, list[Tensor]]:
         """Return this with centre and scale of a sample, and the distance of each of its chips."""
         maps = parallel(self.terms, sample.pairs, sample.jobs)
-        values = {term.name: sample.valid_values([m[term.name] for m in maps]) for term in terms.TERMS}
+        values = {term.name: sample.valid_values([m[term.name] for m in maps]) for term in self.included}
         # Between the pair's own deviation and the typical one.
         scale = {
             term.name: math.sqrt(
                 term.typical_std
                 * float(np.clip(values[term.name].std(), *(term.typical_std * np.array(STD_RANGE))))
             )
-            for term in terms.TERMS
+            for term in self.included
         }
         fitted = dataclasses.replace(self, scale=scale, centre=_medians(values))
 
@@ -140,6 +161,11 @@ class SceneDistance:
         return fitted, distances()
 
     @property
+    def included(self) -> list[terms.Term]:
+        """The terms of the sum."""
+        return [term for term in terms.TERMS if term.name in self.weight]
+
+    @property
     def colour(self) -> tuple[int, ...]:
         """Colour bands, from 0: red, green, blue and, where there is one, near infrared."""
         return self.scaling.colour
@@ -147,7 +173,7 @@ class SceneDistance:
     @property
     def margin(self) -> int:
         """Pixels around a pixel that its distance depends on."""
-        reach = max(terms.BEYOND_REACH, *(term.reach for term in terms.TERMS))
+        reach = max(terms.BEYOND_REACH, *(term.reach for term in self.included))
         # what fills a hole comes from around it, before any other window
         return Scaling.REACH + reach + radius(self.object_sigma)
 
@@ -186,7 +212,7 @@ class SceneDistance:
             Leave this distance out: of the mean, whose weights still sum to one, and of the narrow ones
             that the gate looks at.
         """
-        included = [term for term in terms.TERMS if term.name != without]
+        included = [term for term in self.included if term.name != without]
         scaled = {
             term.name: (maps[term.name] - self.centre[term.name]).div_(self.scale[term.name]).clamp_(max=CAP)
             for term in included
@@ -195,8 +221,8 @@ class SceneDistance:
         def mean(members: Sequence[terms.Term]) -> Tensor:
             total = torch.zeros_like(scaled[members[0].name])
             for term in members:
-                total.add_(scaled[term.name], alpha=term.weight)
-            return total.div_(sum(term.weight for term in members))
+                total.add_(scaled[term.name], alpha=self.weight[term.name])
+            return total.div_(sum(self.weight[term.name] for term in members))
 
         narrow = [term for term in included if term.narrow]
         distance = torch.minimum(mean(included), mean(narrow).add_(GATE))
@@ -207,7 +233,7 @@ class SceneDistance:
 
     def leaving_one_out(self, maps: Mapping[str, Tensor], valid: Tensor | None = None) -> Iterator[Tensor]:
         """Yield :meth:`combine` without each of the distances in turn."""
-        for term in terms.TERMS:
+        for term in self.included:
             yield self.combine(maps, valid, without=term.name)
 
 

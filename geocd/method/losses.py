@@ -106,17 +106,13 @@ def similarity(prob: Tensor, distance: Tensor, valid: Tensor, *, gated: bool = F
     return ((1 - prob) * distance * counted).sum() / valid.sum().clamp_min(EPSILON)
 
 
-def dissimilarity(
-    prob: Tensor, distance: Tensor, valid: Tensor, *, margin: float = 0.0, gated: bool = False
-) -> Tensor:
-    """L_d = mean(P (margin - d)): rewards a distance beyond the margin where there is change, a scalar.
+def dissimilarity(prob: Tensor, distance: Tensor, valid: Tensor, *, gated: bool = False) -> Tensor:
+    """L_d = -mean(P d): rewards a distance where there is change, a scalar.
 
-    ``margin = 0`` is the published form, -mean(P d). With L_s the minimum over P of a pixel is then
-    "change" for every d > 0, and only the regulariser decides. With a margin of twice a null distance t,
-    (1 - P) d + P (2 t - d) is smallest at P = 1 exactly where d > t: the decision lies at t.
+    With L_s the minimum over P of a pixel is "change" for every d > 0, and only the regulariser decides.
     """
     counted = valid * (prob.detach() >= 0.5) if gated else valid
-    return (prob * (margin - distance) * counted).sum() / valid.sum().clamp_min(EPSILON)
+    return -(prob * distance * counted).sum() / valid.sum().clamp_min(EPSILON)
 
 
 def consistency(features: Sequence[Tensor], jittered: Sequence[Tensor], valid: Tensor) -> Tensor:
@@ -140,18 +136,6 @@ def regulariser(prob: Tensor, valid: Tensor) -> Tensor:
     changed = (prob.detach() > 0.5).to(prob.dtype)
     total = valid.sum().clamp_min(EPSILON)
     return ((prob**2 * changed - (1 - prob) ** 2 * (1 - changed)) * valid).sum() / total
-
-
-def attachment(prob: Tensor, prior: Tensor, valid: Tensor) -> Tensor:
-    """Cross-entropy of P against a prior probability, less the prior's own entropy: a scalar, 0 or more.
-
-    Not in the paper. Adaptation to a pair without labels can only move P along what the distances say;
-    this holds it near what the generator learned before.
-    """
-    p = prob.clamp(EPSILON, 1 - EPSILON)
-    q = prior.clamp(EPSILON, 1 - EPSILON)
-    divergence = q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
-    return masked_mean(divergence, valid)
 
 
 def radiometric_jitter(

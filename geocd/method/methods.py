@@ -71,7 +71,7 @@ class Method:
     uses_torch : bool
     memory : Memory
     steps : callable
-        ``steps(settings)`` returns how many steps of optimisation the fit takes.
+        ``steps(settings)`` returns in how many steps the fit reports its progress.
     """
 
     name: str
@@ -99,8 +99,9 @@ def _fit_deep(
 
 
 def _steps_deep(settings: RunMethodSettings) -> int:
-    of_tiles = settings.preset == "reference" and settings.fit == "tile"
-    return 0 if of_tiles else settings.iterations
+    if settings.preset == "default":
+        return 10  # tenths: how many distances there are depends on the pixels
+    return 0 if settings.fit == "tile" else settings.iterations
 
 
 def _fit_classical(

@@ -1,9 +1,9 @@
-"""The two networks: D-CPG (change-probability generator) and D-FE (feature extractor).
+"""The networks of the preset ``reference``: D-CPG (change-probability generator), D-FE (feature extractor).
 
 Modules of tensors only, NCHW float32, with any band count and any height and width from 1 pixel.
 
-D-CPG: :class:`ResidualGenerator` as published, :class:`LightGenerator` at a fraction of its cost.
-D-FE: :class:`Vgg16Features` with torchvision's parameter names, :class:`CompactFeatures` of our own.
+D-CPG: :class:`ResidualGenerator`. D-FE: :class:`Vgg16Features`, with torchvision's parameter names. The
+default preset has another D-FE, in :mod:`geocd.method.extractor`.
 """
 
 from __future__ import annotations
@@ -105,99 +105,6 @@ class Vgg16Features(nn.Module):
             if index in self.TAP_AFTER:
                 taps.append(x)
         return taps
-
-
-class CompactFeatures(nn.Module):
-    """D-FE of our own: six 3x3 convolutions, taps at strides 2, 4 and 8 with 24, 32 and 48 channels.
-
-    About 2 600 multiply-adds per pixel of one image, a seventieth of :class:`Vgg16Features`. Heights and
-    widths that are no multiple of 8 are fine; the taps round up.
-
-    Parameters
-    ----------
-    bands : int
-        Bands of the images.
-    """
-
-    #: Convolutions, (in, out, stride); the second of each pair is a tap.
-    LAYERS: Sequence[tuple[int, int, int]] = (
-        (4, 16, 2),
-        (16, 24, 1),
-        (24, 32, 2),
-        (32, 32, 1),
-        (32, 48, 2),
-        (48, 48, 1),
-    )
-
-    def __init__(self, bands: int = 4) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Conv2d(bands if index == 0 else into, out, 3, stride=stride, padding=1)
-            for index, (into, out, stride) in enumerate(self.LAYERS)
-        )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, bands, H, W) to features at strides 2, 4, 8: 24, 32 and 48 channels."""
-        taps = []
-        for index, layer in enumerate(self.layers):
-            x = F.relu(layer(x))
-            if index % 2:
-                taps.append(x)
-        return taps
-
-
-class LightGenerator(nn.Module):
-    """D-CPG as an encoder-decoder on the features of :class:`CompactFeatures`: the decoder's half.
-
-    The encoder is the D-FE itself, shared by both dates. With it, 10 314 multiply-adds per pixel of
-    the pair, a 58th of :class:`ResidualGenerator`; the work is done at strides 2 to 8.
-    """
-
-    WIDTHS = (24, 32, 48)
-
-    def __init__(self) -> None:
-        super().__init__()
-        fine, middle, coarse = self.WIDTHS
-        self.fuse = nn.ModuleList(nn.Conv2d(3 * width, width, 1) for width in self.WIDTHS)
-        self.up_middle = nn.Conv2d(coarse + middle, middle, 3, padding=1)
-        self.up_fine = nn.Conv2d(middle + fine, fine, 3, padding=1)
-        self.out = nn.Conv2d(fine, 1, 1)
-
-    def forward(self, features1: Sequence[Tensor], features2: Sequence[Tensor]) -> Tensor:
-        """Return the logit of the change probability at stride 2, (N, 1, H/2, W/2)."""
-        fine, middle, coarse = (
-            F.relu(fuse(torch.cat([(before - after).abs(), before, after], dim=1)))
-            for fuse, before, after in zip(self.fuse, features1, features2, strict=True)
-        )
-        up = F.interpolate(coarse, size=middle.shape[-2:])
-        up = F.relu(self.up_middle(torch.cat([middle, up], dim=1)))  # (N, 32, H/4, W/4)
-        up = F.interpolate(up, size=fine.shape[-2:])
-        up = F.relu(self.up_fine(torch.cat([fine, up], dim=1)))  # (N, 24, H/2, W/2)
-        return self.out(up)  # type: ignore[no-any-return]
-
-
-class CompactPair(nn.Module):
-    """The two networks of the default preset as one: D-FE on each date, D-CPG on both.
-
-    It sees four bands: red, green, blue and near infrared, z-scored; zeros where a pair has fewer. What
-    the other bands say enters through the closed-form distances.
-    """
-
-    BANDS = 4
-    #: Pixels around a pixel that its logit depends on, with what the strides may shift.
-    MARGIN = 40
-    STRIDE = 8
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.extractor = CompactFeatures(self.BANDS)
-        self.generator = LightGenerator()
-
-    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """Return the logit of the change probability, (N, 4, H, W) twice to (N, 1, H, W)."""
-        logit = self.generator(self.extractor(x1), self.extractor(x2))
-        full = F.interpolate(logit, scale_factor=2, mode="bilinear", align_corners=False)
-        return full[..., : x1.shape[-2], : x1.shape[-1]]
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

@@ -12,9 +12,11 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from geocd.method.devices import CPU, sent
+from geocd.method.devices import CPU, on_device, sent
+from geocd.method.extractor import Extractor
 from geocd.method.filters import gaussian, radius
 from geocd.raster.pair import Chip
 from geocd.scene.radiometry import Radiometry
@@ -46,6 +48,12 @@ class ScaledPair:
         Whether all of it is valid.
     colour_indexes : tuple of int
         Positions of the colour bands in ``z1`` and ``z2``, from 0.
+    origin : tuple of int
+        Row and column of its first pixel in the scene, to which the lattice of the features belongs.
+    extractor : Extractor or None
+        D-FE, on the device of the tensors; None without deep distances.
+    depth : int
+        Levels of it that are needed.
     """
 
     z1: Tensor
@@ -55,12 +63,56 @@ class ScaledPair:
     valid: Tensor
     whole: bool
     colour_indexes: tuple[int, ...]
+    origin: tuple[int, int] = (0, 0)
+    extractor: Extractor | None = None
+    depth: int = 0
 
     @cached_property
     def colour(self) -> tuple[Tensor, Tensor]:
         """Colour bands of ``z1`` and ``z2``: two tensors, (up to 4, height, width), float32."""
         indexes = list(self.colour_indexes)
         return self.z1[indexes], self.z2[indexes]
+
+    @property
+    def _padding(self) -> tuple[int, int, int, int]:
+        """Pixels left, right, above and below that complete the lattice of the coarsest level needed."""
+        assert self.extractor is not None
+        stride, (height, width) = self.extractor.LEVELS[self.depth - 1].stride, self.valid.shape
+        top, left = (start % stride for start in self.origin)
+        return left, -(left + width) % stride, top, -(top + height) % stride
+
+    @cached_property
+    def features(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of both dates: for each level needed ``(channels, rows, cols)`` float32."""
+        assert self.extractor is not None
+        before, after = (self._features(z) for z in (self.z1, self.z2))
+        return before, after
+
+    def _features(self, z: Tensor) -> list[Tensor]:
+        assert self.extractor is not None
+        colour = list(self.colour_indexes)
+        if len(colour) == 4:  # colour infrared: water and vegetation differ in it far more than in blue
+            bands = [colour[3], *colour[:2]]
+        else:  # of one or two bands a grey image
+            bands = colour if len(colour) == 3 else colour[:1] * 3
+        image = z[bands]
+        padded = F.pad(image[None], self._padding, mode="replicate")
+        maps = self.extractor(padded.contiguous(memory_format=torch.channels_last), self.depth)
+        return [values[0].float() for values in maps]
+
+    def interpolated(self, values: Tensor, level: int) -> Tensor:
+        """Return a map of a level, ``(rows, cols)``, at every pixel, ``(height, width)``: bilinearly."""
+        assert self.extractor is not None
+        stride, (height, width) = self.extractor.LEVELS[level].stride, self.valid.shape
+        left, _, top, _ = self._padding
+        full = F.interpolate(values[None, None], scale_factor=stride, mode="bilinear", align_corners=False)
+        return full[0, 0, top : top + height, left : left + width].contiguous()
+
+    def valid_places(self, level: int) -> Tensor:
+        """Return where most pixels of a place of a level are valid, ``(rows, cols)`` bool."""
+        assert self.extractor is not None
+        padded = F.pad(self.valid[None, None].float(), self._padding)
+        return F.avg_pool2d(padded, self.extractor.LEVELS[level].stride)[0, 0] > 0.5
 
     @property
     def weight(self) -> Tensor | None:
@@ -82,24 +134,32 @@ class Scaling:
         Clipped z-scores: of all bands, and, clipped more widely, of the visible bands.
     colour : tuple of int
         Colour bands, from 0: red, green, blue and, where there is one, near infrared.
+    extractor : Extractor or None
+        D-FE; None without deep distances.
+    depth : int
+        Levels of it that are needed.
     """
 
     narrow: Radiometry
     wide: Radiometry
     colour: tuple[int, ...]
+    extractor: Extractor | None = None
+    depth: int = 0
 
     #: Pixels around a hole that fill it.
     REACH = radius(FILL)
 
     @classmethod
-    def fit(cls, chips: Sequence[Chip], colour: Sequence[int]) -> Scaling:
+    def fit(
+        cls, chips: Sequence[Chip], colour: Sequence[int], extractor: Extractor | None = None, depth: int = 0
+    ) -> Scaling:
         """Fit to a sample of the scene with at least one valid pixel."""
         narrow = Radiometry.fit(chips)
         wide = Radiometry.fit(chips, IRMAD_PERCENTILES).select(colour[:3])
-        return cls(narrow, wide, tuple(colour))
+        return cls(narrow, wide, tuple(colour), extractor if depth else None, depth)
 
     def apply(self, chip: Chip, device: torch.device = CPU) -> ScaledPair:
-        """Return a chip in the units of the scene, on a device."""
+        """Return a chip in the units of the scene, on a device, which has the extractor."""
         visible, whole = list(self.colour[:3]), bool(chip.valid.all())
         part = dataclasses.replace(chip, before=chip.before[visible], after=chip.after[visible])
         valid = sent(chip.valid, device)
@@ -111,7 +171,9 @@ class Scaling:
 
         z1, z2 = map(filled, self.narrow.apply(chip))
         u1, u2 = map(filled, self.wide.apply(part))
-        return ScaledPair(z1, z2, u1, u2, valid, whole, self.colour)
+        origin = int(chip.window.row_off), int(chip.window.col_off)
+        extractor = None if self.extractor is None else on_device(self.extractor, device)
+        return ScaledPair(z1, z2, u1, u2, valid, whole, self.colour, origin, extractor, self.depth)
 
 
 #: Describes both dates of a chip: two tensors, (channels, height, width).

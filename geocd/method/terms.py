@@ -1,7 +1,8 @@
-"""The closed-form distances between the dates: one table entry each, and the functions they are made of.
+"""The distances between the dates: one table entry each, and the functions they are made of.
 
 Each distance is blind to something the others see. Each is taken over a window, because single pixels cannot
-tell a new building from a field in another season. To add a distance, add an entry to :data:`TERMS`: weights,
+tell a new building from a field in another season. What tells change apart depends on how much ground a pixel
+covers, so each distance has weights by pixel size. To add a distance, add an entry to :data:`TERMS`: weights,
 scale, gate, margins, uncertainty and the list in the documentation follow from it.
 
 The constants were chosen on the labelled public pairs, one setting for all; ``docs/method.md`` says how each
@@ -11,24 +12,33 @@ was measured.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from geocd.method.deep import DeepChange
+from geocd.method.extractor import Lite0Features
 from geocd.method.filters import gaussian, gradient, greatest, least, local_deviation, radius
 from geocd.method.irmad import IrMad
 from geocd.method.residual import ClassResidual
 from geocd.method.scaled import Features, FitSample, ScaledPair
 
 #: Standard deviations of Gaussian windows, in pixels: of finished distances, of the two texture scales, of
-#: the gradient and its energy, of the local correlation, of the bands near a pixel and in its surroundings.
+#: the gradient and its energy, of the bands near a pixel and in its surroundings, of the deep distances.
 SMOOTH = 1.5
 TEXTURE = (2.0, 5.0)
 GRADIENT, ENERGY = 2.0, 6.0
-PATTERN = 3.0
 NEAR, AROUND = 0.7, 4.0
+SHALLOW, MIDDLE = 1.5, 1.0
+#: Pixel sizes, in metres, that a term has a weight for. Between them it goes with the logarithm of the size,
+#: beyond them it stays; a size that is not known counts as UNKNOWN_SIZE.
+SIZES = (2.0, 10.0, 30.0)
+UNKNOWN_SIZE = 10.0
+#: A smaller weight counts as none: pixels of 9.99 m shall not cost a distance that hardly counts.
+LEAST_WEIGHT = 0.1
 #: For IR-MAD on scaled bands: limit of the canonical correlations, and ridge.
 IRMAD_MAX_CORRELATION = 0.97
 IRMAD_RIDGE = 1e-3
@@ -45,8 +55,8 @@ class Term:
     Attributes
     ----------
     name : str
-    weight : float
-        Weight in the sum.
+    weights : tuple of float
+        Weights in the sum at pixels of ``SIZES``; 0 where it is not needed.
     typical_std : float
         Typical standard deviation over real pairs, in the distance's own units.
     narrow : bool
@@ -55,18 +65,27 @@ class Term:
         Pixels around a pixel that its distance depends on, all windows included.
     description : str
         One line for the documentation.
+    level : int or None
+        Of a deep distance: level of the extractor, from 0.
     fit : callable
         ``fit(sample)`` fits it to a :class:`~geocd.method.scaled.FitSample` and returns the distance, a
         callable that takes a :class:`~geocd.method.scaled.ScaledPair`.
     """
 
     name: str
-    weight: float
+    weights: tuple[float, float, float]
     typical_std: float
     narrow: bool
     reach: int
     description: str
     fit: Callable[[FitSample], Distance]
+    level: int | None = None
+
+    def weight(self, pixel_size: float | None) -> float:
+        """Return the weight in the sum for a pixel size in metres: 0, or ``LEAST_WEIGHT`` or more."""
+        position = math.log(pixel_size or UNKNOWN_SIZE)
+        weight = float(np.interp(position, np.log(SIZES), self.weights))
+        return weight if weight >= LEAST_WEIGHT else 0.0
 
 
 def unfitted(distance: Distance) -> Callable[[FitSample], Distance]:
@@ -209,23 +228,6 @@ class ClassChange:
         return finished(gaussian(unusual, 1).log1p_(), pair)
 
 
-def pattern_change(pair: ScaledPair) -> Tensor:
-    """One minus the local correlation, summed over colour bands, per four of them.
-
-    The 0.4 that stands beside each variance keeps the correlation of two flat surfaces, which is that of
-    their noise, near one.
-    """
-    before, after = pair.colour
-    total = torch.zeros_like(before[0])
-    for a, b in zip(before, after, strict=True):
-        mean1, mean2 = gaussian(a, PATTERN), gaussian(b, PATTERN)
-        var1 = (gaussian(a * a, PATTERN) - mean1 * mean1).clamp_(min=0).add_(0.4)
-        var2 = (gaussian(b * b, PATTERN) - mean2 * mean2).clamp_(min=0).add_(0.4)
-        covariance = (gaussian(a * b, PATTERN) - mean1 * mean2).add_(0.4)
-        total += 1 - covariance / (var1 * var2).sqrt_()
-    return total.clamp_(min=0).mul_(4 / len(before))
-
-
 def beyond_shift(z1: Tensor, z2: Tensor) -> Tensor:
     """Return the difference that no shift by a pixel, and no blur, can make: ``(height, width)``.
 
@@ -251,7 +253,7 @@ _LOGGED = radius(1) + radius(SMOOTH)  # windows before and after the logarithm
 TERMS: tuple[Term, ...] = (
     Term(
         name="image",
-        weight=1.0,
+        weights=(1.0, 0.0, 1.0),
         typical_std=0.586,
         narrow=True,
         reach=radius(SMOOTH),
@@ -260,7 +262,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         name="ir",
-        weight=1.0,
+        weights=(0.0, 1.0, 1.0),
         typical_std=0.331,
         narrow=True,
         reach=_LOGGED,
@@ -269,7 +271,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         name="tx",
-        weight=1.0,
+        weights=(1.0, 0.0, 0.0),
         typical_std=0.384,
         narrow=False,
         reach=radius(max(TEXTURE)) + _LOGGED,
@@ -278,7 +280,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         name="gd",
-        weight=0.7,
+        weights=(1.0, 1.0, 1.0),
         typical_std=0.099,
         narrow=False,
         reach=radius(GRADIENT) + radius(ENERGY),
@@ -287,7 +289,7 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         name="cc",
-        weight=0.7,
+        weights=(1.0, 1.0, 1.0),
         typical_std=0.244,
         narrow=True,
         reach=radius(AROUND) + _LOGGED,
@@ -295,12 +297,23 @@ TERMS: tuple[Term, ...] = (
         fit=ClassChange.fit,
     ),
     Term(
-        name="ln",
-        weight=0.4,
-        typical_std=0.406,
+        name="shallow",
+        weights=(0.0, 1.0, 1.0),
+        typical_std=0.203,
+        narrow=True,
+        reach=Lite0Features.LEVELS[0].reach + radius(SHALLOW),
+        description="deep features at stride 2 under the metric of the pair: materials and fine structure",
+        fit=DeepChange.fitting(0, SHALLOW),
+        level=0,
+    ),
+    Term(
+        name="middle",
+        weights=(0.0, 1.0, 0.0),
+        typical_std=0.167,
         narrow=False,
-        reach=radius(PATTERN),
-        description="one minus the local correlation: change of pattern, whatever its contrast",
-        fit=unfitted(pattern_change),
+        reach=Lite0Features.LEVELS[1].reach + radius(MIDDLE),
+        description="deep features at stride 8 under the metric of the pair: arrangement of the surroundings",
+        fit=DeepChange.fitting(1, MIDDLE),
+        level=1,
     ),
 )

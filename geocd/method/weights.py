@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from geocd.errors import WeightsError
+from geocd.method.extractor import Lite0Features
 from geocd.method.networks import Vgg16Features
 from geocd.quantities import enumerated
 from geocd.raster.sources import is_file
 
-EMBEDDED = "compact.safetensors"
+EMBEDDED = "lite0.safetensors"
 #: Names of tensors that a message lists.
 MOST_KEYS = 6
 IMAGENET_VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
@@ -40,7 +41,7 @@ def fit_bands(weight: Tensor, bands: int) -> Tensor:
 
 
 def embedded_weights() -> dict[str, Tensor]:
-    """Return the weights of :class:`CompactPair` that come with geocd."""
+    """Return the weights of :class:`~geocd.method.extractor.Lite0Features` that come with geocd."""
     from safetensors.torch import load
 
     return dict(load((importlib.resources.files("geocd") / "data" / EMBEDDED).read_bytes()))
@@ -58,7 +59,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     if not is_file(path):
         raise WeightsError(
             f"{path}: no such weights file. Name a .safetensors file or a torch state dict, or one of "
-            "embedded, imagenet, random.",
+            "embedded, imagenet, random, none.",
             path=path,
         )
     try:
@@ -87,8 +88,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Load named tensors into a network; a missing or unexpected tensor or another shape is an error.
 
-    For :class:`Vgg16Features` the parts of a full VGG16 that it does not have (later blocks, the
-    classifier) are ignored, and the first layer is adapted to the network's bands.
+    Of a full VGG16 or EfficientNet-Lite0, the parts that :class:`Vgg16Features` and :class:`Lite0Features` do
+    not have (later blocks, the classifier) are ignored; VGG16's first layer is adapted to the bands.
 
     Parameters
     ----------
@@ -115,6 +116,15 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], name: str) -> N
         first = "features.0.weight"
         if first in state and state[first].dim() == 4 and state[first].shape[1] == 3:
             state[first] = fit_bands(state[first], own[first].shape[1])
+    if isinstance(module, Lite0Features):
+        last = len(Lite0Features.BLOCKS) - 1
+        for key in list(state):
+            part, _, rest = key.partition(".")
+            number = rest.partition(".")[0]
+            if part in ("_conv_head", "_bn1", "_fc") or (
+                part == "_blocks" and number.isdigit() and int(number) > last
+            ):
+                del state[key]
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [
         f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}"

@@ -130,6 +130,13 @@ def _of_result(record: RunRecord) -> Iterator[Finding]:
             "All changed places are smaller than the minimum area (--min-area).",
             "Lower --min-area to see them.",
         )
+    if record.settings.get("focus") == "built":
+        yield Finding(
+            "focus_built",
+            "info",
+            "Made with --focus built: a prior on the cover prefers buildings, roads and bare ground. What is "
+            "green on either date, such as crops and cleared forest, is found less.",
+        )
     if record.method in ("cva", "irmad"):
         yield Finding(
             "classical_method",

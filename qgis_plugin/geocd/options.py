@@ -180,6 +180,13 @@ DETECT = (
         most=1.0,
     ),
     MIN_AREA,
+    _declared(
+        "focus",
+        "choice",
+        "Focus",
+        "built: buildings, roads and bare ground; less of what is green on either date. Needs named bands "
+        "with infrared, and reflectance.",
+    ),
     ALIGN,
     BIDX,
     _declared(
@@ -202,14 +209,14 @@ DETECT = (
         "fit",
         "choice",
         "Where the networks learn",
-        "scene: once; tile: on every tile. Not set: as the preset says.",
+        "Preset reference only. scene: once; tile: on every tile.",
         advanced=True,
     ),
     _declared(
         "iterations",
         "whole",
         "Optimisation steps",
-        "0: none, which saves seconds. Not set: as the preset says.",
+        "Preset reference only; 80 if not set.",
         least=0,
         advanced=True,
     ),

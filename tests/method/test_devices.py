@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +13,6 @@ from scipy import ndimage
 from geocd.errors import DeviceError
 from geocd.method import devices
 from geocd.method.devices import CPU
-from geocd.method.networks import CompactPair, initialise
 from geocd.raster.pair import Chip
 
 
@@ -58,8 +56,6 @@ def test_threads_are_put_back_by_the_last_to_leave() -> None:
 
 
 SCARCE = torch.device("meta")  # a device that nothing is put on here
-NETWORK = CompactPair().eval().requires_grad_(False)
-initialise(NETWORK, torch.Generator().manual_seed(3))
 
 
 def chip(height: int, width: int) -> Chip:
@@ -129,16 +125,10 @@ def test_what_is_sent_is_what_was_there() -> None:
     assert devices.sent(np.array([True, False]), CPU).dtype == torch.bool
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_gives_what_the_cpu_gives() -> None:
-    def compute(chip: Chip, device: torch.device) -> np.ndarray:
-        dates = [devices.sent(date[None], device) for date in (chip.before, chip.after)]
-        with devices.mixed_precision(device):
-            logit = copy.deepcopy(NETWORK).to(device)(*dates)
-        return np.asarray(logit[0].float().cpu())
-
-    on_cpu, on_cuda = (
-        devices.in_room(compute, chip(160, 160), device, margin=40) for device in (CPU, torch.device("cuda"))
-    )
-    # bfloat16 has 8 bits
-    assert np.abs(on_cpu - on_cuda).max() < 0.05 * np.abs(on_cpu).max()
+def test_a_network_is_copied_once_to_each_device() -> None:
+    network = torch.nn.Conv2d(1, 1, 1)
+    assert devices.on_device(network, CPU) is network
+    copy = devices.on_device(network, SCARCE)
+    assert next(copy.parameters()).device == SCARCE
+    assert devices.on_device(network, SCARCE) is copy
+    assert next(network.parameters()).device == CPU

@@ -10,6 +10,8 @@ import torch
 from rasterio.windows import Window
 from scipy import ndimage
 
+from geocd.config import Settings
+from geocd.method.default import feature_extractor
 from geocd.method.distance import SceneDistance, object_sigma
 from geocd.method.terms import beyond_shift, chi, surroundings
 from geocd.raster.pair import Chip
@@ -37,15 +39,19 @@ def noisy(values: np.ndarray, seed: int, amount: float = 25) -> np.ndarray:
 
 
 def fit(pair: Chip, pixel_size: float | None = 10.0) -> SceneDistance:
-    return SceneDistance.fit([pair], colour=(0, 1, 2, 3), pixel_size=pixel_size)[0]
+    settings = Settings().resolved().method
+    with torch.no_grad():
+        return SceneDistance.fit(
+            [pair], colour=(0, 1, 2, 3), pixel_size=pixel_size, extractor=feature_extractor(settings)
+        )[0]
 
 
 def distance_of(features: SceneDistance, pair: Chip) -> np.ndarray:
     return features.distance(features.scaled(pair)).numpy()
 
 
-def terms_of(pair: Chip) -> dict[str, np.ndarray]:
-    features = fit(pair)
+def terms_of(pair: Chip, pixel_size: float = 10.0) -> dict[str, np.ndarray]:
+    features = fit(pair, pixel_size)
     return {name: values.numpy() for name, values in features.terms(features.scaled(pair)).items()}
 
 
@@ -53,21 +59,27 @@ INSIDE = (slice(60, 90), slice(70, 100))
 FAR = (slice(110, 150), slice(120, 170))
 
 
-@pytest.mark.parametrize("kind", ["brightness", "texture", "pattern"])
-def test_each_kind_of_change_is_seen_by_the_distance_made_for_it(kind: str, ground: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    ("kind", "pixel_size", "sees"),
+    [
+        ("brightness", 30.0, ("image", "ir", "cc", "gd", "shallow")),
+        ("texture", 2.0, ("tx",)),
+        ("pattern", 10.0, ("shallow", "middle")),
+    ],
+)
+def test_each_kind_of_change_is_seen_by_the_distances_made_for_it(
+    kind: str, pixel_size: float, sees: tuple[str, ...], ground: np.ndarray
+) -> None:
     after = ground.copy()
     patch = after[(slice(None), *INSIDE)]
     if kind == "brightness":
         patch += 1000
-        sees = ("image", "ir", "cc", "gd")
     elif kind == "texture":  # same mean, rougher
         patch += np.random.default_rng(5).normal(0, 400, patch.shape)
-        sees = ("tx", "ln")
     else:  # same values elsewhere in the patch
         patch[:] = patch[:, ::-1, ::-1].copy()
-        sees = ("ln",)
     pair = chip(noisy(ground, 1), noisy(after, 2))
-    terms = terms_of(pair)
+    terms = terms_of(pair, pixel_size)
     for name in sees:
         assert terms[name][75, 85] > np.percentile(terms[name][FAR], 99), name
 
@@ -80,7 +92,7 @@ def test_a_class_that_changes_as_a_whole_is_not_unusual(ground: np.ndarray) -> N
     after = before.copy()
     after[:, field] = np.array([1500, 1400, 1800, 2200])[:, None] + rng.normal(0, 60, (4, field.sum()))
     pair = chip(noisy(before, 1), noisy(after, 2))
-    terms = terms_of(pair)
+    terms = terms_of(pair, 30.0)
     inner = ndimage.binary_erosion(field, iterations=7)
     stable = ndimage.binary_erosion(~field, iterations=7)
     # harvest everywhere: large as a difference, small as a departure from what its class does

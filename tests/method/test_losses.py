@@ -35,21 +35,6 @@ def test_similarity_and_dissimilarity_by_hand() -> None:
     assert losses.dissimilarity(prob, distance, ALL, gated=True).item() == pytest.approx(-1.5)
 
 
-@pytest.mark.parametrize("margin", [0.5, 1.0, 4.0])
-def test_the_margin_is_where_a_pixel_decides(margin: float) -> None:
-    """(1 - P) d + P (margin - d) is smallest at P = 1 exactly where d > margin / 2."""
-    for distance in (0.4 * margin, 0.6 * margin):
-        d = image(distance)
-        valid = torch.ones_like(d)
-
-        def loss(p: float, d: Tensor = d, valid: Tensor = valid) -> float:
-            prob = torch.full_like(d, p)
-            total = losses.similarity(prob, d, valid) + losses.dissimilarity(prob, d, valid, margin=margin)
-            return float(total)
-
-        assert (loss(1.0) < loss(0.0)) == (distance > margin / 2)
-
-
 def test_regulariser_by_hand_and_its_threshold() -> None:
     assert losses.regulariser(image(0.8, 0.3), ALL).item() == pytest.approx((0.64 - 0.49) / 2)
     # with the gated terms, P falls below a summed distance of 1 and rises above it
@@ -64,13 +49,6 @@ def test_regulariser_by_hand_and_its_threshold() -> None:
         total.backward()
         assert prob.grad is not None
         assert (prob.grad.item() > 0) == falls
-
-
-def test_attachment_is_zero_at_the_prior_and_positive_elsewhere() -> None:
-    prior = image(0.2, 0.9)
-    assert losses.attachment(prior, prior, ALL).item() == pytest.approx(0, abs=1e-9)
-    assert losses.attachment(image(0.3, 0.9), prior, ALL).item() > 0
-    assert torch.isfinite(losses.attachment(image(0.0, 1.0), image(1.0, 0.0), ALL))
 
 
 def test_invalid_pixels_take_no_part() -> None:
@@ -145,7 +123,7 @@ def test_jitter_is_seeded_and_changes_the_image() -> None:
     assert (first - x).abs().mean() > 0.01
 
 
-@pytest.mark.parametrize("term", ["similarity", "dissimilarity", "attachment", "distances"])
+@pytest.mark.parametrize("term", ["similarity", "dissimilarity", "distances"])
 def test_gradients_are_right(term: str) -> None:
     torch.manual_seed(0)
     valid = (torch.rand(1, 1, 3, 3, dtype=DOUBLE) > 0.3).to(DOUBLE)
@@ -155,8 +133,7 @@ def test_gradients_are_right(term: str) -> None:
     fixed = torch.randn(1, 2, 3, 3, dtype=DOUBLE)
     cases = {
         "similarity": (lambda p: losses.similarity(p, other, valid), prob),
-        "dissimilarity": (lambda p: losses.dissimilarity(p, other, valid, margin=1.0), prob),
-        "attachment": (lambda p: losses.attachment(p, other, valid), prob),
+        "dissimilarity": (lambda p: losses.dissimilarity(p, other, valid), prob),
         "distances": (lambda f: losses.feature_distances([f], [fixed], valid)[0].sum(), features),
     }
     function, at = cases[term]
@@ -179,20 +156,9 @@ def test_gated_every_pixel_is_on_one_side(prob: float, similar: bool) -> None:
     assert apart == pytest.approx(((1 - prob) * 2, 0) if similar else (0, -prob * 2))
 
 
-def test_dissimilarity_with_a_margin_by_hand() -> None:
-    found = losses.dissimilarity(image(0.25, 1.0), image(2.0, 3.0), ALL, margin=5.0)
-    assert found.item() == pytest.approx((0.25 * 3 + 1.0 * 2) / 2)
-
-
 def test_the_price_of_one_half_is_that_of_no_change() -> None:
     assert losses.regulariser(image(0.5), image(1)).item() == pytest.approx(-0.25)
     assert losses.regulariser(image(0.8, 0.9), image(1, 0)).item() == pytest.approx(0.64)
-
-
-def test_attachment_is_the_divergence_from_the_prior() -> None:
-    expected = 0.2 * math.log(0.2 / 0.3) + 0.8 * math.log(0.8 / 0.7)
-    assert losses.attachment(image(0.3), image(0.2), image(1)).item() == pytest.approx(expected)
-    assert losses.attachment(image(0.3, 0.9), image(0.2, 0.1), image(1, 0)).item() == pytest.approx(expected)
 
 
 def test_standardised_channels_have_mean_0_and_variance_1_over_valid_pixels_of_both() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
-from geocd.method.networks import CompactFeatures, CompactPair, ResidualGenerator, Vgg16Features, initialise
+from geocd.method.networks import ResidualGenerator, Vgg16Features, initialise
 
 SIZES = [(1, 1), (5, 5), (7, 64), (33, 18)]
 BANDS = [1, 3, 4, 13]
@@ -52,54 +51,6 @@ def test_initialisation_depends_on_its_seed_alone() -> None:
         initialise(network, torch.Generator().manual_seed(5))
         networks.append(network.state_dict())
     assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
-
-
-def multiply_adds(network: nn.Module, *inputs: torch.Tensor) -> float:
-    """Multiply-adds per pixel of the input, counted at every convolution while it runs."""
-    total = 0
-
-    def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Conv2d)
-        total += output.shape[-2] * output.shape[-1] * module.weight.numel() * output.shape[0]
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(count)
-    network(*inputs)
-    return total / (inputs[0].shape[-2] * inputs[0].shape[-1])
-
-
-def test_the_light_networks_cost_a_fiftieth_of_the_published_generator() -> None:
-    x = torch.zeros(1, 4, 64, 64)
-    light = multiply_adds(CompactPair(), x, x)
-    heavy = multiply_adds(ResidualGenerator(4), x, x)
-    assert heavy / light >= 50
-
-
-@pytest.mark.parametrize("bands", [1, 3, 4, 13])
-@pytest.mark.parametrize("size", [(1, 1), (5, 5), (1, 70), (33, 18)])
-def test_compact_features_take_any_image(bands: int, size: tuple[int, int]) -> None:
-    features = CompactFeatures(bands)(torch.randn(1, bands, *size))
-    assert [f.shape[1] for f in features] == [24, 32, 48]
-
-
-@pytest.mark.parametrize("size", [(1, 1), (5, 5), (1, 70), (33, 18)])
-def test_the_light_pair_takes_any_size(size: tuple[int, int]) -> None:
-    x = torch.randn(1, 4, *size)
-    assert CompactPair()(x, x).shape == (1, 1, *size)
-
-
-def test_the_margin_covers_what_a_pixel_depends_on() -> None:
-    network = CompactPair()
-    initialise(network, torch.Generator().manual_seed(0))
-    x = torch.randn(1, 4, 160, 160, requires_grad=True)
-    reach = 0
-    for row, col in ((80, 80), (83, 86), (87, 81)):
-        (grad,) = torch.autograd.grad(network(x, -x)[0, 0, row, col], x)
-        touched = grad.abs().amax(dim=(0, 1)).nonzero()
-        reach = max(reach, int((touched - torch.tensor([row, col])).abs().max()))
-    assert 20 < reach <= CompactPair.MARGIN
 
 
 def test_the_margin_of_the_published_generator_covers_what_a_pixel_depends_on() -> None:

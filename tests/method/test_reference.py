@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rasterio.windows import Window
 from safetensors.torch import save_file
-from simulated import chip_at, simulated_input
+from simulated import simulated_chip
 
 from geocd.config import MethodSettings, Settings
 from geocd.errors import WeightsError
-from geocd.method import devices, learning, reference
+from geocd.method import devices, reference
 from geocd.method.networks import ResidualGenerator, Vgg16Features, initialise
-from geocd.raster.pair import Chip
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +26,7 @@ def _one_thread() -> Iterator[None]:
 
 def test_reference_optimises_both_networks_and_repeats_per_place() -> None:
     settings = Settings.from_flat({"preset": "reference", "weights": "random", "iterations": 2})
-    inputs = simulated_input(0, size=64)
-    chip, elsewhere = chip_at(inputs), chip_at(inputs, col=64)
+    chip, elsewhere = simulated_chip(0, size=64), simulated_chip(0, size=64, col=64)
     detector = reference.ReferenceDetector.fit([chip], settings.resolved().method)
     first, again, other = (detector.prob(c) for c in (chip, chip, elsewhere))
     assert np.array_equal(first, again)
@@ -42,12 +39,10 @@ def test_reference_fitted_to_the_scene_learns_once_and_its_tiles_agree() -> None
     """The published generator, as deep as it is: tiles agree beyond its margin."""
     flat = {"preset": "reference", "weights": "random", "iterations": 3, "fit": "scene"}
     settings = Settings.from_flat(flat).resolved().method
-    inputs = simulated_input(0, size=192)
-    whole = chip_at(inputs)
+    whole = simulated_chip(0, size=192)
     detector = reference.ReferenceDetector.fit([whole], settings)
     assert detector.fitted is not None
-    cut = (x[..., 20:] for x in (inputs.x1, inputs.x2, inputs.distance, inputs.valid))
-    part = chip_at(learning.NetworkInput(*cut), col=20)
+    part = whole.part(slice(None), slice(20, None))
     apart = np.abs(detector.prob(whole)[0, :, 20:] - detector.prob(part)[0])
     assert apart[:, ResidualGenerator.MARGIN :].max() < 1e-4
     assert np.array_equal(detector.prob(part), detector.prob(part))
@@ -60,8 +55,7 @@ def test_reference_weights_are_checked_before_any_tile(tmp_path: Path) -> None:
         .resolved()
         .method
     )
-    inputs = simulated_input(0, size=64)
-    chip = Chip(inputs.x1, inputs.x2, inputs.valid, Window(0, 0, 64, 64))
+    chip = simulated_chip(0, size=64)
     with pytest.raises(WeightsError, match=r"missing: features\.0\.bias"):
         reference.ReferenceDetector.fit([chip], settings)
 
@@ -75,8 +69,7 @@ def test_reference_starts_from_a_local_checkpoint(tmp_path: Path) -> None:
         .resolved()
         .method
     )
-    inputs = simulated_input(0, size=64)
-    chip = Chip(inputs.x1, inputs.x2, inputs.valid, Window(0, 0, 64, 64))
+    chip = simulated_chip(0, size=64)
     detector = reference.ReferenceDetector.fit([chip], settings)
     assert detector.weights is not None
     assert torch.equal(detector.weights["features.0.weight"], trained.state_dict()["features.0.weight"])

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from geocd.errors import WeightsError
 from geocd.method import weights
-from geocd.method.networks import CompactPair, Vgg16Features
+from geocd.method.extractor import Lite0Features
+from geocd.method.networks import Vgg16Features
 from geocd.method.weights import embedded_weights, fit_bands, load_weights, read_weights
 
 BANDS = [1, 3, 4, 13]
@@ -120,8 +121,25 @@ def test_a_missing_or_modelless_weights_file(tmp_path: Path) -> None:
 
 def test_the_embedded_weights_are_small_and_fit() -> None:
     state = embedded_weights()
-    load_weights(CompactPair(), state, "embedded")
-    assert sum(v.numel() * v.element_size() for v in state.values()) < 4e6
+    load_weights(Lite0Features(), state, "embedded")
+    assert sum(v.numel() * v.element_size() for v in state.values()) < 1.5e6
+
+
+def test_a_whole_checkpoint_of_the_embedded_network_loads() -> None:
+    """Of its later blocks and its classifier nothing is needed."""
+    state = embedded_weights()
+    whole = state | {
+        "_blocks.5._expand_conv.weight": torch.ones(1),
+        "_blocks.15._bn2.bias": torch.ones(1),
+        "_conv_head.weight": torch.ones(1),
+        "_bn1.running_var": torch.ones(1),
+        "_fc.bias": torch.ones(1),
+    }
+    network = Lite0Features()
+    load_weights(network, whole, "whole.pth")
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    with pytest.raises(WeightsError, match=r"missing: _blocks\.0"):
+        load_weights(network, {k: v for k, v in state.items() if "_blocks.0" not in k}, "part.pth")
 
 
 def test_fetching_imagenet_weights_goes_through_torch_hub(

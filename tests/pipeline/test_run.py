@@ -16,6 +16,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import torch
 from conftest import ground, write_mask
 from rasterio.crs import CRS
 from rasterio.transform import Affine
@@ -63,15 +64,22 @@ def test_progress_tells_every_stage_to_its_end(pair: tuple[Path, Path], tmp_path
     assert stages["tiles"] == 4
 
 
-@pytest.mark.parametrize("more", [{}, {"preset": "reference", "fit": "scene", "weights": "random"}])
+REFERENCE = {"preset": "reference", "fit": "scene", "weights": "random", "iterations": 3}
+
+
+@pytest.mark.parametrize(
+    ("more", "done"),
+    [({}, [0, 2, 4, 6, 8, 10]), (REFERENCE, [0, 1, 2, 3])],
+    ids=["five distances, in tenths", "steps"],
+)
 def test_progress_tells_every_step_of_the_fit(
-    pair: tuple[Path, Path], tmp_path: Path, more: dict[str, object]
+    pair: tuple[Path, Path], tmp_path: Path, more: dict[str, object], done: list[int]
 ) -> None:
     """The longest stage of a small pair, once, upwards and to its end."""
     told: list[tuple[str, int, int]] = []
-    settings = Settings.from_flat({"iterations": 3, **more})
+    settings = Settings.from_flat(more)
     detect(*pair, tmp_path / "run", settings=settings, progress=lambda *args: told.append(args))
-    assert [step for step in told if step[0] == "fit"] == [("fit", done, 3) for done in range(4)]
+    assert [step for step in told if step[0] == "fit"] == [("fit", n, done[-1]) for n in done]
 
 
 def test_outputs_that_cannot_be_read_back_are_an_error_and_leave_nothing(
@@ -180,7 +188,7 @@ def test_killed_again_and_again_the_result_is_the_same(
 @pytest.mark.parametrize(
     "values",
     [
-        {"tile_size": 90, "overlap": 30, "iterations": 2, "uncertainty": True},
+        {"tile_size": 90, "overlap": 30, "uncertainty": True},
         {"tile_size": 90, "overlap": 30, "method": "cva", "ignore": ("vegetation", "water")},
         {"tile_size": 90, "overlap": 30, "method": "cva", "align": "shift"},
     ],
@@ -331,7 +339,7 @@ def test_the_probability_does_not_depend_on_the_tiles(
     method: str, uncertainty: bool, pair: tuple[Path, Path]
 ) -> None:
     """Statistics and networks are the scene's; within the margins, tiles see the same surroundings."""
-    values = {"method": method, "iterations": 2, "uncertainty": uncertainty}
+    values = {"method": method, "uncertainty": uncertainty}
     settings = Settings.from_flat(values).resolved()
     bands = 1 + uncertainty
     with Pair(*pair) as opened:
@@ -367,25 +375,22 @@ def test_the_jackknife() -> None:
 
 def test_the_uncertainty_is_the_jackknife_over_the_distances(pair: tuple[Path, Path]) -> None:
     """Computed here from the parts: a distance whose left-out maps move the probability most."""
-    from geocd.method import default, learning
+    from geocd.method import default
     from geocd.method.decision import logistic_prob
     from geocd.method.distance import BEYOND, CAP, GATE
-    from geocd.method.terms import TERMS
 
-    settings = Settings.from_flat({"iterations": 2, "uncertainty": True}).resolved()
+    settings = Settings.from_flat({"uncertainty": True}).resolved()
     with Pair(*pair) as opened:
         detector = fit_detector(sample_chips(opened), opened, settings)
         chip = opened.read(opened.grid.window)
     assert isinstance(detector, default.DefaultDetector)
     features = detector.features
     assert features.object_sigma == 0  # pixels of 10 m: no window after the sum
-    pair_scaled = features.scaled(chip)
-    maps = {name: values.numpy() for name, values in features.terms(pair_scaled).items()}
-    weights = {term.name: term.weight for term in TERMS}
-    narrow = {term.name for term in TERMS if term.narrow}
+    with torch.no_grad():
+        maps = {name: v.numpy() for name, v in features.terms(features.scaled(chip)).items()}
+    weights = features.weight
+    narrow = {term.name for term in features.included if term.narrow}
     scaled = {n: np.minimum((maps[n] - features.centre[n]) / features.scale[n], CAP) for n in weights}
-    inputs = learning.network_input(pair_scaled, features.colour, features.distance(pair_scaled))
-    logit = detector.logit(inputs, chip, detector.networks).numpy()
     left_out = []
     for name in weights:
         means = []
@@ -394,11 +399,8 @@ def test_the_uncertainty_is_the_jackknife_over_the_distances(pair: tuple[Path, P
             means.append(total / sum(weights[n] for n in names))
         distance = np.minimum(means[0], GATE + means[1])
         distance = np.minimum(distance, BEYOND[0] + BEYOND[1] * maps["beyond"])
-        distance += default.LEARNED_WEIGHT * logit
-        left_out.append(
-            logistic_prob(distance, learning.DECISION, learning.SLOPE_BELOW, learning.SLOPE_ABOVE)
-        )
-    expected = np.sqrt(5 / 6 * 6 * np.var(left_out, axis=0))
+        left_out.append(logistic_prob(distance, default.DECISION, default.SLOPE_BELOW, default.SLOPE_ABOVE))
+    expected = np.sqrt(4 / 5 * 5 * np.var(left_out, axis=0))
     found = detector.prob(chip)
     assert found.shape == (2, 150, 170)
     np.testing.assert_allclose(found[1], np.minimum(expected, 1), atol=1e-4)

@@ -134,7 +134,7 @@ def test_every_valid_pixel_has_a_value(
     before, after = rng.integers(1, 4000, (2, 3, *shape)).astype(np.uint16)
     after[:, rng.random(shape) < 0.2] = 0
     after[:, 0, 0] = 0
-    settings = {"method": method, "tile_size": tile_size, "overlap": overlap, "iterations": 1}
+    settings = {"method": method, "tile_size": tile_size, "overlap": overlap}
     files, _ = detect(
         *make_pair(before, after, nodata=0), tmp_path / "run", settings=Settings.from_flat(settings)
     )

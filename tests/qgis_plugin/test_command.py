@@ -20,6 +20,7 @@ VALUES = {
         "method": "cva",
         "preset": "reference",
         "threshold": 0.7,
+        "focus": "built",
         "min_area": 1234.5,
         "align": "shift",
         "bidx": "1..3",

@@ -31,7 +31,7 @@ def test_metadata() -> None:
     assert (PLUGIN / told["icon"]).is_file()
     for needed in ("name", "qgisMinimumVersion", "description", "about", "author"):
         assert told[needed]
-    for source in ("OSCD", "SZTAKI", "Copernicus", "U.S. Geological Survey"):
+    for source in ("EfficientNet-Lite0", "ML Illustrated", "Apache License 2.0", "ImageNet"):
         assert source in told["about"], "the weights' sources, as geocd/data/ATTRIBUTION.md names them"
 
 

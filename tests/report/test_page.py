@@ -233,11 +233,11 @@ def test_detect_writes_the_report_of_its_run(make_pair: MakePair, scene: Scene, 
     pair = make_pair(before, after, tags=tags[0], after_tags=tags[1])
     pages = []
     for jobs in (1, 2):
-        settings = Settings.from_flat({"tile_size": 100, "overlap": 20, "iterations": 3})
+        settings = Settings.from_flat({"tile_size": 100, "overlap": 20})
         files, run = detect(*pair, tmp_path / "run", settings=settings, jobs=jobs, overwrite=True)
         pages.append(files["report"].read_text(encoding="utf-8"))
     assert sum(run.histogram) == 150 * 170
-    assert len(run.losses) == 3
+    assert run.losses == ()
     assert run.summary.shift is not None
     asset = json.loads(files["item"].read_text())["assets"]["report"]
     assert asset["href"] == "./run_report.html"
@@ -250,7 +250,7 @@ def test_detect_writes_the_report_of_its_run(make_pair: MakePair, scene: Scene, 
     assert words.headline(run) in found.text
     assert "between 2015-07-01 and 2017-08-20" in found.text
     assert hashlib.sha256(files["prob"].read_bytes()).hexdigest() in found.text
-    assert len(found.all("polyline")) == 1
+    assert not found.all("polyline"), "no curve: nothing is optimised"
     settings = Settings.from_flat({"tile_size": 100, "overlap": 20, "method": "cva"})
     files, run = detect(*pair, tmp_path / "run", settings=settings, overwrite=True)
     assert not run.losses

@@ -241,7 +241,7 @@ def test_a_plain_chip_counts_nothing() -> None:
 
 @pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
 def test_an_ignored_object_gives_no_polygon(method: str, lakes: tuple[Path, Path], tmp_path: Path) -> None:
-    tiles = {"tile_size": 100, "overlap": 40, "method": method, "iterations": 2}
+    tiles = {"tile_size": 100, "overlap": 40, "method": method}
     plain, _ = detect(*lakes, tmp_path / "plain", settings=Settings.from_flat(tiles))
     files, record = detect(
         *lakes, tmp_path / "ignored", settings=Settings.from_flat(tiles | {"ignore": ("water",)})
@@ -279,7 +279,7 @@ def test_what_is_ignored_has_no_say_in_the_statistics(
     hole = [before.copy(), after.copy()]
     for image in hole:
         image[:, 40:120, 60:140] = 0
-    settings = {"tile_size": 100, "overlap": 40, "iterations": 2}
+    settings = {"tile_size": 100, "overlap": 40}
     maps = []
     for name, files, more in (
         ("lake", lakes, {"ignore": ("water",)}),

@@ -1,0 +1,106 @@
+"""``--focus built``: a prior on what kind of change is meant, from the cover before and after.
+
+Not part of the default, because it changes what "change" means: what stays water, or stays green, is the
+same cover, whatever its spectrum does; and where either date is green, the season moves spectra more than
+elsewhere, so more is asked of a difference. New and lost buildings, roads and bare ground stand out; cleared
+forest and fields are found less. Water that comes or goes is found as before.
+
+With s(x, t) = 1 / (1 + exp(-(x - t) / 0.05)), NDVI and NDWI of both dates under a window, and D the distance:
+
+    D := D (1 - 0.6 s(min NDWI, 0.05)) (1 - 0.6 s(min NDVI, 0.4))    where D > 0
+    D := D - (clip(max NDVI, 0, 0.8) - 0.35)
+
+The constants were chosen on labelled pairs of Sentinel-2; ``docs/method.md`` has what each is worth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geocd.errors import ConfigError
+from geocd.method.filters import gaussian, radius
+from geocd.raster.bands import band_positions
+from geocd.raster.pair import Chip, Pair
+from geocd.raster.scaling import Scaling
+from geocd.scene.ignore import VEGETATION, WATER, normalized_difference
+
+#: Standard deviation of the window over the indices, in pixels.
+WINDOW = 1.0
+#: How much of a distance stays where both dates are water, or both are green; width of the transition.
+SAME_COVER, WIDTH = 0.4, 0.05
+#: NDVI that asks for no more than the decision of the default, and the largest that counts.
+USUAL, GREENEST = 0.35, 0.8
+#: Bands that the indices need.
+BANDS = ("green", "red", "nir")
+
+
+@dataclasses.dataclass(frozen=True)
+class CoverPrior:
+    """The prior for the bands of a pair.
+
+    Attributes
+    ----------
+    positions : dict of str to int
+        Positions of green, red and near infrared among the compared bands, from 0.
+    scalings : tuple of Scaling
+        Scale and offset of these bands, before and after.
+    """
+
+    positions: dict[str, int]
+    scalings: tuple[Scaling, Scaling] = (Scaling(), Scaling())
+
+    #: Pixels around a pixel that its prior depends on.
+    REACH = radius(WINDOW)
+
+    @classmethod
+    def of(cls, pair: Pair) -> CoverPrior:
+        """Return the prior of a pair.
+
+        Raises
+        ------
+        ConfigError
+            A band is missing or has no telling name, or the values are not proportional to reflectance.
+        """
+        named = band_positions(pair.band_names)
+        missing = [band for band in BANDS if band not in named]
+        if missing:
+            raise ConfigError(
+                f"--focus built: needs the bands {', '.join(BANDS)}, but {', '.join(missing)} cannot be "
+                f"identified by name among the compared bands: {', '.join(pair.band_names)}. Select more "
+                "bands with --bidx; or name them, for instance with rio edit-info --bidx 4 --description nir "
+                f"{pair.before_path}; or leave --focus out.",
+                missing=missing,
+                names=tuple(pair.band_names),
+            )
+        for path, dtype in zip((pair.before_path, pair.after_path), pair.dtypes, strict=True):
+            if dtype in ("uint8", "int8"):
+                raise ConfigError(
+                    f"--focus built: {path} has 8-bit values ({dtype}), which are digital numbers or "
+                    "stretched for display, band by band. Its vegetation and water cannot be told from their "
+                    "ratios. Use reflectance, or leave --focus out.",
+                    path=path,
+                    dtype=dtype,
+                )
+        return cls({band: named[band] for band in BANDS}, pair.scalings)
+
+    def apply(self, distance: Tensor, chip: Chip) -> Tensor:
+        """Return a distance under the prior, ``(height, width)`` float32."""
+        valid = None if chip.valid.all() else torch.from_numpy(chip.valid).to(distance.device)
+        ndvi: list[Tensor] = []
+        ndwi: list[Tensor] = []
+        for scaling, values in zip(self.scalings, (chip.before, chip.after), strict=True):
+            green, red, nir = (scaling.level(i, values[i]) for i in self.positions.values())
+            for indices, (first, second) in ((ndvi, (nir, red)), (ndwi, (green, nir))):
+                index = np.nan_to_num(normalized_difference(first, second)).astype(np.float32)
+                indices.append(gaussian(torch.from_numpy(index).to(distance.device), WINDOW, valid))
+        water = 1 - (1 - SAME_COVER) * torch.sigmoid((torch.minimum(*ndwi) - WATER) / WIDTH)
+        green = 1 - (1 - SAME_COVER) * torch.sigmoid((torch.minimum(*ndvi) - VEGETATION) / WIDTH)
+        same_cover = torch.where(distance > 0, distance * water * green, distance)
+        return same_cover - (torch.maximum(*ndvi).clamp_(0, GREENEST) - USUAL)
+
+
+__all__ = ["CoverPrior"]
