@@ -97,6 +97,12 @@ def d_plus_ir(folder: Path) -> Map:
     return prob_from_distance(total, otsu(total)), 0.5  # the same order and decision, within [0, 1]
 
 
+def has_reflectance(folder: Path) -> bool:
+    """Return whether a pair has what ``--focus built`` needs: infrared, and more than 8 bits."""
+    with rasterio.open(folder / "before.tif") as dataset:
+        return dataset.count >= 4 and dataset.dtypes[0] != "uint8"
+
+
 def rgb_indexes(folder: Path) -> tuple[int, ...]:
     """Return the band numbers of R, G and B."""
     return tuple(sorted(i + 1 for i in colour_bands(folder)[:3]))
@@ -104,7 +110,9 @@ def rgb_indexes(folder: Path) -> tuple[int, ...]:
 
 METHODS: dict[str, Callable[[Path, int], Map]] = {
     "default": lambda folder, seed: run_geocd(folder, seed=seed),
-    "default without adaptation": lambda folder, seed: run_geocd(folder, seed=seed, iterations=0),
+    "default --focus built": lambda folder, seed: run_geocd(
+        folder, seed=seed, focus="built" if has_reflectance(folder) else "any"
+    ),
     "cva": lambda folder, seed: run_geocd(folder, method="cva"),
     "cva rgb": lambda folder, seed: run_geocd(folder, method="cva", bidx=rgb_indexes(folder)),
     "irmad": lambda folder, seed: run_geocd(folder, method="irmad"),
@@ -118,7 +126,7 @@ METHODS: dict[str, Callable[[Path, int], Map]] = {
         folder, preset="reference", weights="random", seed=seed, tile_size=512, mem_limit=16000
     ),
 }
-RANDOM = {"default", "default without adaptation", *(name for name in METHODS if "reference" in name)}
+RANDOM = {"default", *(name for name in METHODS if "reference" in name)}
 
 
 def score(result: Map, reference: np.ndarray) -> dict[str, float]:

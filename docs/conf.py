@@ -80,16 +80,18 @@ def settings_reference() -> str:
 
 
 def distances_reference() -> str:
-    """Return a table of the closed-form distances, from what they say of themselves."""
+    """Return a table of the distances, from what they say of themselves."""
     lines = [
-        "| name | what it sees | weight w | typical deviation c | in the gate | reach in pixels |",
-        "|---|---|---|---|---|---|",
+        "| name | what it sees | weight at "
+        + " | at ".join(f"{size:g} m" for size in terms.SIZES)
+        + " | typical deviation c | in the gate | reach in pixels |",
+        "|---|---|" + "---|" * len(terms.SIZES) + "---|---|---|",
     ]
     for term in terms.TERMS:
         cells = [
             f"`{term.name}`",
             term.description.replace("|", "\\|").replace("<", "&lt;"),
-            f"{term.weight}",
+            *(f"{weight:g}" for weight in term.weights),
             f"{term.typical_std}",
             "yes" if term.narrow else "no",
             f"{term.reach}",
