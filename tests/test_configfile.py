@@ -45,9 +45,9 @@ def run(*arguments: object) -> Result:
             "ignore": st.sampled_from([(), ("water",), ("water", "cloud")]),
             "method": st.sampled_from(["cva", "irmad"]),
             "align": st.sampled_from(["grid", "shift"]),
-            "tile_size": st.integers(97, 5000),
+            "tile_size": st.integers(129, 5000),
             "threshold": st.floats(0, 1),
-            "learning_rate": st.floats(1e-300, 1e300),
+            "simplify": st.floats(0, 1e300),
             "seed": st.integers(0, 2**63 - 1),
             "min_area": st.floats(0, 1e300),
         },
@@ -69,7 +69,7 @@ def test_nan_and_every_help_survive(write: Any) -> None:
     assert read_config(write(write_config(Settings.from_flat({"nodata": "none"}))))["nodata"] == "none"
     assert read["uncertainty"] is True
     assert "# threshold = FLOAT|auto\n" in text
-    assert "# Minimum overlap of neighbouring tiles, in pixels (blended).\noverlap = 96\n" in text
+    assert "# Minimum overlap of neighbouring tiles, in pixels (blended).\noverlap = 128\n" in text
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_fits_together_only_with_an_option_is_allowed(write: Any) -> None:
     file = write("tile_size = 64\n")
     refused = run("config", "--config", file)
     assert refused.exit_code == 2
-    assert "overlap (96 px)" in refused.output
+    assert "overlap (128 px)" in refused.output
     assert "tile_size = 64\n" in run("config", "--config", file, "--overlap", "8").output
 
 

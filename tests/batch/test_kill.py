@@ -186,6 +186,7 @@ work.detect = kill
 """
 
 
+@pytest.mark.slow
 def test_local_workers_that_dask_gives_up_at_once(write_pairs: Callable[..., Path], tmp_path: Path) -> None:
     """Dask drops workers that are not back in half a second; new ones are started, and nothing is printed."""
     pairs, out = write_pairs(3), tmp_path / "out"

@@ -120,7 +120,7 @@ quieters = st.builds(
 cases = (probabilities(), st.sampled_from(list(GRIDS)), quieters)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(*cases)
 def test_random_rasters(prob: npt.NDArray[np.float32], where: str, quieter: PolygonSettings) -> None:
     check_random_raster(prob, where, quieter)
