@@ -37,7 +37,7 @@ def test_reference_optimises_both_networks_and_repeats_per_place() -> None:
 
 def test_reference_fitted_to_the_scene_learns_once_and_its_tiles_agree() -> None:
     """The published generator, as deep as it is: tiles agree beyond its margin."""
-    flat = {"preset": "reference", "weights": "random", "iterations": 3, "fit": "scene"}
+    flat = {"preset": "reference", "weights": "random", "iterations": 1, "fit": "scene"}
     settings = Settings.from_flat(flat).resolved().method
     whole = simulated_chip(0, size=192)
     detector = reference.ReferenceDetector.fit([whole], settings)

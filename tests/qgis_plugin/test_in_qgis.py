@@ -233,7 +233,7 @@ def test_cancelled_in_qgis(around: dict[str, str], pair: tuple[Path, Path], tmp_
         around,
         """
         feedback.progressChanged.connect(lambda percent: percent > 20 and feedback.cancel())
-        run(BEFORE=before, AFTER=after, METHOD="cva", EXTRA="--tile-size 40 --overlap 37 -j 1",
+        run(BEFORE=before, AFTER=after, METHOD="cva", EXTRA="--tile-size 40 --overlap 33 -j 1",
             OUTPUT=out + "/a_prob.tif")
         """,
         *pair,
@@ -255,7 +255,7 @@ def test_cancelled_with_a_temporary_output(around: dict[str, str], pair: tuple[P
         around,
         """
         feedback.progressChanged.connect(lambda percent: percent > 20 and feedback.cancel())
-        run(BEFORE=before, AFTER=after, METHOD="cva", EXTRA="--tile-size 60 --overlap 57 -j 1",
+        run(BEFORE=before, AFTER=after, METHOD="cva", EXTRA="--tile-size 60 --overlap 53 -j 1",
             OUTPUT="TEMPORARY_OUTPUT")
         """,
         *pair,

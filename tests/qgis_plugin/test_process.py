@@ -191,7 +191,7 @@ def test_cancelled_as_by_ctrl_c(executable: Path, pair: tuple[Path, Path], tmp_p
     folder = tmp_path / "out"
     folder.mkdir()
     said = [str(executable), "detect", f"--output={folder / 'run'}", "--progress=json", "--method=cva",
-            "--jobs=1", "--tile-size=60", "--overlap=57", "--resume", "--", *map(str, pair)]  # fmt: skip
+            "--jobs=1", "--tile-size=60", "--overlap=53", "--resume", "--", *map(str, pair)]  # fmt: skip
     feedback = Feedback(lambda feedback: any(percent > 20 for percent in feedback.percents))
     with pytest.raises(process.CancelledError, match="geocd was stopped"):
         process.run(said, feedback)
