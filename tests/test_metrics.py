@@ -47,7 +47,7 @@ def cases(draw):
 
 
 @given(cases(), st.floats(0, 1, width=32), st.sampled_from([1, 3, 1 << 21]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_agrees_with_scikit_learn(case, threshold, piece):
     prob, reference = case
     before = geocd.metrics.PIECE

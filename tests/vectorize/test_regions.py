@@ -122,7 +122,7 @@ TRANSFORMS = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(changed_arrays, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.sampled_from(TRANSFORMS))
 def test_strips_give_what_the_whole_array_gives(
     changed: npt.NDArray[Any], heights: list[int], transform: Affine
