@@ -109,6 +109,7 @@ def test_align_two_grids(demo: Path) -> None:
     assert (demo / "aligned_shift_prob.tif").exists()
 
 
+@pytest.mark.slow  # what it calls is what the scripts call
 def test_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell runs, in order; pictures and figures come out."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
