@@ -122,7 +122,7 @@ class Location:
         """
         if self.is_url:
             return self.public
-        if self.text.startswith("/vsi") or not _exists(self.text):
+        if self.text.startswith("/vsi") or not exists(self.text):
             return self.public
         try:
             relative = Path(os.path.relpath(self.text, folder)).as_posix()
@@ -152,7 +152,7 @@ def local_path(href: str) -> str:
         path, decoded = href, urllib.parse.unquote(href)
     else:
         return href
-    return path if _exists(path) else decoded
+    return path if exists(path) else decoded
 
 
 #: What ends a URL inside a location, where the location matches.
@@ -233,10 +233,11 @@ def _options(text: str) -> str:
     return f"?{'&'.join(kept)}" if kept else ""
 
 
-def _exists(path: str) -> bool:
+def exists(path: str) -> bool:
+    """Tell whether a text is the path of a local file or folder."""
     try:
         return Path(path).exists()
-    except OSError:  # too long for a path: the text of a VRT
+    except (OSError, ValueError):  # too long for a path: the text of a VRT; NUL
         return False
 
 
@@ -254,6 +255,7 @@ def iri(path: str) -> str:
 
 __all__ = [
     "Location",
+    "exists",
     "iri",
     "local_path",
     "public_text",

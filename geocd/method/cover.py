@@ -23,7 +23,7 @@ from torch import Tensor
 
 from geocd.errors import ConfigError
 from geocd.method.filters import gaussian, radius
-from geocd.raster.bands import band_positions
+from geocd.raster.bands import require_bands
 from geocd.raster.pair import Chip, Pair
 from geocd.raster.scaling import Scaling
 from geocd.scene.ignore import VEGETATION, WATER, normalized_difference
@@ -44,13 +44,13 @@ class CoverPrior:
 
     Attributes
     ----------
-    positions : dict of str to int
+    positions : tuple of int
         Positions of green, red and near infrared among the compared bands, from 0.
     scalings : tuple of Scaling
         Scale and offset of these bands, before and after.
     """
 
-    positions: dict[str, int]
+    positions: tuple[int, ...]
     scalings: tuple[Scaling, Scaling] = (Scaling(), Scaling())
 
     #: Pixels around a pixel that its prior depends on.
@@ -65,17 +65,7 @@ class CoverPrior:
         ConfigError
             A band is missing or has no telling name, or the values are not proportional to reflectance.
         """
-        named = band_positions(pair.band_names)
-        missing = [band for band in BANDS if band not in named]
-        if missing:
-            raise ConfigError(
-                f"--focus built: needs the bands {', '.join(BANDS)}, but {', '.join(missing)} cannot be "
-                f"identified by name among the compared bands: {', '.join(pair.band_names)}. Select more "
-                "bands with --bidx; or name them, for instance with rio edit-info --bidx 4 --description nir "
-                f"{pair.before_path}; or leave --focus out.",
-                missing=missing,
-                names=tuple(pair.band_names),
-            )
+        positions = require_bands("--focus built", BANDS, pair.band_names, "leave --focus out")
         for path, dtype in zip((pair.before_path, pair.after_path), pair.dtypes, strict=True):
             if dtype in ("uint8", "int8"):
                 raise ConfigError(
@@ -85,7 +75,7 @@ class CoverPrior:
                     path=path,
                     dtype=dtype,
                 )
-        return cls({band: named[band] for band in BANDS}, pair.scalings)
+        return cls(positions, pair.scalings)
 
     def apply(self, distance: Tensor, chip: Chip) -> Tensor:
         """Return a distance under the prior, ``(height, width)`` float32."""
@@ -93,7 +83,7 @@ class CoverPrior:
         ndvi: list[Tensor] = []
         ndwi: list[Tensor] = []
         for scaling, values in zip(self.scalings, (chip.before, chip.after), strict=True):
-            green, red, nir = (scaling.level(i, values[i]) for i in self.positions.values())
+            green, red, nir = (scaling.level(i, values[i]) for i in self.positions)
             for indices, (first, second) in ((ndvi, (nir, red)), (ndwi, (green, nir))):
                 index = np.nan_to_num(normalized_difference(first, second)).astype(np.float32)
                 indices.append(gaussian(torch.from_numpy(index).to(distance.device), WINDOW, valid))

@@ -120,8 +120,14 @@ class ScaledPair:
         return None if self.whole else self.valid
 
     def uncached(self) -> ScaledPair:
-        """Return a copy of the same tensors; what it caches is freed with it."""
-        return dataclasses.replace(self)
+        """Return a copy of the same tensors; what it caches is freed with it.
+
+        Deep features that this pair has already are shared: of the sample they are needed more than once.
+        """
+        pair = dataclasses.replace(self)
+        if "features" in vars(self):
+            vars(pair)["features"] = self.features
+        return pair
 
 
 @dataclasses.dataclass(frozen=True)

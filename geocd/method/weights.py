@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -107,24 +107,12 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], name: str) -> N
     state = dict(state)
     own = module.state_dict()
     if isinstance(module, Vgg16Features):
-        last = max(index for index, _, _ in Vgg16Features.LAYERS)
-        for key in list(state):
-            part, _, rest = key.partition(".")
-            number = rest.partition(".")[0]
-            if part == "classifier" or (part == "features" and number.isdigit() and int(number) > last):
-                del state[key]
+        state = _up_to(state, "features", max(index for index, _, _ in Vgg16Features.LAYERS), ["classifier"])
         first = "features.0.weight"
         if first in state and state[first].dim() == 4 and state[first].shape[1] == 3:
             state[first] = fit_bands(state[first], own[first].shape[1])
     if isinstance(module, Lite0Features):
-        last = len(Lite0Features.BLOCKS) - 1
-        for key in list(state):
-            part, _, rest = key.partition(".")
-            number = rest.partition(".")[0]
-            if part in ("_conv_head", "_bn1", "_fc") or (
-                part == "_blocks" and number.isdigit() and int(number) > last
-            ):
-                del state[key]
+        state = _up_to(state, "_blocks", len(Lite0Features.BLOCKS) - 1, ["_conv_head", "_bn1", "_fc"])
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [
         f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
@@ -149,6 +137,17 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], name: str) -> N
     if not all(torch.isfinite(value).all() for value in state.values()):
         raise WeightsError(f"{name}: holds values that are not finite; get the file again.")
     module.load_state_dict(state)
+
+
+def _up_to(state: Mapping[str, Tensor], numbered: str, last: int, after: Sequence[str]) -> dict[str, Tensor]:
+    """Return the tensors without the parts ``numbered.N`` of N above ``last``, and those ``after`` them."""
+
+    def needed(key: str) -> bool:
+        part, _, rest = key.partition(".")
+        number = rest.partition(".")[0]
+        return part not in after and not (part == numbered and number.isdigit() and int(number) > last)
+
+    return {key: value for key, value in state.items() if needed(key)}
 
 
 def fetch_imagenet() -> dict[str, Tensor]:

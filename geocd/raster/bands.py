@@ -6,6 +6,8 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from geocd.errors import ConfigError
+
 #: What bands can show; ``swir`` is the shortwave infrared at 1.6 um.
 WORDS = ("red", "green", "blue", "nir", "swir")
 VISIBLE = WORDS[:3]
@@ -295,6 +297,43 @@ def band_positions(names: Sequence[str]) -> dict[str, int]:
     return words
 
 
+def require_bands(
+    option: str, bands: Sequence[str], names: Sequence[str], remedy: str, **context: object
+) -> tuple[int, ...]:
+    """Return the positions (from 0) of bands that an option needs.
+
+    Parameters
+    ----------
+    option : str
+        As the message begins: ``--ignore water``.
+    bands : sequence of str
+        Words as in :func:`band_positions`.
+    names : sequence of str
+        Names of the compared bands.
+    remedy : str
+        What else can be done, beside selecting and naming bands.
+    **context
+        Goes into the error beside ``missing`` and ``names``.
+
+    Raises
+    ------
+    ConfigError
+        A band cannot be identified by its name. The message has the names and the remedies.
+    """
+    named = band_positions(names)
+    if missing := [band for band in bands if band not in named]:
+        raise ConfigError(
+            f"{option}: needs the bands {', '.join(bands)}, but {', '.join(missing)} cannot be identified by "
+            f"name among the selected bands: {', '.join(names)}. Select more bands with --bidx; or name them "
+            f"red, green, blue and nir, for instance with rio edit-info --bidx 1 --description {missing[0]} "
+            f"before.tif; or {remedy}.",
+            missing=missing,
+            names=tuple(names),
+            **context,
+        )
+    return tuple(named[band] for band in bands)
+
+
 def colour_bands(names: Sequence[str]) -> tuple[int, ...]:
     """Return the positions (from 0) of up to four bands: named colours, or simply the first four."""
     return named_colours(names) or tuple(range(min(4, len(names))))
@@ -404,4 +443,5 @@ __all__ = [
     "colour_bands",
     "match_names",
     "named_colours",
+    "require_bands",
 ]

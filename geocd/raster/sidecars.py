@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from geocd.location import Location
+from geocd.location import Location, exists
 
 #: Ends of the names of a mask, of overviews, and of ERDAS's file of both.
 _ENDS = (".msk", ".ovr")
@@ -36,7 +36,7 @@ def sidecars(path: str) -> list[str] | None:
     """
     if path.lstrip().startswith("<"):
         return []
-    holder = Path(path) if _exists(path) else Location(path).file
+    holder = Path(path) if exists(path) else Location(path).file
     if holder is None:
         return None
     try:
@@ -50,13 +50,6 @@ def sidecars(path: str) -> list[str] | None:
         return [f"{prefix}{folder}{name}" for name in _beside(holder.name, siblings)]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError):
         return None
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # too long; NUL
-        return False
 
 
 def is_optional(sidecar: str) -> bool:

@@ -32,8 +32,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from geocd.errors import ConfigError, NoValidPixelError
-from geocd.raster.bands import band_positions
+from geocd.errors import NoValidPixelError
+from geocd.raster.bands import require_bands
 from geocd.raster.pair import Chip, Pair
 from geocd.raster.scaling import Scaling
 from geocd.scene.sample import sample_chips, valid_pixels
@@ -203,23 +203,11 @@ class Rules:
         ConfigError
             A band cannot be identified by its name. The message has the names and the remedy.
         """
-        named = band_positions(names)
-        positions = {}
-        for kind in kinds:
-            bands = KINDS[kind].bands
-            missing = [band for band in bands if band not in named]
-            if missing:
-                raise ConfigError(
-                    f"--ignore {kind}: needs the bands {', '.join(bands)}, but {', '.join(missing)} cannot "
-                    f"be identified by name among the selected bands: {', '.join(names)}. Select more bands "
-                    "with --bidx; or name them red, green, blue and nir, for instance with "
-                    f"rio edit-info --bidx 1 --description {missing[0]} before.tif; or pass a mask of your "
-                    "own with --valid.",
-                    kind=kind,
-                    missing=missing,
-                    names=tuple(names),
-                )
-            positions[kind] = tuple(named[band] for band in bands)
+        remedy = "pass a mask of your own with --valid"
+        positions = {
+            kind: require_bands(f"--ignore {kind}", KINDS[kind].bands, names, remedy, kind=kind)
+            for kind in kinds
+        }
         return cls(positions, scalings=scalings)
 
     def fit(self, chips: Sequence[Chip]) -> Rules:
