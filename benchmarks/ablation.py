@@ -20,9 +20,9 @@ from typing import Any
 from unittest import mock
 
 import torch
-from accuracy import GROUPS, labelled_pairs, line, score
+from accuracy import GROUPS, labelled_pairs, line, read_reference, score
 from leave_pairs_out import macro
-from whole import Whole, read_reference
+from whole import Whole
 
 from geocd.errors import ConfigError
 from geocd.method import deep, terms

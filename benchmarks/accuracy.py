@@ -60,6 +60,12 @@ def labelled_pairs(folder: Path, names: str | None = None) -> list[Path]:
     )
 
 
+def read_reference(folder: Path) -> np.ndarray:
+    """Return the reference map: 0 unchanged, 1 changed, 255 unknown."""
+    with rasterio.open(folder / "mask.tif") as dataset:
+        return np.asarray(dataset.read(1))
+
+
 def read_pair(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return both dates whole; the controls below are three lines of numpy on arrays."""
     dates = []
@@ -227,10 +233,8 @@ def main() -> None:
             rows: dict[str, list[dict[str, float]]] = {}
             begin, cpu_begin = time.perf_counter(), time.process_time()
             for pair in pairs:
-                with rasterio.open(pair / "mask.tif") as dataset:
-                    reference = dataset.read(1)
                 seeds = range(options.seeds if name in RANDOM else 1)
-                rows[pair.name] = [score(method(pair, seed), reference) for seed in seeds]
+                rows[pair.name] = [score(method(pair, seed), read_reference(pair)) for seed in seeds]
             wall, cpu = time.perf_counter() - begin, time.process_time() - cpu_begin
             report(f"{name} ({wall:.0f} s, {cpu:.0f} CPU s)", rows)
             results[name] = rows

@@ -33,8 +33,8 @@ from unittest import mock
 
 import numpy as np
 import torch
-from accuracy import GROUPS, METHODS, labelled_pairs, line, score
-from whole import Whole, read_reference
+from accuracy import GROUPS, METHODS, labelled_pairs, line, read_reference, score
+from whole import Whole
 
 from geocd.method import default, distance, terms
 from geocd.method.decision import logistic_prob

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import rasterio
-from accuracy import COLUMNS, GROUPS, METHODS, colour_bands, labelled_pairs, score
+from accuracy import COLUMNS, GROUPS, METHODS, colour_bands, labelled_pairs, read_reference, score
 from rasterio.enums import ColorInterp
 from scipy import ndimage
 
@@ -176,8 +176,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             for pair in pairs:
                 shown = see(pair, view, Path(scratch))
-                with rasterio.open(pair / "mask.tif") as dataset:
-                    reference = dataset.read(1)
+                reference = read_reference(pair)
                 for method in methods:
                     rows[method][pair.name] = score(METHODS[method](shown, 0), reference)
         for group, prefix in GROUPS.items():

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 
 from geocd.config import Settings
@@ -43,9 +42,3 @@ class Whole:
         """Return the distances by name, ``(height, width)`` each, in their own units."""
         with one_thread():
             return self.detector.features.terms(self.detector.features.scaled(self.chip))
-
-
-def read_reference(folder: Path) -> np.ndarray:
-    """Return the reference map: 0 unchanged, 1 changed, 255 unknown."""
-    with rasterio.open(folder / "mask.tif") as dataset:
-        return np.asarray(dataset.read(1))
