@@ -25,7 +25,7 @@ from geocd.errors import ConfigError
 from geocd.method.filters import gaussian, radius
 from geocd.raster.bands import require_bands
 from geocd.raster.pair import Chip, Pair
-from geocd.raster.scaling import Scaling
+from geocd.raster.scaling import PICTURES, Scaling
 from geocd.scene.ignore import VEGETATION, WATER, normalized_difference
 
 #: Standard deviation of the window over the indices, in pixels.
@@ -67,7 +67,7 @@ class CoverPrior:
         """
         positions = require_bands("--focus built", BANDS, pair.band_names, "leave --focus out")
         for path, dtype in zip((pair.before_path, pair.after_path), pair.dtypes, strict=True):
-            if dtype in ("uint8", "int8"):
+            if dtype in PICTURES:
                 raise ConfigError(
                     f"--focus built: {path} has 8-bit values ({dtype}), which are digital numbers or "
                     "stretched for display, band by band. Its vegetation and water cannot be told from their "

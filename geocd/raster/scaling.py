@@ -39,6 +39,8 @@ _LANDSAT_NAME = re.compile(r"L[COTEM]0[4-9]_L2S[PR]_\d{6}_\d{8}_\d{8}_02_(?:T1|T
 _LANDSAT_OTHER = re.compile(r"_(?:ST|QA|SR_QA)_[A-Z0-9_]+\.[A-Za-z]+$")
 #: Reflectance is below this; what is above is a stored number.
 MOST_REFLECTANCE = 50.0
+#: Types of pictures: digital numbers, or stretched for display band by band.
+PICTURES = frozenset({"uint8", "int8"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +161,7 @@ def is_offset_applied(name: str, value: str) -> bool:
 def _stored(dataset: DatasetReader, path: str, indexes: Sequence[int]) -> bool:
     """Return whether bands hold the numbers of a product, and neither reflectance nor a picture."""
     dtypes = {dataset.dtypes[index - 1] for index in indexes}
-    if dtypes & {"uint8", "int8"}:
+    if dtypes & PICTURES:
         return False
     if not any(dtype.startswith("float") for dtype in dtypes):
         return True
@@ -168,4 +170,12 @@ def _stored(dataset: DatasetReader, path: str, indexes: Sequence[int]) -> bool:
     return any((np.abs(values[np.isfinite(values)]) > MOST_REFLECTANCE).mean() > 0.5 for values in samples)
 
 
-__all__ = ["MOST_REFLECTANCE", "SCALING_TAG", "Scaling", "is_offset_applied", "product_scaling", "scaling_of"]
+__all__ = [
+    "MOST_REFLECTANCE",
+    "PICTURES",
+    "SCALING_TAG",
+    "Scaling",
+    "is_offset_applied",
+    "product_scaling",
+    "scaling_of",
+]

@@ -9,7 +9,7 @@ import numpy as np
 
 from geocd.raster.bands import VISIBLE, band_positions
 from geocd.raster.pair import Chip, Pair
-from geocd.raster.scaling import MOST_REFLECTANCE
+from geocd.raster.scaling import MOST_REFLECTANCE, PICTURES
 from geocd.scene.sample import valid_pixels
 from geocd.types import Float64Array
 
@@ -50,7 +50,7 @@ class Levels:
         """
         named = band_positions(pair.band_names)
         bands = sorted(named.values())
-        if len(bands) < 2 or any(dtype in ("uint8", "int8") for dtype in pair.dtypes):
+        if len(bands) < 2 or not PICTURES.isdisjoint(pair.dtypes):
             return cls()
         percentiles = np.empty((2, len(bands), 3))
         for position, band in enumerate(bands):
