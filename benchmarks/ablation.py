@@ -43,7 +43,7 @@ class PlainChange:
         """Return the ``fit`` of a term."""
 
         def fit(sample: FitSample) -> PlainChange:
-            dates = deep.drawn(sample, level)
+            dates = deep.drawn(sample, deep.LevelMaps(level))
             return cls(
                 level,
                 sigma,
@@ -57,10 +57,11 @@ class PlainChange:
 
     def __call__(self, pair: ScaledPair) -> torch.Tensor:
         """Return the distance."""
-        dates = (date[self.level] for date in pair.features)
-        before, after = ((x - m) / s for x, (m, s) in zip(dates, self.scales, strict=True))
+        maps = pair.features[self.level]
+        dates = zip((maps.before, maps.after), self.scales, strict=True)
+        before, after = ((x - m) / s for x, (m, s) in dates)
         length = (before - after).square().mean(dim=0).sqrt()
-        return gaussian(pair.interpolated(length, self.level), self.sigma, pair.weight)
+        return gaussian(maps.interpolated(length), self.sigma, pair.weight)
 
 
 @contextlib.contextmanager

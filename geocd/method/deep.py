@@ -27,7 +27,7 @@ from scipy import linalg
 from torch import Tensor
 
 from geocd.method.filters import gaussian
-from geocd.method.scaled import FitSample, ScaledPair
+from geocd.method.scaled import FeatureMaps, FitSample, ScaledPair
 from geocd.types import Float32Array, Float64Array
 
 #: At most so many places are drawn for the fit.
@@ -97,49 +97,62 @@ def learned_residual(x: Float64Array, y: Float64Array) -> tuple[Float64Array, Fl
     return slope[:-1], slope[-1], whitening
 
 
+#: Returns the features that are compared. It travels to workers with the distance, so it must be picklable.
+Maps = Callable[[ScaledPair], FeatureMaps]
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelMaps:
+    """The features of one level of D-FE, from 0."""
+
+    level: int
+
+    def __call__(self, pair: ScaledPair) -> FeatureMaps:
+        """Return them for a pair."""
+        return pair.features[self.level]
+
+
 @dataclasses.dataclass(frozen=True)
 class DeepChange:
-    """Change of the features of one level, against what the other date predicts: the larger of both ways.
+    """Change of features of one kind, against what the other date predicts: the larger of both ways.
 
     Attributes
     ----------
-    level : int
-        Level of the extractor, from 0.
+    maps : callable
+        Returns the features of a pair.
     sigma : float
         Standard deviation of the window over the finished map, in pixels.
     forward, backward : Residual
         After predicted from before, and before from after.
     """
 
-    level: int
+    maps: Maps
     sigma: float
     forward: Residual
     backward: Residual
 
     @classmethod
-    def fitting(cls, level: int, sigma: float) -> Callable[[FitSample], DeepChange]:
-        """Return the ``fit`` of a term over a level of the extractor."""
+    def fitting(cls, maps: Maps, sigma: float) -> Callable[[FitSample], DeepChange]:
+        """Return the ``fit`` of a term that compares these features."""
 
         def fit(sample: FitSample) -> DeepChange:
-            dates = [date.astype(np.float64) for date in drawn(sample, level)]
+            dates = [date.astype(np.float64) for date in drawn(sample, maps)]
             scales = [_scale(date) for date in dates]
             z = [(date - mean) * gain for date, (mean, gain) in zip(dates, scales, strict=True)]
             joint = np.concatenate(z)
             values, vectors = linalg.eigh(joint.T @ joint / len(joint))
             axes = vectors[:, np.argsort(-values, kind="stable")[:COMPONENTS]]
             (x, y), (of_x, of_y) = (date @ axes for date in z), scales
-            return cls(level, sigma, _residual(axes, x, y, of_x, of_y), _residual(axes, y, x, of_y, of_x))
+            return cls(maps, sigma, _residual(axes, x, y, of_x, of_y), _residual(axes, y, x, of_y, of_x))
 
         return fit
 
     def __call__(self, pair: ScaledPair) -> Tensor:
         """Return the distance, ``(height, width)`` float32."""
-        before, after = (date[self.level] for date in pair.features)
-        x, y = before.flatten(1), after.flatten(1)
+        maps = self.maps(pair)
+        x, y = maps.before.flatten(1), maps.after.flatten(1)
         length = torch.maximum(self.forward.length(x, y), self.backward.length(y, x)).log1p_()
-        return gaussian(
-            pair.interpolated(length.reshape(before.shape[1:]), self.level), self.sigma, pair.weight
-        )
+        return gaussian(maps.interpolated(length.reshape(maps.before.shape[1:])), self.sigma, pair.weight)
 
 
 #: Mean of each channel of a date, and what it is multiplied by.
@@ -165,24 +178,28 @@ def _residual(axes: Float64Array, x: Float64Array, y: Float64Array, of_x: Scale,
     return Residual(*(np.ascontiguousarray(values, np.float32) for values in (source, target, offset)))
 
 
-def drawn(sample: FitSample, level: int) -> tuple[Float32Array, Float32Array]:
+def drawn(sample: FitSample, maps: Maps) -> tuple[Float32Array, Float32Array]:
     """Return features of at most :data:`PLACES` valid places of both dates, ``(n, channels)`` float32.
 
     A place is valid where most of its pixels are.
     """
-    places = [pair.valid_places(level).flatten().nonzero().squeeze(1).cpu().numpy() for pair in sample.pairs]
+    chips = [maps(pair) for pair in sample.pairs]
+    places = [
+        chip.valid_places(pair.valid).flatten().nonzero().squeeze(1).cpu().numpy()
+        for chip, pair in zip(chips, sample.pairs, strict=True)
+    ]
     if not sum(map(len, places)):  # islands of few valid pixels: all that there is
-        places = [np.arange(pair.valid_places(level).numel()) for pair in sample.pairs]
+        places = [np.arange(chip.before[0].numel()) for chip in chips]
     total = sum(map(len, places))
     random = np.random.default_rng(sample.seed)
     rows: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for pair, own in zip(sample.pairs, places, strict=True):
+    for chip, own in zip(chips, places, strict=True):
         count = min(len(own), math.ceil(PLACES * len(own) / total))
-        pick = torch.from_numpy(np.sort(random.choice(own, count, replace=False))).to(pair.z1.device)
-        for date, features in zip(rows, pair.features, strict=True):
-            date.append(features[level].flatten(1).index_select(1, pick))
+        pick = torch.from_numpy(np.sort(random.choice(own, count, replace=False))).to(chip.before.device)
+        for date, features in zip(rows, (chip.before, chip.after), strict=True):
+            date.append(features.flatten(1).index_select(1, pick))
     before, after = (torch.cat(date, 1).T.contiguous().cpu().numpy() for date in rows)
     return before, after
 
 
-__all__ = ["DeepChange", "Residual", "learned_residual"]
+__all__ = ["DeepChange", "LevelMaps", "Maps", "Residual", "drawn", "learned_residual"]

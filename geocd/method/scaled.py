@@ -34,6 +34,53 @@ R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True)
+class FeatureMaps:
+    """Features of both dates on one lattice of places, which are squares of pixels, over a chip.
+
+    Attributes
+    ----------
+    before, after : Tensor, (channels, rows, cols), float32
+    stride : int
+        Pixels along the side of a place.
+    offset : tuple of int
+        Pixels from the corner of the first place to that of the chip, down and to the right.
+    shape : tuple of int
+        Height and width of the chip.
+    """
+
+    before: Tensor
+    after: Tensor
+    stride: int
+    offset: tuple[int, int]
+    shape: tuple[int, int]
+
+    def interpolated(self, values: Tensor) -> Tensor:
+        """Return a map of places, ``(rows, cols)``, at every pixel, ``(height, width)``: bilinearly."""
+        (top, left), (height, width) = self.offset, self.shape
+        if self.stride > 1:
+            values = F.interpolate(
+                values[None, None], scale_factor=self.stride, mode="bilinear", align_corners=False
+            )[0, 0]
+        return values[top : top + height, left : left + width].contiguous()
+
+    def valid_places(self, valid: Tensor) -> Tensor:
+        """Return where most pixels of a place are valid, ``(rows, cols)`` bool.
+
+        Parameters
+        ----------
+        valid : Tensor, (height, width), bool
+            Of the chip.
+        """
+        (top, left), (rows, cols) = self.offset, self.before.shape[1:]
+        below, right = (
+            count * self.stride - begin - size
+            for count, begin, size in zip((rows, cols), self.offset, self.shape, strict=True)
+        )
+        padded = F.pad(valid[None, None].float(), (left, right, top, below))
+        return F.avg_pool2d(padded, self.stride)[0, 0] > 0.5
+
+
+@dataclasses.dataclass(frozen=True)
 class ScaledPair:
     """A chip in the units of the scene, on the device that computes.
 
@@ -73,46 +120,29 @@ class ScaledPair:
         indexes = list(self.colour_indexes)
         return self.z1[indexes], self.z2[indexes]
 
-    @property
-    def _padding(self) -> tuple[int, int, int, int]:
-        """Pixels left, right, above and below that complete the lattice of the coarsest level needed."""
+    @cached_property
+    def features(self) -> list[FeatureMaps]:
+        """Features of D-FE of both dates: one for each level needed."""
         assert self.extractor is not None
         stride, (height, width) = self.extractor.LEVELS[self.depth - 1].stride, self.valid.shape
         top, left = (start % stride for start in self.origin)
-        return left, -(left + width) % stride, top, -(top + height) % stride
+        padding = left, -(left + width) % stride, top, -(top + height) % stride
+        dates = (self._features(z, padding) for z in (self.z1, self.z2))
+        return [
+            FeatureMaps(before, after, level.stride, (top, left), (height, width))
+            for before, after, level in zip(*dates, self.extractor.LEVELS, strict=False)
+        ]
 
-    @cached_property
-    def features(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of both dates: for each level needed ``(channels, rows, cols)`` float32."""
-        assert self.extractor is not None
-        before, after = (self._features(z) for z in (self.z1, self.z2))
-        return before, after
-
-    def _features(self, z: Tensor) -> list[Tensor]:
+    def _features(self, z: Tensor, padding: tuple[int, ...]) -> list[Tensor]:
         assert self.extractor is not None
         colour = list(self.colour_indexes)
         if len(colour) == 4:  # colour infrared: water and vegetation differ in it far more than in blue
             bands = [colour[3], *colour[:2]]
         else:  # of one or two bands a grey image
             bands = colour if len(colour) == 3 else colour[:1] * 3
-        image = z[bands]
-        padded = F.pad(image[None], self._padding, mode="replicate")
+        padded = F.pad(z[bands][None], padding, mode="replicate")
         maps = self.extractor(padded.contiguous(memory_format=torch.channels_last), self.depth)
         return [values[0].float() for values in maps]
-
-    def interpolated(self, values: Tensor, level: int) -> Tensor:
-        """Return a map of a level, ``(rows, cols)``, at every pixel, ``(height, width)``: bilinearly."""
-        assert self.extractor is not None
-        stride, (height, width) = self.extractor.LEVELS[level].stride, self.valid.shape
-        left, _, top, _ = self._padding
-        full = F.interpolate(values[None, None], scale_factor=stride, mode="bilinear", align_corners=False)
-        return full[0, 0, top : top + height, left : left + width].contiguous()
-
-    def valid_places(self, level: int) -> Tensor:
-        """Return where most pixels of a place of a level are valid, ``(rows, cols)`` bool."""
-        assert self.extractor is not None
-        padded = F.pad(self.valid[None, None].float(), self._padding)
-        return F.avg_pool2d(padded, self.extractor.LEVELS[level].stride)[0, 0] > 0.5
 
     @property
     def weight(self) -> Tensor | None:

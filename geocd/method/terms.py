@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geocd.method.deep import DeepChange
+from geocd.method.deep import DeepChange, LevelMaps
 from geocd.method.extractor import Lite0Features
 from geocd.method.filters import gaussian, gradient, greatest, least, local_deviation, radius
 from geocd.method.irmad import IrMad
@@ -303,7 +303,7 @@ TERMS: tuple[Term, ...] = (
         narrow=True,
         reach=Lite0Features.LEVELS[0].reach + radius(SHALLOW),
         description="deep features at stride 2 under the metric of the pair: materials and fine structure",
-        fit=DeepChange.fitting(0, SHALLOW),
+        fit=DeepChange.fitting(LevelMaps(0), SHALLOW),
         level=0,
     ),
     Term(
@@ -313,7 +313,7 @@ TERMS: tuple[Term, ...] = (
         narrow=False,
         reach=Lite0Features.LEVELS[1].reach + radius(MIDDLE),
         description="deep features at stride 8 under the metric of the pair: arrangement of the surroundings",
-        fit=DeepChange.fitting(1, MIDDLE),
+        fit=DeepChange.fitting(LevelMaps(1), MIDDLE),
         level=1,
     ),
 )

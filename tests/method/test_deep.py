@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 from simulated import extractor, simulated_chip
 
-from geocd.method.deep import DeepChange, Residual, drawn, learned_residual
+from geocd.method.deep import DeepChange, LevelMaps, Residual, drawn, learned_residual
 from geocd.method.scaled import FitSample, Scaling
 from geocd.raster.pair import Chip
 
@@ -61,7 +61,7 @@ def test_a_new_object_is_far_and_another_light_near(level: int) -> None:
     whole = simulated_chip(size=192)
     chip = dataclasses.replace(whole, before=before.astype(np.float32), after=after.astype(np.float32))
     sample = sample_of(chip)
-    distance = DeepChange.fitting(level, 1.0)(sample)(sample.pairs[0]).numpy()
+    distance = DeepChange.fitting(LevelMaps(level), 1.0)(sample)(sample.pairs[0]).numpy()
     assert distance.shape == (192, 192)
     assert np.median(distance[68:92, 100:124]) > np.percentile(distance[130:, :90], 99)
 
@@ -70,17 +70,17 @@ def test_places_that_are_not_valid_are_not_learned_from() -> None:
     chip = simulated_chip(size=96)
     valid = chip.valid.copy()
     valid[:, 40:] = False
-    before, after = drawn(sample_of(dataclasses.replace(chip, valid=valid)), 1)
+    before, after = drawn(sample_of(dataclasses.replace(chip, valid=valid)), LevelMaps(1))
     assert before.shape == after.shape == (12 * 5, 40)
     nearly_none = np.zeros_like(valid)
     nearly_none[5, 5] = True
-    before, _ = drawn(sample_of(dataclasses.replace(chip, valid=nearly_none)), 1)
+    before, _ = drawn(sample_of(dataclasses.replace(chip, valid=nearly_none)), LevelMaps(1))
     assert len(before) == 144, "no place is mostly valid: all of them"
 
 
 def test_learning_repeats() -> None:
     chip = simulated_chip(size=96)
-    first, second = (DeepChange.fitting(1, 1.0)(sample_of(chip)) for _ in range(2))
+    first, second = (DeepChange.fitting(LevelMaps(1), 1.0)(sample_of(chip)) for _ in range(2))
     assert np.array_equal(first.forward.target, second.forward.target)
     assert np.array_equal(first.backward.constant, second.backward.constant)
 
@@ -90,6 +90,6 @@ def test_a_scene_of_a_few_pixels_has_a_finite_distance() -> None:
     tiny = simulated_chip(size=96).part(slice(0, 3), slice(0, 3))
     sample = sample_of(tiny)
     for level in (0, 1):
-        distance = DeepChange.fitting(level, 1.0)(sample)(sample.pairs[0])
+        distance = DeepChange.fitting(LevelMaps(level), 1.0)(sample)(sample.pairs[0])
         assert distance.shape == (3, 3)
         assert torch.isfinite(distance).all()
