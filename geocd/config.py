@@ -12,13 +12,11 @@ import dataclasses
 import difflib
 import functools
 import math
-import numbers
-import os
-import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal, get_args
 
+from geocd.coercion import coerced, require, require_choice
 from geocd.errors import ConfigError
 from geocd.location import Location
 
@@ -66,20 +64,6 @@ PRESETS: Mapping[str, PresetValues] = {
 def setting(default: object, help: str, *, metavar: str | None = None, short: str | None = None) -> Any:
     """Declare one setting: its default and the sentence that explains it everywhere."""
     return dataclasses.field(default=default, metadata={"help": help, "metavar": metavar, "short": short})
-
-
-def _require(condition: bool, name: str, value: object, remedy: str) -> None:
-    if not condition:
-        _refuse(name, value, remedy)
-
-
-def _refuse(name: str, value: object, remedy: str) -> NoReturn:
-    option = "--" + name.replace("_", "-")
-    raise ConfigError(f"{option} {value}: {remedy}", name=name, value=value, remedy=remedy)
-
-
-def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    _require(value in choices, name, value, f"must be one of {', '.join(choices)}.")
 
 
 def check_tile_size(tile_size: int, overlap: int) -> None:
@@ -131,22 +115,22 @@ class ReadSettings:
     )
 
     def __post_init__(self) -> None:
-        _require_choice("align", self.align, get_args(Align))
+        require_choice("align", self.align, get_args(Align))
         kinds = get_args(Ignorable)
-        _require(
+        require(
             all(kind in kinds for kind in self.ignore) and len(set(self.ignore)) == len(self.ignore),
             "ignore",
             ",".join(self.ignore),
             f"must be some of {', '.join(kinds)}, each once.",
         )
         if self.bidx is not None:
-            _require(
+            require(
                 len(self.bidx) > 0 and all(isinstance(band, str) or band >= 1 for band in self.bidx),
                 "bidx",
                 ",".join(map(str, self.bidx)),
                 "bands are counted from 1.",
             )
-            _require(
+            require(
                 all(any(map(str.isalpha, band)) for band in self.bidx if isinstance(band, str)),
                 "bidx",
                 repr(list(self.bidx)),
@@ -164,9 +148,9 @@ class TilingSettings:
     overlap: int = setting(128, "Minimum overlap of neighbouring tiles, in pixels (blended).", metavar="PX")
 
     def __post_init__(self) -> None:
-        _require(self.overlap >= 0, "overlap", self.overlap, "must be 0 or more (pixels).")
+        require(self.overlap >= 0, "overlap", self.overlap, "must be 0 or more (pixels).")
         if self.tile_size is not None:
-            _require(self.tile_size >= 1, "tile_size", self.tile_size, "must be 1 or more (pixels).")
+            require(self.tile_size >= 1, "tile_size", self.tile_size, "must be 1 or more (pixels).")
             check_tile_size(self.tile_size, self.overlap)
 
 
@@ -226,31 +210,31 @@ class MethodSettings:
     )
 
     def __post_init__(self) -> None:
-        _require_choice("method", self.method, get_args(Method))
-        _require_choice("preset", self.preset, get_args(Preset))
-        _require_choice("focus", self.focus, get_args(Focus))
+        require_choice("method", self.method, get_args(Method))
+        require_choice("preset", self.preset, get_args(Preset))
+        require_choice("focus", self.focus, get_args(Focus))
         if self.fit is not None:
-            _require_choice("fit", self.fit, get_args(Fit))
-        _require(
+            require_choice("fit", self.fit, get_args(Fit))
+        require(
             self.iterations is None or self.iterations >= 0,
             "iterations",
             self.iterations,
             "must be 0 or more.",
         )
-        _require(
+        require(
             self.learning_rate is None or 0 < self.learning_rate < math.inf,
             "learning_rate",
             self.learning_rate,
             "must be a number above 0.",
         )
-        _require(
+        require(
             self.threshold is None or 0 <= self.threshold <= 1,
             "threshold",
             self.threshold,
             "a probability lies between 0 and 1.",
         )
         self._check_default_only()
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 or more, below 2**63.")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 or more, below 2**63.")
 
     def _check_default_only(self) -> None:
         """Refuse what only the default method and preset have: several distances."""
@@ -288,10 +272,10 @@ class PolygonSettings:
     )
 
     def __post_init__(self) -> None:
-        _require(0 <= self.min_area < math.inf, "min_area", self.min_area, "must be 0 or more (m2).")
-        _require(0 <= self.fill_holes < math.inf, "fill_holes", self.fill_holes, "must be 0 or more (m2).")
-        _require(0 <= self.simplify < math.inf, "simplify", self.simplify, "must be 0 or more (metres).")
-        _require(0 <= self.smooth <= 5, "smooth", self.smooth, "must be 0 to 5 rounds.")
+        require(0 <= self.min_area < math.inf, "min_area", self.min_area, "must be 0 or more (m2).")
+        require(0 <= self.fill_holes < math.inf, "fill_holes", self.fill_holes, "must be 0 or more (m2).")
+        require(0 <= self.simplify < math.inf, "simplify", self.simplify, "must be 0 or more (metres).")
+        require(0 <= self.smooth <= 5, "smooth", self.smooth, "must be 0 to 5 rounds.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -391,7 +375,7 @@ class Settings(_Flat):
             stage = tiling if name == "tile_size" else method
             if name in ("iterations", "learning_rate", "fit") and preset is PRESETS["default"]:
                 remedy = "the default preset learns in closed form, without steps. Choose --preset reference."
-                _require(stage[name] in (None, default), name, stage[name], remedy)
+                require(stage[name] in (None, default), name, stage[name], remedy)
             if stage[name] is None:
                 stage[name] = default
         return RunSettings(
@@ -453,48 +437,4 @@ def typed(name: str, value: object) -> Any:
     ConfigError
         The value is of another type.
     """
-    hint = _hints()[name]
-    if get_origin(hint) in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        options = [kind for kind in get_args(hint) if kind is not type(None)]
-        choices = next((get_args(kind) for kind in options[1:] if get_origin(kind) is Literal), ())
-        if isinstance(value, str) and value.lower() in choices:
-            return value.lower()
-        hint = options[0]
-    if get_origin(hint) is tuple:
-        item = get_args(hint)[0]
-        kinds = get_args(item) if get_origin(item) is types.UnionType else (item,)
-        if not (
-            isinstance(value, list | tuple | range)
-            and all(any(_is(kind, element) for kind in kinds) for element in value)
-        ):
-            words = " or ".join(_WORDS[_plain(kind)] for kind in kinds)
-            _refuse(name, repr(value), f"must be a list, and each in it {words}.")
-        return tuple(next(_plain(kind) for kind in kinds if _is(kind, element))(element) for element in value)
-    if hint is float and isinstance(value, str) and value.lower() == "nan":  # as as_dict has it
-        return math.nan
-    _require(_is(hint, value), name, repr(value), f"must be {_WORDS[_plain(hint)]}.")
-    if hint is str and isinstance(value, str | os.PathLike):
-        return os.fspath(value)
-    try:
-        return _plain(hint)(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        _refuse(name, f"{str(value)[:20]}...", "must be a smaller number.")
-
-
-#: What a type is called in a message.
-_WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-
-
-def _plain(hint: Any) -> type[Any]:
-    plain: type[Any] = str if get_origin(hint) is Literal else hint
-    return plain
-
-
-def _is(hint: Any, value: object) -> bool:
-    if _plain(hint) is str:
-        return isinstance(value, str) or (hint is str and isinstance(value, os.PathLike))
-    if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, {int: numbers.Integral, float: numbers.Real, bool: bool}[hint])
+    return coerced(name, _hints()[name], value)
