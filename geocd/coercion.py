@@ -1,0 +1,95 @@
+"""Values of settings: brought into their types, and refused with the option, the value and a remedy."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import types
+import typing
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+from geocd.errors import ConfigError
+
+
+def require(condition: bool, name: str, value: object, remedy: str) -> None:
+    """Raise :class:`ConfigError` for a value of a setting unless a condition holds."""
+    if not condition:
+        refuse(name, value, remedy)
+
+
+def refuse(name: str, value: object, remedy: str) -> NoReturn:
+    """Raise :class:`ConfigError` for a value of a setting, with what to do about it."""
+    option = "--" + name.replace("_", "-")
+    raise ConfigError(f"{option} {value}: {remedy}", name=name, value=value, remedy=remedy)
+
+
+def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise :class:`ConfigError` unless the value of a setting is one of its choices."""
+    require(value in choices, name, value, f"must be one of {', '.join(choices)}.")
+
+
+def coerced(name: str, hint: Any, value: object) -> Any:
+    """Return the value of a setting in its own type: a list as a tuple, a whole number as a float.
+
+    Parameters
+    ----------
+    name : str
+        Of the setting, for the message.
+    hint : type
+        Its type: bool, int, float, str, a Literal, a tuple of these, or one of these and None.
+    value : object
+        A JSON or TOML value.
+
+    Raises
+    ------
+    ConfigError
+        The value is of another type.
+    """
+    if get_origin(hint) in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        options = [kind for kind in get_args(hint) if kind is not type(None)]
+        choices = next((get_args(kind) for kind in options[1:] if get_origin(kind) is Literal), ())
+        if isinstance(value, str) and value.lower() in choices:
+            return value.lower()
+        hint = options[0]
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        kinds = get_args(item) if get_origin(item) is types.UnionType else (item,)
+        if not (
+            isinstance(value, list | tuple | range)
+            and all(any(_is(kind, element) for kind in kinds) for element in value)
+        ):
+            words = " or ".join(_WORDS[_plain(kind)] for kind in kinds)
+            refuse(name, repr(value), f"must be a list, and each in it {words}.")
+        return tuple(next(_plain(kind) for kind in kinds if _is(kind, element))(element) for element in value)
+    if hint is float and isinstance(value, str) and value.lower() == "nan":  # as as_dict has it
+        return math.nan
+    require(_is(hint, value), name, repr(value), f"must be {_WORDS[_plain(hint)]}.")
+    if hint is str and isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    try:
+        return _plain(hint)(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        refuse(name, f"{str(value)[:20]}...", "must be a smaller number.")
+
+
+#: What a type is called in a message.
+_WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def _plain(hint: Any) -> type[Any]:
+    plain: type[Any] = str if get_origin(hint) is Literal else hint
+    return plain
+
+
+def _is(hint: Any, value: object) -> bool:
+    if _plain(hint) is str:
+        return isinstance(value, str) or (hint is str and isinstance(value, os.PathLike))
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, {int: numbers.Integral, float: numbers.Real, bool: bool}[hint])
+
+
+__all__ = ["coerced", "refuse", "require", "require_choice"]
