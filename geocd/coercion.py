@@ -12,6 +12,11 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from geocd.errors import ConfigError
 
 
+def option(name: str) -> str:
+    """Return how the command line spells a setting."""
+    return "--" + name.replace("_", "-")
+
+
 def require(condition: bool, name: str, value: object, remedy: str) -> None:
     """Raise :class:`ConfigError` for a value of a setting unless a condition holds."""
     if not condition:
@@ -20,8 +25,7 @@ def require(condition: bool, name: str, value: object, remedy: str) -> None:
 
 def refuse(name: str, value: object, remedy: str) -> NoReturn:
     """Raise :class:`ConfigError` for a value of a setting, with what to do about it."""
-    option = "--" + name.replace("_", "-")
-    raise ConfigError(f"{option} {value}: {remedy}", name=name, value=value, remedy=remedy)
+    raise ConfigError(f"{option(name)} {value}: {remedy}", name=name, value=value, remedy=remedy)
 
 
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -92,4 +96,4 @@ def _is(hint: Any, value: object) -> bool:
     return isinstance(value, {int: numbers.Integral, float: numbers.Real, bool: bool}[hint])
 
 
-__all__ = ["coerced", "refuse", "require", "require_choice"]
+__all__ = ["coerced", "option", "refuse", "require", "require_choice"]

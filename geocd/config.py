@@ -19,12 +19,13 @@ from typing import Any, Literal, get_args
 from geocd.coercion import coerced, require, require_choice
 from geocd.errors import ConfigError
 from geocd.location import Location
+from geocd.presets import PRESETS, Fit, Preset
 
 Method = Literal["deep", "cva", "irmad"]
-Preset = Literal["default", "reference"]
-Fit = Literal["scene", "tile"]
 #: any: every change; built: a prior on the cover prefers buildings, roads and bare ground.
 Focus = Literal["any", "built"]
+#: image: bands are what a sensor measured; embedding: they are the dimensions of features made elsewhere.
+Kind = Literal["image", "embedding"]
 #: none: both on one grid; grid: after is warped onto before's grid; shift: and a measured shift is removed.
 Align = Literal["none", "grid", "shift"]
 #: A nodata value; none: only what the rasters declare.
@@ -41,29 +42,15 @@ if typing.TYPE_CHECKING:
 DECISION = 0.5
 
 
-@dataclasses.dataclass(frozen=True)
-class PresetValues:
-    """What a preset decides where the user leaves it open: values of the settings of these names."""
+def setting(
+    default: object, help: str, *, metavar: str | None = None, short: str | None = None, path: bool = False
+) -> Any:
+    """Declare one setting: its default and the sentence that explains it everywhere.
 
-    weights: str
-    iterations: int
-    learning_rate: float
-    fit: Fit
-    tile_size: int
-
-
-PRESETS: Mapping[str, PresetValues] = {
-    "default": PresetValues(weights="embedded", iterations=0, learning_rate=1e-4, fit="scene", tile_size=512),
-    # 80 steps at 1e-4, as published; the full-resolution generator needs some 4 GB for a 512 px tile
-    "reference": PresetValues(
-        weights="imagenet", iterations=80, learning_rate=1e-4, fit="tile", tile_size=256
-    ),
-}
-
-
-def setting(default: object, help: str, *, metavar: str | None = None, short: str | None = None) -> Any:
-    """Declare one setting: its default and the sentence that explains it everywhere."""
-    return dataclasses.field(default=default, metadata={"help": help, "metavar": metavar, "short": short})
+    ``path`` says that its value may be a path or URL.
+    """
+    metadata = {"help": help, "metavar": metavar, "short": short, "path": path}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def check_tile_size(tile_size: int, overlap: int) -> None:
@@ -105,6 +92,18 @@ class ReadSettings:
         "Raster on the same grid, 0 where the pair may not be used and one other value where it may (the "
         "inverse of a cloud mask).",
         metavar="RASTER",
+        path=True,
+    )
+    features_before: str | None = setting(
+        None,
+        "Raster of features of BEFORE that were made elsewhere (a yearly embedding, the output of a "
+        "foundation model), of any resolution: one more distance of the default method. Needs "
+        "--features-after.",
+        metavar="RASTER",
+        path=True,
+    )
+    features_after: str | None = setting(
+        None, "The same of AFTER, by the same model.", metavar="RASTER", path=True
     )
     ignore: tuple[Ignorable, ...] = setting(
         (),
@@ -116,6 +115,13 @@ class ReadSettings:
 
     def __post_init__(self) -> None:
         require_choice("align", self.align, get_args(Align))
+        for missing, other in (("before", "after"), ("after", "before")):
+            if getattr(self, f"features_{missing}") is None and (path := getattr(self, f"features_{other}")):
+                raise ConfigError(
+                    f"--features-{other} {Location(path).public}: there are no features of the other date to "
+                    f"compare them with. Name them with --features-{missing}.",
+                    name=f"features_{missing}",
+                )
         kinds = get_args(Ignorable)
         require(
             all(kind in kinds for kind in self.ignore) and len(set(self.ignore)) == len(self.ignore),
@@ -168,12 +174,26 @@ class MethodSettings:
         "default: frozen deep features under a metric learned on the pair in closed form; reference: the "
         "published method, VGG16 and a full-resolution generator, hours per megapixel on a CPU.",
     )
+    kind: Kind = setting(
+        "image",
+        "image: bands are what a sensor measured; embedding: they are the dimensions of features made "
+        "elsewhere, and the metric learned on the pair is all there is.",
+    )
     weights: str | None = setting(
         None,
         "Weights of the feature extractor: embedded (EfficientNet-Lite0 of ImageNet), imagenet (VGG16, "
         "downloaded once, preset reference), random, none (default preset: no deep distances), or a FILE "
         "(.safetensors or a torch state dict). Default: those of the preset.",
         metavar="NAME|FILE",
+        path=True,
+    )
+    backbone: str | None = setting(
+        None,
+        "Another feature extractor for the deep distances of the default preset: the weights of VGG16 "
+        "(features of stride 2 and 8), or a Python file with a function backbone(), which is run. Default: "
+        "EfficientNet-Lite0.",
+        metavar="FILE",
+        path=True,
     )
     iterations: int | None = setting(
         None,
@@ -213,6 +233,7 @@ class MethodSettings:
         require_choice("method", self.method, get_args(Method))
         require_choice("preset", self.preset, get_args(Preset))
         require_choice("focus", self.focus, get_args(Focus))
+        require_choice("kind", self.kind, get_args(Kind))
         if self.fit is not None:
             require_choice("fit", self.fit, get_args(Fit))
         require(
@@ -236,12 +257,31 @@ class MethodSettings:
         self._check_default_only()
         require(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 or more, below 2**63.")
 
+    @property
+    def only_one_distance(self) -> str | None:
+        """The option that leaves only one distance; None with the default method and preset."""
+        if self.method != "deep":
+            return f"--method {self.method}"
+        if self.preset == "reference":
+            return "--preset reference"
+        return "--kind embedding" if self.kind == "embedding" else None
+
     def _check_default_only(self) -> None:
-        """Refuse what only the default method and preset have: several distances."""
-        if self.method == "deep" and self.preset == "default":
+        """Refuse what only the default method and preset have: several distances, and deep ones."""
+        chosen = self.only_one_distance
+        if chosen is None:
+            require(
+                self.backbone is None or self.weights is None,
+                "weights",
+                self.weights,
+                "a --backbone brings its own weights. Leave one of the two out.",
+            )
             return
-        chosen = f"--method {self.method}" if self.method != "deep" else "--preset reference"
-        for option, wanted in (("uncertainty", self.uncertainty), ("focus", self.focus != "any")):
+        for option, wanted in (
+            ("uncertainty", self.uncertainty),
+            ("focus", self.focus != "any"),
+            ("backbone", self.backbone is not None),
+        ):
             if wanted:
                 raise ConfigError(
                     f"--{option}: needs a sum of several distances, and {chosen} has only one. Choose the "
@@ -249,6 +289,8 @@ class MethodSettings:
                     method=self.method,
                     preset=self.preset,
                 )
+        remedy = f"is for the default method and preset. {chosen} treats all bands alike: leave it out."
+        require(self.kind == "image" or chosen == "--kind embedding", "kind", self.kind, remedy)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -310,6 +352,14 @@ STAGES: Mapping[str, type[Any]] = {
 }
 
 
+#: Settings whose values may be paths or URLs.
+PATHS = frozenset(
+    field.name for kind in STAGES.values() for field in dataclasses.fields(kind) if field.metadata["path"]
+)
+#: Those of rasters: inputs beside the two images.
+RASTERS = tuple(field.name for field in dataclasses.fields(ReadSettings) if field.metadata["path"])
+
+
 class _Flat:
     """The codec of settings: one flat mapping of JSON values."""
 
@@ -327,7 +377,7 @@ class _Flat:
                 flat[name] = "nan"
             elif isinstance(value, tuple):
                 flat[name] = list(value)
-            elif name in ("valid", "weights") and isinstance(value, str):
+            elif name in PATHS and isinstance(value, str):
                 flat[name] = Location(value).public
         return flat
 
@@ -370,6 +420,12 @@ class Settings(_Flat):
         ConfigError
             A value does not go with one that the preset brings.
         """
+        if self.read.features_before is not None and (chosen := self.method.only_one_distance):
+            raise ConfigError(
+                f"--features-before: features are one more distance of the default method and preset, and "
+                f"{chosen} has only one. Leave one of the two out.",
+                name="features_before",
+            )
         preset, method, tiling = PRESETS[self.method.preset], _values(self.method), _values(self.tiling)
         for name, default in _values(preset).items():
             stage = tiling if name == "tile_size" else method

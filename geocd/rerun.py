@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from geocd.config import Settings
+from geocd.config import RASTERS, Settings
 from geocd.errors import Interrupted, ItemError, ResumeError
 from geocd.pipeline.inputs import refuse_inputs
 from geocd.pipeline.run import detect
@@ -122,7 +122,7 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
             "wrote.",
             path=str(path),
         ) from error
-    for name, source in (*links.items(), ("valid", str(flat.get("valid")))):
+    for name, source in (*links.items(), *((name, str(flat.get(name))) for name in RASTERS)):
         if is_remote(source) and not may_reach(""):
             raise ItemError(
                 f"{path}: its {name} is on the network ({shown(source)}), and is not fetched just because a "
@@ -136,8 +136,7 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
             flat.pop(name, None)
     for name in ("jobs", "mem_limit"):  # outputs do not depend on them: the tile size is among the settings
         flat.pop(name, None)
-    if flat.get("valid") is not None:
-        flat["valid"] = links.get("valid", flat["valid"])
+    flat |= {name: links.get(name, flat[name]) for name in RASTERS if flat.get(name) is not None}
     return Recipe(
         before=before,
         after=after,

@@ -277,7 +277,7 @@ def _prob(
     """Compute a tile of a pair, reading arrays from ``blocks``: their pixels in the window ``around``."""
     before, after, valid = (
         source.part(block, around) if block is not None and isinstance(source, ArrayRaster) else source
-        for source, block in zip(pair.sources, blocks, strict=True)
+        for source, block in zip(pair.sources[:3], blocks, strict=True)
     )
     assert before is not None
     assert after is not None
@@ -371,7 +371,8 @@ def _provenance(run: PreparedRun) -> dict[str, object]:
     provenance: dict[str, object] = {
         "before": source_href(pair.before_path, here),
         "after": source_href(pair.after_path, here),
-        "valid": None if pair.valid_path is None else source_href(pair.valid_path, here),
+        "valid": None,
+        **{name: source_href(path, here) for name, path in pair.companions.items()},
         "indexes": pair.indexes,
         "band_names": pair.band_names,
         "dates": acquisition_dates(pair),

@@ -26,6 +26,7 @@ LAYERS: list[dict[str, str]] = [
     {
         "findings": "what is odd about a pair or a run, with a severity and a remedy",
         "coercion": "values of settings: their types, and how wrong ones are refused",
+        "presets": "what each preset decides",
         "config": "every setting, once: type, default, help; as given and as resolved",
         "configfile": "settings in TOML",
         "spelling": "options in messages, as each surface spells them",

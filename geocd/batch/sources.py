@@ -14,6 +14,7 @@ from pathlib import Path
 from geocd.batch.pairs import Item, is_csv, read_csv, read_vector
 from geocd.batch.search import Search, find, read_geometry
 from geocd.batch.stac import Rule, is_stac, stac_pairs
+from geocd.coercion import option
 from geocd.errors import ConfigError
 from geocd.raster.projections import check_projections
 
@@ -120,7 +121,7 @@ def read_pairs(pairs: str, folder: Path, options: SourceOptions) -> list[Item]:
 
 
 def _option(name: str) -> str:
-    return "--datetime" if name == "interval" else "--" + name.replace("_", "-")
+    return "--datetime" if name == "interval" else option(name)
 
 
 def _is_url(pairs: str) -> bool:

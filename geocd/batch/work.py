@@ -24,11 +24,11 @@ import geocd
 from geocd.batch.manifest import DoneRecord, FailedRecord, Record, load_record, save_record
 from geocd.batch.pairs import Item
 from geocd.batch.upload import Bucket
-from geocd.config import Settings
+from geocd.config import RASTERS, Settings
 from geocd.errors import ConfigError, GeocdError, GeocdWarning, OutputError, ResumeError
 from geocd.findings import unexpected
 from geocd.location import Location, public_text
-from geocd.pipeline.resume import weights_file
+from geocd.pipeline.resume import model_files
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import begin_tiles, compute_tiles
 from geocd.pipeline.transaction import lock
@@ -172,16 +172,16 @@ def _digest(values: object) -> str:
 def configuration(settings: Settings, mem_limit: int | None = None) -> Configuration:
     """Return the configuration of a batch: settings, version of geocd, content of the file of weights.
 
-    ``valid`` is not part of it, but an input. ``mem_limit`` is, where tiles may be made smaller for it.
+    The rasters are not part of it, but inputs. ``mem_limit`` is, where tiles may be made smaller for it.
     """
     run_settings = settings.resolved()
     values: dict[str, object] = run_settings.as_dict()
-    del values["valid"]
+    for name in RASTERS:
+        del values[name]
     if mem_limit is not None and run_settings.tiling.adjustable:
         values["mem_limit"] = mem_limit
     values["geocd version"] = geocd.__version__
-    if (weights := weights_file(run_settings)) is not None:
-        values["file of weights"] = sha256(weights)
+    values |= {f"file of {name}": sha256(file) for name, file in model_files(run_settings).items()}
     return Configuration(_digest(values), values)
 
 

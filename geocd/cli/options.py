@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from click.shell_completion import CompletionItem
 
-from geocd.config import STAGES
+from geocd.coercion import option
+from geocd.config import PATHS, STAGES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -115,7 +116,7 @@ def _click_type(name: str, annotation: Any) -> Any:
         return KindsType(get_args(get_args(annotation)[0]))
     if get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(kind for kind in get_args(annotation) if kind is not type(None))
-    if name in ("valid", "weights"):
+    if name in PATHS:
         return PathType()
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
@@ -131,7 +132,7 @@ def settings_options(*only: str) -> Callable[[F], F]:
             for field in reversed(dataclasses.fields(kind)):
                 if only and field.name not in only:
                     continue
-                name = "--" + field.name.replace("_", "-")
+                name = option(field.name)
                 short = ["-" + field.metadata["short"]] if field.metadata["short"] else []
                 flag = hints[field.name] is bool
                 command = click.option(

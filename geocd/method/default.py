@@ -109,13 +109,14 @@ class DefaultDetector:
         """Fit everything to a sample of the scene; ``steps(done, total)`` is called after each distance."""
         device = choose_device(settings.device)
         prior = CoverPrior.of(pair) if settings.focus == "built" else None
-        extractor = feature_extractor(settings)
+        embedding = settings.kind == "embedding"
+        extractor = None if embedding else feature_extractor(settings)
 
         @torch.no_grad()
         def fitted(where: torch.device) -> SceneDistance:
             return SceneDistance.fit(
                 chips,
-                colour=colour_bands(pair.band_names),
+                colour=() if embedding else colour_bands(pair.band_names),
                 pixel_size=pair.grid.pixel_size,
                 extractor=extractor,
                 seed=settings.seed,

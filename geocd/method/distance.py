@@ -21,7 +21,7 @@ from geocd.method import terms
 from geocd.method.devices import CPU
 from geocd.method.extractor import Extractor
 from geocd.method.filters import gaussian, radius
-from geocd.method.scaled import FitSample, ScaledPair, Scaling, parallel
+from geocd.method.scaled import EmbeddingScaling, FitSample, ScaledPair, Scaling, parallel
 from geocd.raster.pair import Chip
 from geocd.scene.sample import crops
 from geocd.types import Float32Array, Steps
@@ -52,8 +52,8 @@ class SceneDistance:
 
     Attributes
     ----------
-    scaling : Scaling
-        Brings chips into the units of the scene.
+    scaling : Scaling or EmbeddingScaling
+        Brings chips into the units of the scene; the latter where the bands are features themselves.
     distances : dict of str to callable
         Each fitted distance by its name.
     centre, scale : dict of str to float
@@ -64,7 +64,7 @@ class SceneDistance:
         Standard deviation of the last window, in pixels; 0 for none.
     """
 
-    scaling: Scaling
+    scaling: Scaling | EmbeddingScaling
     distances: Mapping[str, terms.Distance]
     centre: Mapping[str, float]
     scale: Mapping[str, float]
@@ -91,7 +91,8 @@ class SceneDistance:
         chips : sequence of Chip
             With at least one valid pixel.
         colour : sequence of int
-            Bands, from 0: red, green, blue and, where there is one, near infrared.
+            Bands, from 0: red, green, blue and, where there is one, near infrared. None where the bands are
+            features that were made elsewhere, which are all that is compared.
         pixel_size : float, optional
             Metres; None where it is not known, which means no larger window.
         extractor : Extractor, optional
@@ -111,13 +112,17 @@ class SceneDistance:
         sample : list
             Chips of about ``FIT_AREA`` pixels together, :meth:`scaled`, each with its :meth:`distance`.
         """
+        levels = 0 if extractor is None else len(extractor.LEVELS)
+        features = chips[0].features
+        embedding = not colour
+        stride = 1 if embedding else None if features is None else features.stride
         included = [
             term
             for term in terms.TERMS
-            if term.weight(pixel_size) and (term.level is None or extractor is not None)
+            if term.included(pixel_size, levels, stride) and (not embedding or term.stride is not None)
         ]
         depth = max((term.level + 1 for term in included if term.level is not None), default=0)
-        scaling = Scaling.fit(chips, colour, extractor, depth)
+        scaling = EmbeddingScaling() if embedding else Scaling.fit(chips, colour, extractor, depth)
         jobs = jobs if device.type == "cpu" else 1
         sample = FitSample.draw(crops(chips, FIT_AREA), scaling, seed=seed, jobs=jobs, device=device)
         distances: dict[str, terms.Distance] = {}
@@ -175,7 +180,7 @@ class SceneDistance:
         """Pixels around a pixel that its distance depends on."""
         reach = max(terms.BEYOND_REACH, *(term.reach for term in self.included))
         # what fills a hole comes from around it, before any other window
-        return Scaling.REACH + reach + radius(self.object_sigma)
+        return self.scaling.REACH + reach + radius(self.object_sigma)
 
     def scaled(self, chip: Chip, device: torch.device = CPU) -> ScaledPair:
         """Return a chip in the units of the scene, on a device."""
@@ -184,10 +189,13 @@ class SceneDistance:
     def terms(self, pair: ScaledPair) -> dict[str, Tensor]:
         """Return all distances by name, each ``(height, width)`` float32, 0 or more, in their own units.
 
-        And ``beyond``, the difference that no shift can make, under the same last window as their sum.
+        And, of images, ``beyond``, the difference that no shift can make, under the same last window as
+        their sum.
         """
         pair = pair.uncached()  # what several distances share is computed once, and freed at the end
         maps = {name: distance(pair) for name, distance in self.distances.items()}
+        if not pair.colour_indexes:  # an embedding: a shift does not make differences of one kind
+            return maps
         beyond = terms.finished(terms.beyond_shift(*pair.colour), pair)
         return maps | {"beyond": gaussian(beyond, self.object_sigma, pair.weight)}
 
@@ -229,6 +237,8 @@ class SceneDistance:
         if self.object_sigma > 0:
             gain = (1 + self.object_sigma**2 / OBJECT_PIXELS[0] ** 2) ** OBJECT_GAIN
             distance = gaussian(distance.mul_(gain), self.object_sigma, valid)
+        if "beyond" not in maps:
+            return distance
         return torch.minimum(distance, BEYOND[0] + BEYOND[1] * maps["beyond"])
 
     def leaving_one_out(self, maps: Mapping[str, Tensor], valid: Tensor | None = None) -> Iterator[Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from geocd.method.devices import CPU, on_device, sent
 from geocd.method.extractor import Extractor
 from geocd.method.filters import gaussian, radius
+from geocd.raster.features import FeatureChip
 from geocd.raster.pair import Chip
 from geocd.scene.radiometry import Radiometry
 from geocd.types import Float32Array
@@ -26,6 +27,8 @@ from geocd.types import Float32Array
 IRMAD_PERCENTILES = (0.2, 99.8)
 #: Standard deviation, in pixels, of the window that fills holes from their surroundings.
 FILL = 4.0
+#: The same in places, for those without features.
+HOLE = 1.0
 #: At most so many valid pixels of the sample are drawn for the statistics of the distances.
 FIT_PIXELS = 60_000
 
@@ -46,6 +49,8 @@ class FeatureMaps:
         Pixels from the corner of the first place to that of the chip, down and to the right.
     shape : tuple of int
         Height and width of the chip.
+    valid : Tensor, (rows, cols), bool, optional
+        Places that have features; None where all have.
     """
 
     before: Tensor
@@ -53,10 +58,16 @@ class FeatureMaps:
     stride: int
     offset: tuple[int, int]
     shape: tuple[int, int]
+    valid: Tensor | None = None
 
     def interpolated(self, values: Tensor) -> Tensor:
-        """Return a map of places, ``(rows, cols)``, at every pixel, ``(height, width)``: bilinearly."""
+        """Return a map of places, ``(rows, cols)``, at every pixel, ``(height, width)``: bilinearly.
+
+        Where a place has no features, it has what is around it.
+        """
         (top, left), (height, width) = self.offset, self.shape
+        if self.valid is not None:
+            values = torch.where(self.valid, values, gaussian(values, HOLE, self.valid))
         if self.stride > 1:
             values = F.interpolate(
                 values[None, None], scale_factor=self.stride, mode="bilinear", align_corners=False
@@ -77,7 +88,8 @@ class FeatureMaps:
             for count, begin, size in zip((rows, cols), self.offset, self.shape, strict=True)
         )
         padded = F.pad(valid[None, None].float(), (left, right, top, below))
-        return F.avg_pool2d(padded, self.stride)[0, 0] > 0.5
+        places = F.avg_pool2d(padded, self.stride)[0, 0] > 0.5
+        return places if self.valid is None else places & self.valid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +113,8 @@ class ScaledPair:
         D-FE, on the device of the tensors; None without deep distances.
     depth : int
         Levels of it that are needed.
+    rasters : FeatureMaps or None
+        Features that were made elsewhere.
     """
 
     z1: Tensor
@@ -113,6 +127,7 @@ class ScaledPair:
     origin: tuple[int, int] = (0, 0)
     extractor: Extractor | None = None
     depth: int = 0
+    rasters: FeatureMaps | None = None
 
     @cached_property
     def colour(self) -> tuple[Tensor, Tensor]:
@@ -209,7 +224,37 @@ class Scaling:
         u1, u2 = map(filled, self.wide.apply(part))
         origin = int(chip.window.row_off), int(chip.window.col_off)
         extractor = None if self.extractor is None else on_device(self.extractor, device)
-        return ScaledPair(z1, z2, u1, u2, valid, whole, self.colour, origin, extractor, self.depth)
+        rasters = None if chip.features is None else raster_maps(chip, chip.features, device)
+        return ScaledPair(z1, z2, u1, u2, valid, whole, self.colour, origin, extractor, self.depth, rasters)
+
+
+def raster_maps(chip: Chip, features: FeatureChip, device: torch.device) -> FeatureMaps:
+    """Return features that were made elsewhere, on a device."""
+    before, after = sent(features.before, device), sent(features.after, device)
+    offset = (
+        int(chip.window.row_off) - features.row * features.stride,
+        int(chip.window.col_off) - features.col * features.stride,
+    )
+    valid = None if features.valid.all() else sent(features.valid, device)
+    return FeatureMaps(before, after, features.stride, offset, chip.valid.shape, valid)
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingScaling:
+    """Stands for :class:`Scaling` where the bands are features themselves: they are taken as they are."""
+
+    colour: tuple[int, ...] = ()
+
+    #: Holes are filled in the finished map.
+    REACH = 0
+
+    def apply(self, chip: Chip, device: torch.device = CPU) -> ScaledPair:
+        """Return a chip on a device, without any image."""
+        before, after, valid = (sent(values, device) for values in (chip.before, chip.after, chip.valid))
+        none, whole = before[:0].float(), bool(chip.valid.all())
+        origin = int(chip.window.row_off), int(chip.window.col_off)
+        maps = FeatureMaps(before.float(), after.float(), 1, (0, 0), chip.valid.shape)
+        return ScaledPair(none, none, none, none, valid, whole, (), origin, rasters=maps)
 
 
 #: Describes both dates of a chip: two tensors, (channels, height, width).
@@ -238,7 +283,13 @@ class FitSample:
 
     @classmethod
     def draw(
-        cls, chips: Sequence[Chip], scaling: Scaling, *, seed: int, jobs: int, device: torch.device
+        cls,
+        chips: Sequence[Chip],
+        scaling: Scaling | EmbeddingScaling,
+        *,
+        seed: int,
+        jobs: int,
+        device: torch.device,
     ) -> FitSample:
         """Scale chips on a device and draw about ``FIT_PIXELS`` of their valid pixels."""
         picks = [torch.from_numpy(pick).to(device) for pick in _pick(chips, np.random.default_rng(seed))]

@@ -24,7 +24,8 @@ from geocd.method.extractor import Lite0Features
 from geocd.method.filters import gaussian, gradient, greatest, least, local_deviation, radius
 from geocd.method.irmad import IrMad
 from geocd.method.residual import ClassResidual
-from geocd.method.scaled import Features, FitSample, ScaledPair
+from geocd.method.scaled import FeatureMaps, Features, FitSample, ScaledPair
+from geocd.raster.features import MOST_PIXELS
 
 #: Standard deviations of Gaussian windows, in pixels: of finished distances, of the two texture scales, of
 #: the gradient and its energy, of the bands near a pixel and in its surroundings, of the deep distances.
@@ -67,6 +68,9 @@ class Term:
         One line for the documentation.
     level : int or None
         Of a deep distance: level of the extractor, from 0.
+    stride : tuple of int or None
+        Of a distance between features that were made elsewhere: least and greatest width of their places, in
+        pixels, for which it is meant.
     fit : callable
         ``fit(sample)`` fits it to a :class:`~geocd.method.scaled.FitSample` and returns the distance, a
         callable that takes a :class:`~geocd.method.scaled.ScaledPair`.
@@ -80,12 +84,31 @@ class Term:
     description: str
     fit: Callable[[FitSample], Distance]
     level: int | None = None
+    stride: tuple[int, int] | None = None
 
     def weight(self, pixel_size: float | None) -> float:
         """Return the weight in the sum for a pixel size in metres: 0, or ``LEAST_WEIGHT`` or more."""
         position = math.log(pixel_size or UNKNOWN_SIZE)
         weight = float(np.interp(position, np.log(SIZES), self.weights))
         return weight if weight >= LEAST_WEIGHT else 0.0
+
+    def included(self, pixel_size: float | None, depth: int, stride: int | None) -> bool:
+        """Return whether it is in the sum.
+
+        Parameters
+        ----------
+        pixel_size : float or None
+            In metres; None where it is not known.
+        depth : int
+            Levels that D-FE has; 0 without one.
+        stride : int or None
+            Width of the places of features that were made elsewhere, in pixels; None without any.
+        """
+        if self.level is not None and self.level >= depth:
+            return False
+        if self.stride is not None and (stride is None or not self.stride[0] <= stride <= self.stride[1]):
+            return False
+        return self.weight(pixel_size) > 0
 
 
 def unfitted(distance: Distance) -> Callable[[FitSample], Distance]:
@@ -249,6 +272,13 @@ def beyond_shift(z1: Tensor, z2: Tensor) -> Tensor:
 BEYOND_REACH = 1 + radius(SMOOTH)
 _LOGGED = radius(1) + radius(SMOOTH)  # windows before and after the logarithm
 
+
+def made_elsewhere(pair: ScaledPair) -> FeatureMaps:
+    """Return features that were made elsewhere."""
+    assert pair.rasters is not None
+    return pair.rasters
+
+
 #: Every distance, in the order of the sum. Looked up when it is used.
 TERMS: tuple[Term, ...] = (
     Term(
@@ -315,5 +345,26 @@ TERMS: tuple[Term, ...] = (
         description="deep features at stride 8 under the metric of the pair: arrangement of the surroundings",
         fit=DeepChange.fitting(LevelMaps(1), MIDDLE),
         level=1,
+    ),
+    # Rasters of features count as the level of D-FE whose places are nearest in size.
+    Term(
+        name="fine",
+        weights=(1.0, 1.0, 1.0),
+        typical_std=0.203,
+        narrow=True,
+        reach=radius(SHALLOW),
+        description="features made elsewhere, of places up to 4 pixels wide, under the metric of the pair",
+        fit=DeepChange.fitting(made_elsewhere, SHALLOW),
+        stride=(1, 4),
+    ),
+    Term(
+        name="coarse",
+        weights=(1.0, 1.0, 1.0),
+        typical_std=0.167,
+        narrow=False,
+        reach=radius(MIDDLE),
+        description="features made elsewhere, of larger places, under the metric of the pair",
+        fit=DeepChange.fitting(made_elsewhere, MIDDLE),
+        stride=(5, MOST_PIXELS),
     ),
 )

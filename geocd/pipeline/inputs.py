@@ -7,16 +7,15 @@ from pathlib import Path
 
 from geocd.config import RunSettings
 from geocd.errors import OutputError
-from geocd.pipeline.resume import weights_file
+from geocd.pipeline.resume import model_files
 from geocd.raster.files import local_files
 from geocd.raster.pair import Pair
 
 
 def input_files(pair: Pair, settings: RunSettings) -> list[Path]:
-    """Return the local files of a run's inputs: images, ``--valid`` and weights, with all they consist of."""
-    paths = [path for path in (pair.before_path, pair.after_path, pair.valid_path) if path is not None]
-    weights = weights_file(settings)
-    return [file for path in paths for file in local_files(path)] + ([] if weights is None else [weights])
+    """Return the local files of a run's inputs: rasters and weights, with all they consist of."""
+    paths = pair.before_path, pair.after_path, *pair.companions.values()
+    return [file for path in paths for file in local_files(path)] + list(model_files(settings).values())
 
 
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from geocd import heap
-from geocd.config import ReadSettings, RunSettings, Settings
+from geocd.config import RASTERS, ReadSettings, RunSettings, Settings
 from geocd.errors import ConfigError
 from geocd.method.detector import Detector
 from geocd.method.methods import METHODS
@@ -210,12 +210,16 @@ def open_pair(before: Source, after: Source, read: ReadSettings, valid: Source |
     ConfigError
         The bands that ``ignore`` needs cannot be identified by name.
     """
+    features = None
+    if read.features_before is not None and read.features_after is not None:
+        features = read.features_before, read.features_after
     pair = Pair(
         before,
         after,
         indexes=read.bidx,
         nodata=read.nodata,
         valid=read.valid if valid is None else valid,
+        features=features,
         align=read.align != "none",
     )
     try:
@@ -253,7 +257,7 @@ def open_sources(prob: str, provenance: Mapping[str, object], paths: tuple[str, 
     else:
         before, after = paths
     # Invalid and ignored pixels have no probability, so these settings are not needed.
-    names = {field.name for field in dataclasses.fields(ReadSettings)} - {"valid", "ignore"}
+    names = {field.name for field in dataclasses.fields(ReadSettings)} - {*RASTERS, "ignore"}
     settings = Settings.from_flat({name: value for name, value in provenance.items() if name in names})
     pair = open_pair(before, after, settings.read)
     shift = Alignment.shift_of(provenance.get("alignment"))

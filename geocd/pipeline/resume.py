@@ -7,7 +7,8 @@ import platform
 import zlib
 from pathlib import Path
 
-from geocd.config import RunSettings
+from geocd.coercion import option
+from geocd.config import RASTERS, RunSettings
 from geocd.pipeline.checkpoint import Dependencies
 from geocd.raster.pair import Pair
 from geocd.raster.sources import is_file
@@ -21,11 +22,12 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
     The folder of the inputs is not included, so that they may be moved if their modification times are
     preserved.
     """
-    options = {"--" + name.replace("_", "-"): value for name, value in settings.as_dict().items()}
-    del options["--valid"]  # a path
-    files = {"before": pair.before_path, "after": pair.after_path, "--valid": pair.valid_path}
-    if (weights := weights_file(settings)) is not None:
-        files["the file of --weights"] = str(weights)
+    values = settings.as_dict().items()
+    options = {option(name): value for name, value in values if name not in RASTERS}
+    files: dict[str, str | None] = {"before": pair.before_path, "after": pair.after_path}
+    files |= {option(name): pair.companions.get(name) for name in RASTERS}
+    models = model_files(settings).items()
+    files |= {f"the file of {option(name)}": str(file) for name, file in models}
     return {
         **options,
         **{name: None if path is None else _identity(path) for name, path in files.items()},
@@ -38,10 +40,10 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
     }
 
 
-def weights_file(settings: RunSettings) -> Path | None:
-    """Return the weights file that the settings name; None for weights that come with geocd, or none."""
-    weights = settings.method.weights
-    return None if weights is None or not is_file(weights) else Path(weights)
+def model_files(settings: RunSettings) -> dict[str, Path]:
+    """Return the files of weights and backbone that the settings name, by the names of the settings."""
+    names = {"weights": settings.method.weights, "backbone": settings.method.backbone}
+    return {name: Path(path) for name, path in names.items() if path is not None and is_file(path)}
 
 
 def device_kind(settings: RunSettings) -> str:

@@ -15,7 +15,7 @@ from geocd.findings import warn
 from geocd.pipeline.inputs import input_files
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
-from geocd.pipeline.resume import dependencies, device_kind, weights_file
+from geocd.pipeline.resume import dependencies, device_kind, model_files
 from geocd.pipeline.timing import Stopwatch
 from geocd.pipeline.transaction import Transaction, interruptible
 from geocd.raster.files import output_errors
@@ -129,10 +129,10 @@ def detect(
 
 def fingerprints(pair: Pair, settings: RunSettings) -> dict[str, list[Fingerprint]]:
     """Return the fingerprints of the files of a run's inputs, by the names of the inputs."""
-    paths = {"before": pair.before_path, "after": pair.after_path, "valid": pair.valid_path}
-    inputs = {name: fingerprint(path) for name, path in paths.items() if path is not None}
-    if (weights := weights_file(settings)) is not None:
-        inputs["weights"] = [Fingerprint(file=weights.name, sha256=sha256(weights))]
+    paths = {"before": pair.before_path, "after": pair.after_path, **pair.companions}
+    inputs = {name: fingerprint(path) for name, path in paths.items()}
+    for name, file in model_files(settings).items():
+        inputs[name] = [Fingerprint(file=file.name, sha256=sha256(file))]
     return inputs
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Protocol
@@ -18,8 +16,10 @@ from rasterio.windows import Window
 from geocd.config import Nodata
 from geocd.errors import NoValidPixelError, RasterReadError
 from geocd.raster.choice import as_ranges, choose_bands
-from geocd.raster.files import Source, grid_of, open_raster, source_name
+from geocd.raster.features import FeatureChip, FeatureRasters
+from geocd.raster.files import Source, grid_of, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
+from geocd.raster.handles import OpenFiles, Sources
 from geocd.raster.projections import check_projections
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.raster.rims import Rim, undeclared_rim
@@ -47,6 +47,8 @@ class Chip:
         Where in the grid.
     ignored : mapping of ndarray, (height, width), bool
         What a :class:`ValidityRule` took out of ``valid``, by kind; a pixel may be of several kinds.
+    features : FeatureChip or None
+        Features that were made elsewhere.
     """
 
     before: PixelArray
@@ -54,6 +56,7 @@ class Chip:
     valid: BoolArray
     window: Window
     ignored: Mapping[str, BoolArray] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    features: FeatureChip | None = None
 
     def part(self, rows: slice, cols: slice) -> Chip:
         """Return some rows and columns of this chip, counted from its own first: views, not copies."""
@@ -64,7 +67,8 @@ class Chip:
             *valid.shape[::-1],
         )
         ignored = {kind: pixels[rows, cols] for kind, pixels in self.ignored.items()}
-        return Chip(self.before[:, rows, cols], self.after[:, rows, cols], valid, window, ignored)
+        features = None if self.features is None else self.features.part(window)
+        return Chip(self.before[:, rows, cols], self.after[:, rows, cols], valid, window, ignored, features)
 
 
 class ValidityRule(Protocol):
@@ -79,54 +83,6 @@ class ValidityRule(Protocol):
 
     def nothing_left(self, before: str, after: str) -> NoValidPixelError:
         """Return the error for a pair of which no pixel is left."""
-
-
-class OpenFiles:
-    """The open files of a pair; each thread has its own, because a GDAL dataset must not be shared.
-
-    Parameters
-    ----------
-    before, after : Source
-    valid : Source, optional
-    """
-
-    def __init__(self, before: Source, after: Source, valid: Source | None) -> None:
-        self.sources: tuple[Source, Source, Source | None] = before, after, valid
-        self._reset()
-
-    def _reset(self) -> None:
-        self._local = threading.local()
-        self._handles: list[DatasetReader] = []
-        self._lock = threading.Lock()
-
-    def datasets(self) -> tuple[DatasetReader, DatasetReader, DatasetReader | None]:
-        """Return this thread's own datasets, opened when they are first asked for."""
-        if not hasattr(self._local, "datasets"):
-            self._local.datasets = tuple(
-                None if source is None else self._open(source) for source in self.sources
-            )
-        return self._local.datasets  # type: ignore[no-any-return]
-
-    def _open(self, source: Source) -> DatasetReader:
-        dataset = open_raster(os.fspath(source)) if isinstance(source, str | os.PathLike) else source.open()
-        with self._lock:
-            self._handles.append(dataset)
-        return dataset
-
-    def close(self) -> None:
-        """Close the datasets of all threads."""
-        with self._lock:
-            for dataset in self._handles:
-                dataset.close()
-            self._handles.clear()
-
-    def __getstate__(self) -> tuple[Source, Source, Source | None]:
-        """Return the sources alone: a pair may travel to another process."""
-        return self.sources
-
-    def __setstate__(self, state: tuple[Source, Source, Source | None]) -> None:
-        self.sources = state
-        self._reset()
 
 
 class Pair:
@@ -149,6 +105,9 @@ class Pair:
     valid : str or Openable, optional
         A raster whose first band is 0 where the pair is not usable, and has one other value where it is, on
         the grid of the before raster (with ``align``, on any).
+    features : tuple of str or Openable, optional
+        Rasters of features of both dates that were made elsewhere, of any resolution, which are warped while
+        they are read. What they do not cover is not valid.
     align : bool
         Whether the after raster may have another grid, and is warped while it is read. What it does not
         cover is not valid.
@@ -161,6 +120,8 @@ class Pair:
         The after raster's own.
     warp, valid_warp : Warp or None
         How the after raster and ``valid`` are warped; None where they are read as they are.
+    features : FeatureRasters or None
+        How the features that were made elsewhere are read.
     rule : ValidityRule or None
         What takes pixels out of the valid area.
     bands : Bands
@@ -197,10 +158,11 @@ class Pair:
         indexes: Sequence[int | str] | None = None,
         nodata: Nodata | None = None,
         valid: Source | None = None,
+        features: tuple[Source, Source] | None = None,
         align: bool = False,
     ) -> None:
         check_projections()
-        self._files = OpenFiles(before, after, valid)
+        self._files = OpenFiles(Sources(before, after, valid, *(features or ())))
         self.before_path, self.after_path = source_name(before), source_name(after)
         self.valid_path = None if valid is None else source_name(valid)
         self.rule: ValidityRule | None = None
@@ -215,7 +177,8 @@ class Pair:
             raise
 
     def _check(self, indexes: Sequence[int | str] | None) -> None:
-        before, after, valid = self._files.datasets()
+        datasets = self._files.datasets()
+        before, after, valid = datasets[:3]
         self.grid = grid_of(before, self.before_path)
         self.after_grid = grid_of(after, self.after_path)
         self.warp = self._onto_grid(self.after_grid, self.after_path)
@@ -226,6 +189,11 @@ class Pair:
             self.valid_warp = self._onto_grid(grid_of(valid, self.valid_path), self.valid_path)
             with contextlib.suppress(RasterReadError):  # raised again by whoever needs these pixels
                 self._valid_value = mask_value(self._mask(valid))
+        self.features: FeatureRasters | None = None
+        if datasets.features_before is not None:
+            names = (source_name(source) for source in self._files.sources[3:] if source is not None)
+            opened = zip(datasets.features, names, strict=True)
+            self.features = FeatureRasters.between((self.grid, self.before_path), *opened)
         dates = (before, self.before_path), (after, self.after_path)
         self.bands = choose_bands(*dates, indexes)
         numbers = (self.bands.before, self.bands.after)
@@ -258,7 +226,7 @@ class Pair:
 
     def _dates(self) -> tuple[DateSource, DateSource]:
         """Return how this thread reads both dates, each as it is stored."""
-        before, after, _ = self._files.datasets()
+        before, after = self._files.datasets()[:2]
         bands, fills, common = self.bands, self.bands.fills, (self._dtype, self.nodata)
         first = DateSource(before, self.before_path, bands.before, *common, alpha=bands.alpha_before)
         second = DateSource(after, self.after_path, bands.after, *common, alpha=bands.alpha_after)
@@ -270,9 +238,25 @@ class Pair:
         return self.bands.before
 
     @property
-    def sources(self) -> tuple[Source, Source, Source | None]:
-        """Where before, after and ``valid`` are read from."""
+    def sources(self) -> Sources:
+        """Where everything is read from."""
         return self._files.sources
+
+    @property
+    def companions(self) -> dict[str, str]:
+        """Names of the rasters beside the two images that there are, by the names of their settings."""
+        names = self.sources._asdict()
+        return {
+            name: source_name(source)
+            for name, source in names.items()
+            if source is not None and name not in ("before", "after")
+        }
+
+    @property
+    def values_per_pixel(self) -> float:
+        """Values of a date for each pixel: bands, and what features have for a pixel."""
+        features = 0.0 if self.features is None else self.features.channels / self.features.stride**2
+        return len(self.indexes) + features
 
     @property
     def itemsize(self) -> int:
@@ -303,6 +287,13 @@ class Pair:
         warp = self.warp or Warp.between(dataclasses.replace(self.after_grid, crs=self.grid.crs), self.grid)
         pair = copy.copy(self)
         pair.warp = dataclasses.replace(warp, shift=(row, col))
+        pair.features = self.features and self.features.shifted(row, col)  # made of that image
+        return pair
+
+    def without_features(self) -> Pair:
+        """Return this pair without the features that were made elsewhere, for who needs pixels alone."""
+        pair = copy.copy(self)
+        pair.features = None
         return pair
 
     def ignoring(self, rule: ValidityRule) -> Pair:
@@ -314,7 +305,7 @@ class Pair:
     def reading(self, before: Source, after: Source, valid: Source | None = None) -> Pair:
         """Return this pair, with all that was checked, reading its pixels from other sources."""
         pair = copy.copy(self)
-        pair._files = OpenFiles(before, after, valid)
+        pair._files = OpenFiles(Sources(before, after, valid, *self.sources[3:]))
         return pair
 
     def read(self, window: Window) -> Chip:
@@ -344,15 +335,18 @@ class Pair:
         before, valid = read_date(dates[0], window)
         after, valid_after = read_date(dataclasses.replace(dates[1], warp=self.warp), window)
         valid &= valid_after
-        if datasets[2] is not None:
-            mask = dataclasses.replace(self._mask(datasets[2]), warp=self.valid_warp)
+        if datasets.valid is not None:
+            mask = dataclasses.replace(self._mask(datasets.valid), warp=self.valid_warp)
             values, usable = read_date(mask, window)
             if self.valid_warp is None:
                 check_mask(mask, values, usable, self._valid_value)
             valid &= usable
+        features = None if self.features is None else self.features.read(datasets.features, window)
+        if features is not None:
+            valid &= features.covered(window)
         for values in (before, after):
             values[:, ~valid] = 0
-        return Chip(before, after, valid, window)
+        return Chip(before, after, valid, window, features=features)
 
     def no_valid_pixel(self, *, ignored: bool = False) -> NoValidPixelError:
         """Return the error for a pair that has no jointly valid pixel.
@@ -364,11 +358,11 @@ class Pair:
         """
         if ignored and self.rule is not None:
             return self.rule.nothing_left(self.before_path, self.after_path)
-        before, after, _ = self._files.datasets()
+        before, after = self._files.datasets()[:2]
         return NoValidPixelError(
             f"no pixel is valid in both {self.before_path} (nodata {before.nodata}) and "
             f"{self.after_path} (nodata {after.nodata})"
-            + (f" and {self.valid_path}" if self.valid_path else "")
+            + "".join(f" and {path}" for path in self.companions.values())
             + ". Check the nodata values (--nodata overrides them), the masks and the overlap."
             + self._rims_in_words()
             + self._empty_bands(),

@@ -22,6 +22,8 @@ import numpy as np
 import shapely
 from PIL import Image
 
+from geocd.coercion import option
+from geocd.config import PATHS
 from geocd.location import Location
 from geocd.quantities import area_in_words, day
 from geocd.raster.files import output_errors
@@ -343,7 +345,7 @@ def _settings(settings: Mapping[str, object], folder: Path) -> dict[str, str]:
     for name, value in settings.items():
         if name in ("jobs", "mem_limit"):  # with the times: the result does not depend on them
             continue
-        if name in ("valid", "weights") and isinstance(value, str):
+        if name in PATHS and isinstance(value, str):
             value = source_href(value, folder)
         if value is None:
             text = "default"
@@ -353,7 +355,7 @@ def _settings(settings: Mapping[str, object], folder: Path) -> dict[str, str]:
             text = ", ".join(map(str, value)) or "none"
         else:
             text = str(value)
-        values["--" + name.replace("_", "-")] = text
+        values[option(name)] = text
     return values
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from geocd import replacing
+from geocd.config import RASTERS
 from geocd.location import Location, iri
 from geocd.raster.files import open_raster, output_errors
 from geocd.raster.grid import Grid, authority_code
@@ -168,7 +169,8 @@ def _projection(grid: Grid) -> Json:
 
 def _links(record: RunRecord, folder: Path) -> list[Json]:
     """Return a link to each input."""
-    sources = {"before": record.before, "after": record.after, "valid": record.settings.get("valid")}
+    rasters = {name: record.settings.get(name) for name in RASTERS}
+    sources = {"before": record.before, "after": record.after, **rasters}
     return [_derived_from(path, name, folder) for name, path in sources.items() if isinstance(path, str)]
 
 

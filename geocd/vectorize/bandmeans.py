@@ -73,7 +73,7 @@ class BandMeans:
     """
 
     def __init__(self, pair: Pair) -> None:
-        self._pair = pair
+        self._pair = pair.without_features()
         named = band_positions(pair.band_names)
         needed = [named[word] for words in INDICES.values() for word in words if word in named]
         order = dict.fromkeys([*needed, *range(len(pair.band_names))])

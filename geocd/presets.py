@@ -1,0 +1,33 @@
+"""The presets of the deep method: what each decides where the user leaves it open."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+Preset = Literal["default", "reference"]
+Fit = Literal["scene", "tile"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PresetValues:
+    """What a preset decides where the user leaves it open: values of the settings of these names."""
+
+    weights: str
+    iterations: int
+    learning_rate: float
+    fit: Fit
+    tile_size: int
+
+
+PRESETS: Mapping[str, PresetValues] = {
+    "default": PresetValues(weights="embedded", iterations=0, learning_rate=1e-4, fit="scene", tile_size=512),
+    # 80 steps at 1e-4, as published; the full-resolution generator needs some 4 GB for a 512 px tile
+    "reference": PresetValues(
+        weights="imagenet", iterations=80, learning_rate=1e-4, fit="tile", tile_size=256
+    ),
+}
+
+
+__all__ = ["PRESETS", "Fit", "Preset", "PresetValues"]
