@@ -16,6 +16,7 @@ import geocd  # noqa: E402
 from geocd.config import PRESETS, STAGES, Settings  # noqa: E402
 from geocd.configfile import write_config  # noqa: E402
 from geocd.method import terms  # noqa: E402
+from geocd.method.extractor import Lite0Features  # noqa: E402
 from geocd.raster import bands  # noqa: E402
 from geocd.report import products  # noqa: E402
 from geocd.vectorize.formats import FORMATS  # noqa: E402
@@ -94,7 +95,7 @@ def distances_reference() -> str:
             *(f"{weight:g}" for weight in term.weights),
             f"{term.typical_std}",
             "yes" if term.narrow else "no",
-            f"{term.reach}",
+            f"{term.margin(Lite0Features.LEVELS)}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

@@ -271,7 +271,7 @@ class MethodSettings:
         chosen = self.only_one_distance
         if chosen is None:
             require(
-                self.backbone is None or self.weights is None,
+                self.backbone is None or self.weights in (None, PRESETS["default"].weights),
                 "weights",
                 self.weights,
                 "a --backbone brings its own weights. Leave one of the two out.",

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from geocd.coercion import refuse
 from geocd.config import STAGES, RunSettings, Settings, stage_of, typed
 from geocd.errors import ConfigError
 
@@ -57,6 +58,9 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, object]:
         try:
             kind = STAGES[stage_of(name)]
             settings[name] = typed(name, value)
+            if name == "backbone" and str(value).endswith(".py"):
+                remedy = "a file of settings does not decide what is run. Say --backbone FILE.py."
+                refuse(name, value, remedy)
             kind(**{name: settings[name]})
         except ConfigError as error:
             if "remedy" in error.details:

@@ -131,6 +131,12 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
                 path=str(path),
                 source=source,
             )
+    if str(flat.get("backbone")).endswith(".py"):
+        raise ItemError(
+            f"{path}: its backbone is a Python file ({shown(str(flat['backbone']))}), which is not run just "
+            "because a file names it. If you trust it, repeat the run with geocd detect --backbone FILE.",
+            path=str(path),
+        )
     if flat.get("preset") == "default":  # which took steps in version 0.1
         for name in ("iterations", "learning_rate", "fit"):
             flat.pop(name, None)

@@ -84,6 +84,7 @@ def test_nan_and_every_help_survive(write: Any) -> None:
         ("min_area = '9'", r"min_area = \"9\": must be a number"),
         ("min_area = -1", r"min_area = -1: must be 0 or more"),
         ("uncertainty = 1", r"uncertainty = 1: must be true or false"),
+        ("backbone = 'own.py'", r"backbone = \"own.py\": a file of settings does not decide what is run"),
         ("valid = 1", r"valid = 1: must be a text"),
         ("valid = 2024-01-01", r"valid = 2024-01-01: must be a text"),
         ("bidx = 1", r"bidx = 1: must be a list, and each in it a whole number"),

@@ -223,3 +223,40 @@ def test_on_the_command_line(done: Path) -> None:
     result = CliRunner().invoke(main, ["rerun", str(done.with_name("x_prob.tif"))])
     assert result.exit_code == 1
     assert "cannot be read as JSON" in result.output
+
+
+def test_a_file_does_not_decide_which_program_is_run(done: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("raise SystemExit('run')")
+    edited(
+        done,
+        lambda content: content["properties"]["geocd:settings"].update(
+            method="deep", backbone=str(tmp_path / "own.py")
+        ),
+    )
+    with pytest.raises(ItemError, match=r"its backbone is a Python file .*own\.py.*geocd detect --backbone"):
+        rerun(done)
+
+
+def test_features_of_a_run_are_read_again(
+    make_pair: Callable[..., tuple[Path, Path]],
+    write_raster: Callable[..., Path],
+    scene: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
+    paths = make_pair(scene(3, 120, 130), scene(3, 120, 130, seed=2))
+    rng = np.random.default_rng(0)
+    features = {
+        f"features_{date}": str(write_raster(f"f_{date}", rng.normal(size=(6, 120, 130)).astype(np.float32)))
+        for date in ("before", "after")
+    }
+    (tmp_path / "out").mkdir()
+    settings = Settings.from_flat({**features, "weights": "none"})
+    files, record = detect(*paths, tmp_path / "out" / "x", settings=settings)
+    assert {"features_before", "features_after"} <= set(record.inputs)
+    result = rerun(files["item"])
+    assert result.identical
+    assert result.inputs["features_before"]
+    Path(features["features_after"]).write_bytes(Path(features["features_before"]).read_bytes())
+    result = rerun(files["item"])
+    assert not result.identical
+    assert not result.inputs["features_after"]

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 from geocd.batch.stack import Stack
+from geocd.config import RASTERS
 from geocd.errors import PairsError
 from geocd.location import local_path
+from geocd.quantities import enumerated
 from geocd.raster.sources import is_file, why_no_vector
 from geocd.vectorize.formats import merge_formats
 
-COLUMNS = ("id", "before", "after", "valid")
+#: Columns that a list must have, and those that it may have.
+NEEDED = ("id", "before", "after")
+COLUMNS = (*NEEDED, *RASTERS)
 #: Where a row stands in its file ("line 3"), and its values by column.
 Row: TypeAlias = tuple[str, Mapping[str, object]]
 #: Names that the batch itself uses in its folder.
@@ -52,19 +56,24 @@ class Item:
         Paths or URLs.
     valid : str, optional
         Path or URL of a raster that is non-zero where the pair may be used.
+    features_before, features_after : str, optional
+        Paths or URLs of rasters of features that were made elsewhere.
     stacks : tuple of Stack
         The VRTs among these paths that have to be written first.
 
     Raises
     ------
     PairsError
-        The id cannot be the name of a folder, or ``before`` or ``after`` is empty.
+        The id cannot be the name of a folder, ``before`` or ``after`` is empty, or there are features of one
+        date alone.
     """
 
     id: str
     before: str
     after: str
     valid: str | None = None
+    features_before: str | None = None
+    features_after: str | None = None
     stacks: tuple[Stack, ...] = ()
 
     def __post_init__(self) -> None:
@@ -79,12 +88,23 @@ class Item:
         for name in ("before", "after"):
             if not getattr(self, name):
                 raise PairsError(f"id {self.id!r}: has no {name}. Fill the column {name}.", id=self.id)
+        for name, other in (("before", "after"), ("after", "before")):
+            if getattr(self, f"features_{other}") and not getattr(self, f"features_{name}"):
+                raise PairsError(
+                    f"id {self.id!r}: has features_{other} and no features_{name} to compare them with. Fill "
+                    "both columns, or none.",
+                    id=self.id,
+                )
 
     @property
     def inputs(self) -> dict[str, str]:
-        """The paths by what they are: ``before``, ``after`` and, where there is one, ``valid``."""
-        paths = {"before": self.before, "after": self.after}
-        return paths if self.valid is None else paths | {"valid": self.valid}
+        """The paths by what they are: ``before``, ``after``, and those of the columns that may be empty."""
+        return {"before": self.before, "after": self.after, **self.rasters}
+
+    @property
+    def rasters(self) -> dict[str, str]:
+        """The paths beside the two images that there are, by the names of their settings."""
+        return {name: path for name in RASTERS if (path := getattr(self, name)) is not None}
 
 
 def read_items(path: str | os.PathLike[str]) -> list[Item]:
@@ -94,8 +114,8 @@ def read_items(path: str | os.PathLike[str]) -> list[Item]:
     ----------
     path : path
         A CSV with a header, or any vector file that OGR reads (GeoPackage, GeoJSON). The columns are ``id``,
-        ``before``, ``after`` and, optionally, ``valid``; others are ignored. Relative paths start from the
-        folder of this file.
+        ``before``, ``after`` and, optionally, ``valid``, ``features_before`` and ``features_after``; others
+        are ignored. Relative paths start from the folder of this file.
 
     Returns
     -------
@@ -164,8 +184,15 @@ def located(path: str, folder: Path) -> str:
 
 def _item(row: Mapping[str, object], folder: Path) -> Item:
     values = {name: str(row.get(name) if row.get(name) is not None else "").strip() for name in COLUMNS}
-    paths = {name: located(values[name], folder) if values[name] else "" for name in COLUMNS[1:]}
-    return Item(values["id"], paths["before"], paths["after"], paths["valid"] or None)
+    paths = {name: located(values[name], folder) for name in COLUMNS[1:] if values[name]}
+    return Item(
+        values["id"],
+        paths.get("before", ""),
+        paths.get("after", ""),
+        valid=paths.get("valid"),
+        features_before=paths.get("features_before"),
+        features_after=paths.get("features_after"),
+    )
 
 
 def _check_columns(names: Iterable[str], path: Path) -> None:
@@ -177,11 +204,11 @@ def _check_columns(names: Iterable[str], path: Path) -> None:
             "remove the one that is not meant.",
             path=str(path),
         )
-    missing = [name for name in COLUMNS[:3] if name not in names]
+    missing = [name for name in NEEDED if name not in names]
     if missing:
         raise PairsError(
             f"{path}: has no column {', '.join(missing)}. The columns are id, before, after and, optionally, "
-            f"valid; this file has: {', '.join(names) or 'none'}.",
+            f"{enumerated(RASTERS)}; this file has: {', '.join(names) or 'none'}.",
             path=str(path),
         )
 

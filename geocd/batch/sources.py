@@ -27,6 +27,8 @@ class SourceOptions:
     ----------
     assets : sequence of str
         STAC: keys of the assets to compare.
+    features_assets : sequence of str
+        STAC: keys of the assets with features that were made elsewhere.
     dates : tuple of datetime.date, optional
         STAC: the days before and after.
     max_cloud : float, optional
@@ -42,6 +44,7 @@ class SourceOptions:
     """
 
     assets: tuple[str, ...] = ()
+    features_assets: tuple[str, ...] = ()
     dates: tuple[datetime.date, datetime.date] | None = None
     max_cloud: float | None = None
     collection: str | None = None
@@ -52,7 +55,12 @@ class SourceOptions:
     @property
     def rule(self) -> Rule:
         """How STAC items are paired."""
-        return Rule(assets=self.assets, dates=self.dates, max_cloud=self.max_cloud)
+        return Rule(
+            assets=self.assets,
+            features=self.features_assets,
+            dates=self.dates,
+            max_cloud=self.max_cloud,
+        )
 
     def given(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""
@@ -149,7 +157,7 @@ def _search(url: str, folder: Path, options: SourceOptions) -> list[Item]:
     return stac_pairs(find(search, folder), folder, options.rule)
 
 
-_STAC_OPTIONS = ("assets", "dates", "max_cloud")
+_STAC_OPTIONS = ("assets", "features_assets", "dates", "max_cloud")
 
 #: Every kind of source. The first that accepts what the user named reads it; the last one accepts anything.
 SOURCES: tuple[PairSource, ...] = (

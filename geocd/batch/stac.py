@@ -21,6 +21,8 @@ from geocd.raster.sources import ALLOW, is_file, is_remote, may_reach, shown
 if TYPE_CHECKING:
     import pystac
 
+#: What an item's features are called, before and after.
+FEATURES = ("features_before", "features_after")
 #: Folder of the VRTs and of found items, in that of the batch.
 SOURCES_FOLDER = "sources"
 #: Properties with the per cent of a tile that an item has no data for, and those that tell processings apart.
@@ -57,6 +59,8 @@ class Rule:
     assets : sequence of str
         Keys of the assets whose bands are stacked, in this order. Default: the only asset with the role
         ``data``.
+    features : sequence of str
+        Keys of the assets with features that were made elsewhere, stacked likewise. Default: none.
     dates : tuple of datetime.date, optional
         The days before and after.
     max_cloud : float, optional
@@ -65,6 +69,7 @@ class Rule:
     """
 
     assets: Sequence[str] = ()
+    features: Sequence[str] = ()
     dates: tuple[datetime.date, datetime.date] | None = None
     max_cloud: float | None = None
 
@@ -133,13 +138,21 @@ def _pairs(path: Path, folder: Path, rule: Rule) -> list[Item]:
         days = {day: _best(candidates) for day, candidates in by_day.items()}
         for before, after in _paired_days(sorted(days), rule.dates):
             name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{tile}_{before:%Y%m%d}_{after:%Y%m%d}").lstrip("-.")
-            stacks = tuple(_stack(days[day], rule, path.parent, folder) for day in (before, after))
+            items = days[before], days[after]
+            images = [_stack(item, _keys(item, rule), path.parent, folder) for item in items]
+            features = [
+                _stack(item, rule.features, path.parent, folder, "_features")
+                for item in items
+                if rule.features
+            ]
+            stacks = (*images, *features)
             for stack in stacks:
                 if by_path.setdefault(stack.path, stack) != stack:
                     raise PairsError(
                         f"{path}: two items have the id of {stack.path}. The ids of items must differ."
                     )
-            pairs.append(Item(name, stacks[0].path, stacks[1].path, stacks=stacks))
+            rasters = dict(zip(FEATURES, (stack.path for stack in features), strict=False))
+            pairs.append(Item(name, images[0].path, images[1].path, **rasters, stacks=stacks))
     if not pairs:
         raise PairsError(f"{path}: no two items of the same tile make a pair.", path=str(path))
     return pairs
@@ -296,22 +309,35 @@ def _area_name(item: pystac.Item, areas: list[_Area]) -> str:
     )
 
 
-def _stack(item: pystac.Item, rule: Rule, base: Path, folder: Path) -> Stack:
-    """Return the stack of the chosen assets of an item."""
-    keys = rule.assets or [key for key, asset in item.assets.items() if "data" in (asset.roles or ())]
-    missing = [key for key in keys if key not in item.assets]
-    if missing or (not rule.assets and len(keys) != 1):
-        raise PairsError(
-            f"item {item.id}: has the assets {', '.join(item.assets)}"
-            + (f", not {', '.join(missing)}" if missing else "")
-            + ". Pass --assets to choose those to compare.",
-            id=item.id,
-        )
+def _keys(item: pystac.Item, rule: Rule) -> Sequence[str]:
+    """Return the keys of the assets of an item that are compared."""
+    if rule.assets:
+        return rule.assets
+    keys = [key for key, asset in item.assets.items() if "data" in (asset.roles or ())]
+    if len(keys) != 1:
+        raise _other_assets(item, [], "--assets")
+    return keys
+
+
+def _other_assets(item: pystac.Item, missing: Sequence[str], option: str) -> PairsError:
+    """Return the error for an item without these assets."""
+    return PairsError(
+        f"item {item.id}: has the assets {', '.join(item.assets)}"
+        + (f", not {', '.join(missing)}" if missing else "")
+        + f". Pass {option} to choose those to compare.",
+        id=item.id,
+    )
+
+
+def _stack(item: pystac.Item, keys: Sequence[str], base: Path, folder: Path, suffix: str = "") -> Stack:
+    """Return the stack of some assets of an item; ``suffix`` tells its file from that of others."""
+    if missing := [key for key in keys if key not in item.assets]:
+        raise _other_assets(item, missing, "--features-assets" if suffix else "--assets")
     sources = tuple(
         (key, local_path(asset.get_absolute_href() or located(asset.href, base)))
         for key, asset in ((key, item.assets[key]) for key in keys)
     )
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.id).lstrip("-.") or "item"
+    name = (re.sub(r"[^A-Za-z0-9_.-]+", "-", item.id).lstrip("-.") or "item") + suffix
     date = f"{_date(item):%Y-%m-%dT%H:%M:%SZ}"
     return Stack(
         str(folder.absolute() / SOURCES_FOLDER / f"{name}.vrt"),

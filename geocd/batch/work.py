@@ -291,9 +291,14 @@ def work_part(task: Task, part: int, parts: int) -> None:
 def _prepared(task: Task) -> Iterator[Settings]:
     """Write the VRTs that the pair needs, and yield its settings, with GDAL set up for its network reads."""
     settings = task.settings
-    if task.item.valid is not None:
-        read_settings = dataclasses.replace(settings.read, valid=task.item.valid)
-        settings = dataclasses.replace(settings, read=read_settings)
+    item, read = task.item, settings.read
+    read = dataclasses.replace(
+        read,
+        valid=item.valid or read.valid,
+        features_before=item.features_before or read.features_before,
+        features_after=item.features_after or read.features_after,
+    )
+    settings = dataclasses.replace(settings, read=read)
     network = {key: value for key, value in NETWORK.items() if key not in os.environ}
     with rasterio.Env(**network):
         for stack in task.item.stacks:

@@ -96,6 +96,11 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
 )
 @click.option("--assets", metavar="KEYS", help="STAC: assets whose bands are compared, such as B02,B03,B04.")
 @click.option(
+    "--features-assets",
+    metavar="KEYS",
+    help="STAC: assets with features made elsewhere (see --features-before), one more distance.",
+)
+@click.option(
     "--dates",
     nargs=2,
     type=click.DateTime(["%Y-%m-%d"]),
@@ -151,6 +156,7 @@ def batch(
     intersects: str | None,
     interval: str | None,
     assets: str | None,
+    features_assets: str | None,
     dates: tuple[datetime.datetime, datetime.datetime] | None,
     max_cloud: float | None,
     mem_limit: int | None,
@@ -163,11 +169,11 @@ def batch(
 ) -> None:
     """Detect the changes of many PAIRS on a dask cluster; run the same command again to continue.
 
-    PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, optionally, valid; or a
-    STAC ItemCollection or catalogue, or the address of a STAC API to search. STAC items of the same tile are
-    paired by --dates, or each with the next. Every pair is written into OUTDIR/<id>/ as by geocd detect,
-    beside a STAC catalogue of all pairs and a manifest of what has happened. Without a scheduler, one worker
-    per processor is started on this machine.
+    PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, optionally, valid,
+    features_before and features_after; or a STAC ItemCollection or catalogue, or the address of a STAC API to
+    search. STAC items of the same tile are paired by --dates, or each with the next. Every pair is written
+    into OUTDIR/<id>/ as by geocd detect, beside a STAC catalogue of all pairs and a manifest of what has
+    happened. Without a scheduler, one worker per processor is started on this machine.
 
     Exit codes: 0 all pairs are done, 1 the batch could not continue, 2 an option is wrong, 3 some pairs
     failed.
@@ -183,7 +189,7 @@ def batch(
 
     _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
     options = SourceOptions(
-        assets=tuple(key.strip() for key in assets.split(",")) if assets else (),
+        assets=_keys(assets), features_assets=_keys(features_assets),
         dates=None if dates is None else (dates[0].date(), dates[1].date()),
         max_cloud=max_cloud, collection=collection, bbox=bbox, intersects=intersects, interval=interval,
     )  # fmt: skip
@@ -270,6 +276,11 @@ def _print_summary(summary: Summary, folder: Path, merged: Path | None, *, quiet
         )
     if summary.failed:
         echo(f"geocd batch --status {folder} lists which pairs failed, and why.", err=True)
+
+
+def _keys(listed: str | None) -> tuple[str, ...]:
+    """Return the keys in a list separated by commas."""
+    return tuple(key.strip() for key in listed.split(",")) if listed else ()
 
 
 def _print_status(folder: Path) -> None:

@@ -30,8 +30,8 @@ from geocd.method.filters import gaussian
 from geocd.method.scaled import FeatureMaps, FitSample, ScaledPair
 from geocd.types import Float32Array, Float64Array
 
-#: At most so many places are drawn for the fit.
-PLACES = 40_000
+#: At most so many places are drawn for the fit, and fewer of more than so many channels.
+PLACES, CHANNELS = 40_000, 64
 #: Joint principal components of both dates that are compared.
 COMPONENTS = 16
 #: Alternations of weights and metric.
@@ -191,10 +191,11 @@ def drawn(sample: FitSample, maps: Maps) -> tuple[Float32Array, Float32Array]:
     if not sum(map(len, places)):  # islands of few valid pixels: all that there is
         places = [np.arange(chip.before[0].numel()) for chip in chips]
     total = sum(map(len, places))
+    most = PLACES * CHANNELS // max(CHANNELS, len(chips[0].before))
     random = np.random.default_rng(sample.seed)
     rows: tuple[list[Tensor], list[Tensor]] = ([], [])
     for chip, own in zip(chips, places, strict=True):
-        count = min(len(own), math.ceil(PLACES * len(own) / total))
+        count = min(len(own), math.ceil(most * len(own) / total))
         pick = torch.from_numpy(np.sort(random.choice(own, count, replace=False))).to(chip.before.device)
         for date, features in zip(rows, (chip.before, chip.after), strict=True):
             date.append(features.flatten(1).index_select(1, pick))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geocd.config import RunMethodSettings
 from geocd.errors import ConfigError
+from geocd.method.backbone import load_backbone
 from geocd.method.cover import CoverPrior
 from geocd.method.decision import logistic_prob
 from geocd.method.devices import CPU, choose_device, in_room, log, release, spread
@@ -52,7 +53,7 @@ def jackknife(probs: Float32Array) -> Float32Array:
 
 
 def feature_extractor(settings: RunMethodSettings) -> Extractor | None:
-    """Return D-FE with the weights that ``settings.weights`` names, None for ``none``.
+    """Return D-FE: ``settings.backbone``, else with the weights of ``settings.weights``; None for ``none``.
 
     Raises
     ------
@@ -61,6 +62,8 @@ def feature_extractor(settings: RunMethodSettings) -> Extractor | None:
     WeightsError
         They cannot be read, or do not fit.
     """
+    if settings.backbone is not None:
+        return load_backbone(settings.backbone)
     name = settings.weights
     if name == "none":
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import logging
 import platform
 import threading
@@ -90,7 +91,8 @@ def replicas(network: Network, device: torch.device) -> list[tuple[torch.device,
 
 def on_device(network: Network, device: torch.device) -> Network:
     """Return a frozen network on a device: itself there, else a copy, made once for each device."""
-    if next(network.parameters()).device == device:
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    if all(tensor.device == device for tensor in itertools.islice(tensors, 1)):
         return network
     with _copies_lock:
         copies = _copies.setdefault(network, {})

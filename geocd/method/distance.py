@@ -178,7 +178,9 @@ class SceneDistance:
     @property
     def margin(self) -> int:
         """Pixels around a pixel that its distance depends on."""
-        reach = max(terms.BEYOND_REACH, *(term.reach for term in self.included))
+        extractor = self.scaling.extractor
+        levels = () if extractor is None else extractor.LEVELS
+        reach = max(terms.BEYOND_REACH, *(term.margin(levels) for term in self.included))
         # what fills a hole comes from around it, before any other window
         return self.scaling.REACH + reach + radius(self.object_sigma)
 

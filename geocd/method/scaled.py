@@ -244,6 +244,7 @@ class EmbeddingScaling:
     """Stands for :class:`Scaling` where the bands are features themselves: they are taken as they are."""
 
     colour: tuple[int, ...] = ()
+    extractor: Extractor | None = None
 
     #: Holes are filled in the finished map.
     REACH = 0

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from geocd.method.deep import DeepChange, LevelMaps
-from geocd.method.extractor import Lite0Features
+from geocd.method.extractor import Level
 from geocd.method.filters import gaussian, gradient, greatest, least, local_deviation, radius
 from geocd.method.irmad import IrMad
 from geocd.method.residual import ClassResidual
@@ -63,7 +63,8 @@ class Term:
     narrow : bool
         Whether its window is narrow: the gate looks at these distances only.
     reach : int
-        Pixels around a pixel that its distance depends on, all windows included.
+        Pixels around a pixel that its distance depends on, all windows included; of a deep distance without
+        the reach of its level.
     description : str
         One line for the documentation.
     level : int or None
@@ -91,6 +92,10 @@ class Term:
         position = math.log(pixel_size or UNKNOWN_SIZE)
         weight = float(np.interp(position, np.log(SIZES), self.weights))
         return weight if weight >= LEAST_WEIGHT else 0.0
+
+    def margin(self, levels: Sequence[Level]) -> int:
+        """Return how many pixels around a pixel its distance depends on, with these levels of D-FE."""
+        return self.reach + (0 if self.level is None else levels[self.level].reach)
 
     def included(self, pixel_size: float | None, depth: int, stride: int | None) -> bool:
         """Return whether it is in the sum.
@@ -331,7 +336,7 @@ TERMS: tuple[Term, ...] = (
         weights=(0.0, 1.0, 1.0),
         typical_std=0.203,
         narrow=True,
-        reach=Lite0Features.LEVELS[0].reach + radius(SHALLOW),
+        reach=radius(SHALLOW),
         description="deep features at stride 2 under the metric of the pair: materials and fine structure",
         fit=DeepChange.fitting(LevelMaps(0), SHALLOW),
         level=0,
@@ -341,7 +346,7 @@ TERMS: tuple[Term, ...] = (
         weights=(0.0, 1.0, 0.0),
         typical_std=0.167,
         narrow=False,
-        reach=Lite0Features.LEVELS[1].reach + radius(MIDDLE),
+        reach=radius(MIDDLE),
         description="deep features at stride 8 under the metric of the pair: arrangement of the surroundings",
         fit=DeepChange.fitting(LevelMaps(1), MIDDLE),
         level=1,

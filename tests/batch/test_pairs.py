@@ -75,6 +75,10 @@ def test_an_id_cannot_leave_the_folder(name: str) -> None:
         ("id,before,after\nx,a,b\n,a,b\n", "line 3: id ''"),
         ("id,before,after\nx,a,\n", "line 2: id 'x': has no after"),
         ("id,before,after\nx,a,b\nX,a,b\n", "ids 'x' and 'X' are the same"),
+        (
+            "id,before,after,features_before\nx,a,b,f\n",
+            "line 2: id 'x': has features_before and no features_after",
+        ),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused_as_a_whole(text: str, message: str, tmp_path: Path) -> None:
@@ -92,3 +96,18 @@ def test_a_list_that_is_not_there_or_no_list(tmp_path: Path) -> None:
     (tmp_path / "pairs.gpkg").write_bytes(b"nothing")
     with pytest.raises(PairsError, match="neither a CSV nor a vector file"):
         read_items(tmp_path / "pairs.gpkg")
+
+
+def test_columns_of_features_are_inputs_of_a_pair(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(
+        "id,before,after,features_before,features_after\n"
+        "one,a.tif,b.tif,emb/a.tif,emb/b.tif\ntwo,c.tif,d.tif,,\n"
+    )
+    first, second = read_items(path)
+    assert first.rasters == {
+        "features_before": f"{tmp_path}/emb/a.tif",
+        "features_after": f"{tmp_path}/emb/b.tif",
+    }
+    assert list(first.inputs) == ["before", "after", "features_before", "features_after"]
+    assert second.rasters == {}

@@ -295,3 +295,35 @@ def test_scale_and_offset_of_assets_reach_the_stack(
         before, after = pair.scalings
     assert not before.scales
     assert (after.scales[:1] or (1.0,), after.offsets[:1] or (0.0,)) == ((expected[0],), (expected[1],))
+
+
+def test_features_of_items_are_one_more_distance(stac: Callable[..., Path], tmp_path: Path) -> None:
+    path = stac(*SCENES[:2])
+    rule = Rule(assets=["red"], features=["nir"])
+    (pair,) = stac_pairs(path, tmp_path / "out", rule)
+    assert [Path(stack.path).stem.endswith("_features") for stack in pair.stacks] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert pair.rasters == {
+        "features_before": pair.stacks[2].path,
+        "features_after": pair.stacks[3].path,
+    }
+    (tmp_path / "out" / "sources").mkdir(parents=True)
+    for stack in pair.stacks:
+        stack.write()
+    with Pair(pair.before, pair.after, features=(pair.stacks[2].path, pair.stacks[3].path)) as opened:
+        assert opened.features is not None
+        assert opened.features.stride == 2
+    with pytest.raises(PairsError, match=r"not swir\. Pass --features-assets"):
+        stac_pairs(path, tmp_path / "out", Rule(assets=["red"], features=["swir"]))
+    result = invoke(
+        "batch", path, tmp_path / "batch", "--assets", "red", "--features-assets", "nir", "--workers", 1
+    )
+    assert result.exit_code == 0, result.output
+    (item,) = (tmp_path / "batch").glob("MGRS*/MGRS*.json")
+    content = json.loads(item.read_text())
+    assert "features_before" in content["properties"]["geocd:inputs"]
+    assert any(link.get("title", "").startswith("features_after: ") for link in content["links"])

@@ -18,8 +18,8 @@ from geocd.method import terms
 from geocd.method.decision import logistic_prob
 from geocd.method.default import DECISION, SLOPE_ABOVE, SLOPE_BELOW, DefaultDetector, jackknife
 from geocd.method.distance import BEYOND, CAP, GATE, SceneDistance
-from geocd.method.extractor import Extractor
-from geocd.method.scaled import FitSample, ScaledPair, Scaling
+from geocd.method.extractor import Extractor, Lite0Features
+from geocd.method.scaled import FeatureMaps, FitSample, ScaledPair, Scaling
 from geocd.raster.pair import Chip
 
 CONF = Path(__file__).parents[2] / "docs" / "conf.py"
@@ -173,17 +173,25 @@ def test_a_distance_reaches_no_further_than_its_entry_says(term: terms.Term) -> 
     valid = torch.ones((120, 120), dtype=torch.bool)
 
     def scaled(dates: list[torch.Tensor]) -> ScaledPair:
-        return ScaledPair(*dates, valid, True, (0, 1, 2, 3), (0, 0), extractor(), 2)
+        stride = 1 if term.stride is None else term.stride[0]
+        places = -(-120 // stride)
+        features = (date[:, :places, :places].contiguous() for date in dates[:2])
+        rasters = FeatureMaps(*features, stride, (0, 0), (120, 120))
+        return ScaledPair(*dates, valid, True, (0, 1, 2, 3), (0, 0), extractor(), 2, rasters)
 
     pair = scaled(dates)
     sample = FitSample([pair], [torch.arange(0, 14_400, 3)], seed=0, jobs=1)
     distance = term.fit(sample)
     moved = [date.clone() for date in dates]
+    place = 60 if term.stride is None else 60 // term.stride[0]
     for date in moved[1::2]:  # after
-        date[:, 60, 60] += 5
+        date[:, place, place] += 5
     difference = distance(scaled(moved)) - distance(pair)
     rows, cols = difference.nonzero(as_tuple=True)
-    assert 0 < max((rows - 60).abs().max(), (cols - 60).abs().max()) <= term.reach
+    # of features made elsewhere, whatever is needed around a tile is read with it
+    own = 0 if term.stride is None else 2 * term.stride[0]
+    margin = term.margin(Lite0Features.LEVELS) + own
+    assert 0 < max((rows - 60).abs().max(), (cols - 60).abs().max()) <= margin
 
 
 def test_names_are_those_of_no_other_map() -> None:

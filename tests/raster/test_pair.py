@@ -145,7 +145,7 @@ def test_a_refused_pair_leaves_no_file_open(make_pair: MakePair, monkeypatch: py
         opened.append(real(path))
         return opened[-1]
 
-    monkeypatch.setattr("geocd.raster.pair.open_raster", spy)
+    monkeypatch.setattr("geocd.raster.handles.open_raster", spy)
     with pytest.raises(GridError):
         Pair(*make_pair(ONES, ONES, after_crs="EPSG:32634"))
     assert len(opened) == 2
