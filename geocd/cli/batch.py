@@ -188,9 +188,9 @@ def batch(
     from geocd.config import Settings
 
     _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
+    days = None if dates is None else (dates[0].date(), dates[1].date())
     options = SourceOptions(
-        assets=_keys(assets), features_assets=_keys(features_assets),
-        dates=None if dates is None else (dates[0].date(), dates[1].date()),
+        assets=_keys(assets), features_assets=_keys(features_assets), dates=days,
         max_cloud=max_cloud, collection=collection, bbox=bbox, intersects=intersects, interval=interval,
     )  # fmt: skip
     cluster = Cluster(
