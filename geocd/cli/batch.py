@@ -190,8 +190,8 @@ def batch(
     _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
     days = None if dates is None else (dates[0].date(), dates[1].date())
     options = SourceOptions(
-        assets=_keys(assets), features_assets=_keys(features_assets), dates=days,
-        max_cloud=max_cloud, collection=collection, bbox=bbox, intersects=intersects, interval=interval)  # fmt: skip
+        assets=_keys(assets), features_assets=_keys(features_assets), dates=days, max_cloud=max_cloud,
+        collection=collection, bbox=bbox, intersects=intersects, interval=interval)  # fmt: skip
     cluster = Cluster(
         workers=workers, scheduler=scheduler, scheduler_file=scheduler_file,
         resources=dict(resources), mem_limit=mem_limit, worker_timeout=worker_timeout)  # fmt: skip

@@ -21,7 +21,7 @@ from geocd.errors import ConfigError
 from geocd.method.methods import METHODS
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
-from geocd.scene.sample import SAMPLE_PIXELS
+from geocd.scene.sample import sample_pixels
 from geocd.tiles.tiling import Tiling
 from geocd.vectorize.polygons import STRIP_PIXELS
 
@@ -127,8 +127,8 @@ def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit:
     """
     method = settings.method
     height, width = pair.grid.shape
-    bands, item = len(pair.indexes), pair.itemsize
-    sampled = min(height * width, SAMPLE_PIXELS)
+    bands, item = pair.values_per_pixel, pair.itemsize
+    sampled = min(height * width, sample_pixels(pair))
     uses_torch, memory = METHODS[method.method].uses_torch, METHODS[method.method].memory
     fit_per_pixel, fit_per_band = memory.fit
     imported = GPU_BUILD if uses_torch and gpu_build() else 0

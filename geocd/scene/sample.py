@@ -16,6 +16,8 @@ from geocd.types import Float64Array
 
 #: Pixels in the sample of a large raster; a raster up to this size is read whole.
 SAMPLE_PIXELS = 2_097_152
+#: Where a date has more values for each pixel than these (embeddings), the sample has fewer pixels.
+SAMPLE_VALUES = 16
 #: Side of a chip of the sample, in pixels.
 SAMPLE_CHIP = 256
 #: With fewer valid pixels, two images may be equal by chance.
@@ -31,15 +33,20 @@ def _scattered(count: int) -> Iterator[int]:
         yield (i * step) % count
 
 
-def sample_chips(pair: Pair, *, max_pixels: int = SAMPLE_PIXELS, chip_size: int = SAMPLE_CHIP) -> list[Chip]:
+def sample_pixels(pair: Pair) -> int:
+    """Return the pixels of a sample: :data:`SAMPLE_PIXELS`, and fewer where a pixel has many values."""
+    return int(SAMPLE_PIXELS * min(1.0, SAMPLE_VALUES / pair.values_per_pixel))
+
+
+def sample_chips(pair: Pair, *, max_pixels: int | None = None, chip_size: int = SAMPLE_CHIP) -> list[Chip]:
     """Read a bounded, evenly spread sample of the pair.
 
     Parameters
     ----------
     pair : Pair
-    max_pixels : int
+    max_pixels : int, optional
         A raster with no more pixels than this is returned whole, as one chip; a larger one as square chips
-        with about this many valid pixels in total.
+        with about this many valid pixels in total. Default: :func:`sample_pixels`.
     chip_size : int
         Side of a chip, in pixels.
 
@@ -56,6 +63,7 @@ def sample_chips(pair: Pair, *, max_pixels: int = SAMPLE_PIXELS, chip_size: int 
         A file cannot be read.
     """
     grid = pair.grid
+    max_pixels = sample_pixels(pair) if max_pixels is None else max_pixels
     if grid.height * grid.width <= max_pixels:
         chips = [pair.read(grid.window)]
         ignored = _ignores(chips[0])
