@@ -255,12 +255,12 @@ class Rules:
         """Return the chip with the masked pixels made invalid, and the masks in ``ignored``."""
         masks = self.masks(chip)
         valid = chip.valid & ~np.logical_or.reduce(list(masks.values()))
-        return Chip(
-            np.where(valid, chip.before, 0).astype(chip.before.dtype),
-            np.where(valid, chip.after, 0).astype(chip.after.dtype),
-            valid,
-            chip.window,
-            masks,
+        return dataclasses.replace(
+            chip,
+            before=np.where(valid, chip.before, 0).astype(chip.before.dtype),
+            after=np.where(valid, chip.after, 0).astype(chip.after.dtype),
+            valid=valid,
+            ignored=masks,
         )
 
     def nothing_left(self, before: str, after: str) -> NoValidPixelError:

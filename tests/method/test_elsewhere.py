@@ -87,6 +87,22 @@ def test_our_own_features_as_rasters_give_the_same_map(
     assert np.abs(prob - without).max() > 0.02
 
 
+def test_surfaces_are_ignored_beside_features(make_pair: MakePair, tmp_path: Path) -> None:
+    before, after = simulated(200)
+    for date in (before, after):
+        date[:, :60, :60] = np.array([300, 200, 60, 30])[:, None, None]  # water: green far above infrared
+    paths = make_pair(before, after, names=("green", "red", "blue", "nir"))
+    with Pair(*paths) as pair:
+        features = dict(
+            zip(("features_before", "features_after"), map(str, dumped(pair, tmp_path, 0)), strict=True)
+        )
+    settings = Settings.from_flat({**features, "ignore": ["water"]})
+    files, record = detect(*paths, tmp_path / "out", settings=settings)
+    assert record.summary.ignored_share["water"] >= 0.08
+    with rasterio.open(files["prob"]) as dataset:
+        assert np.isnan(dataset.read(1)[10:50, 10:50]).all()
+
+
 def test_features_of_a_byte_find_what_those_of_four_find(make_pair: MakePair, tmp_path: Path) -> None:
     paths = make_pair(*simulated(200))
     with Pair(*paths) as pair:
