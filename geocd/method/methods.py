@@ -1,6 +1,6 @@
 """The methods: what each is called, how it is fitted, and what memory it takes.
 
-To add a method, add its name to :data:`geocd.config.Method` and an entry to :data:`METHODS`. What a method
+To add a method, add its name to :data:`geocd.stages.Method` and an entry to :data:`METHODS`. What a method
 needs is imported when it is fitted: torch takes seconds to import, and the classical methods do without.
 """
 
