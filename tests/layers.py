@@ -32,6 +32,7 @@ LAYERS: list[dict[str, str]] = [
         "configfile": "settings in TOML",
         "spelling": "options in messages, as each surface spells them",
         "heap": "memory that the C library holds back",
+        "threads": "threads of numpy's and scipy's linear algebra",
     },
     {"raster": "files to pixels: grids, sensors, windows, warping, pairs, the probability raster"},
     {"tiles": "overlapping tiles, their blending, and how visible their seams are"},

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from geocd import heap
@@ -28,6 +27,7 @@ from geocd.scene.ignore import Rules
 from geocd.scene.oddities import SceneFacts
 from geocd.scene.registration import Alignment, align
 from geocd.scene.sample import check_different, sample_chips
+from geocd.threads import one_blas_thread
 from geocd.tiles.tiling import Tiling
 from geocd.types import Progress, Steps
 
@@ -165,14 +165,17 @@ def open_run(
         yield OpenRun(pair, resolved.with_tile_size(plan.tile_size), plan)
 
 
-def computing(settings: RunSettings) -> AbstractContextManager[None]:
-    """Return the context in which a method computes."""
+@contextlib.contextmanager
+def computing(settings: RunSettings) -> Iterator[None]:
+    """Use this as the context in which a method computes."""
     heap.keep()
-    if not METHODS[settings.method.method].uses_torch:
-        return nullcontext()
-    from geocd.method.devices import one_thread
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(one_blas_thread())
+        if METHODS[settings.method.method].uses_torch:
+            from geocd.method.devices import one_thread
 
-    return one_thread()
+            stack.enter_context(one_thread())
+        yield
 
 
 def _fit_steps(settings: RunSettings, progress: Progress | None) -> Steps:
