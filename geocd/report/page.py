@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import importlib.resources
 import io
@@ -75,20 +76,16 @@ def write_page(run: FinishedRun, destination: Path) -> None:
     """
     with output_errors(destination):  # reads what was written
         checksums = {path.name: sha256(path) for path in (run.paths["prob"], run.paths["changes"])}
-    text = (
-        _environment()
-        .get_template("report.html")
-        .render(
-            **_resources(run.thumbnails),
-            **_texts(run),
-            **_pictures(run),
-            record=run.record,
-            histogram=histogram(run.record.histogram, run.record.threshold),
-            losses=loss_curve(run.record.losses),
-            checksums=checksums,
-            settings=_settings(run.record.settings, run.folder),
-            times=_times(run.record, run.created),
-        )
+    text = _template().render(
+        **_resources(run.thumbnails),
+        **_texts(run),
+        **_pictures(run),
+        record=run.record,
+        histogram=histogram(run.record.histogram, run.record.threshold),
+        losses=loss_curve(run.record.losses),
+        checksums=checksums,
+        settings=_settings(run.record.settings, run.folder),
+        times=_times(run.record, run.created),
     )
     with output_errors(destination):
         destination.write_bytes(text.encode())
@@ -145,8 +142,9 @@ def _pictures(run: FinishedRun) -> dict[str, object]:
     }
 
 
-def _environment() -> jinja2.Environment:
-    """Return the template engine: it escapes all texts and refuses names that are not defined."""
+@functools.cache
+def _template() -> jinja2.Template:
+    """Return the template, compiled once: it escapes all texts and refuses names that are not defined."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("geocd.report"),
         autoescape=True,
@@ -156,7 +154,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["dated"] = _dated
-    return environment
+    return environment.get_template("report.html")
 
 
 def _dated(text: str) -> markupsafe.Markup:
@@ -164,6 +162,7 @@ def _dated(text: str) -> markupsafe.Markup:
     return markupsafe.Markup(_DATE.sub(r"<time>\g<0></time>", str(markupsafe.escape(text))))
 
 
+@functools.cache
 def _resource(name: str) -> str:
     """Return a text file of the templates with line ends as browsers hash them."""
     text = (importlib.resources.files("geocd.report") / "templates" / name).read_text(encoding="utf-8")
@@ -198,7 +197,7 @@ def _shown(value: object) -> object:
 def _data_uri(image: Image.Image, kind: str, **options: int) -> str:
     """Return a picture as data URI; ``kind`` is ``jpeg`` or ``png``, the options are Pillow's."""
     file = io.BytesIO()
-    image.save(file, kind, optimize=True, **options)
+    image.save(file, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -215,7 +214,7 @@ def _images(thumbnails: Thumbnails) -> dict[str, str]:
     prob = Image.fromarray(np.repeat(np.repeat(indexed, rows, 0), cols, 1), "L")
     prob.putpalette([0, 0, 0, *colours(np.linspace(0, 1, levels + 1, dtype=np.float32)).ravel().tolist()])
     return {
-        **{name: _data_uri(image, "jpeg", quality=QUALITY) for name, image in dates.items()},
+        **{name: _data_uri(image, "jpeg", quality=QUALITY, optimize=True) for name, image in dates.items()},
         "prob": _data_uri(prob, "png", transparency=0),
     }
 

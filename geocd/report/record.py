@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
@@ -176,14 +178,22 @@ def versions() -> dict[str, str]:
 
     Versions are read from the metadata of the distributions, because importing torch alone takes seconds.
     """
-    values = {"geocd": geocd.__version__, "python": platform.python_version()}
+    return {
+        "geocd": geocd.__version__,
+        "python": platform.python_version(),
+        **_installed(),
+        "GDAL": rasterio.__gdal_version__,
+        "PROJ": rasterio.__proj_version__,
+    }
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Return the versions of the distributions, read once in a process."""
+    values = {}
     for name in ("torch", "rasterio", "numpy", "scipy", "geopandas", "shapely"):
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra that is not installed
             values[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # an extra that is not installed
-            continue
-    values["GDAL"] = rasterio.__gdal_version__
-    values["PROJ"] = rasterio.__proj_version__
     return values
 
 

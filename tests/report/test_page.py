@@ -225,6 +225,12 @@ def test_the_worst_pair_of_a_megapixel_is_small(tmp_path: Path) -> None:
     assert len(found.all("tr")) == 1 + page.ROWS
 
 
+def test_the_template_is_compiled_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, run_record(), one_place())
+    monkeypatch.setattr(page.jinja2.Environment, "compile", None)
+    write(tmp_path, run_record(), one_place())
+
+
 def test_detect_writes_the_report_of_its_run(make_pair: MakePair, scene: Scene, tmp_path: Path) -> None:
     before = scene(3, 150, 170)
     after = (before * 1.1).astype(np.uint16)

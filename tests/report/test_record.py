@@ -25,5 +25,7 @@ def test_versions_without_importing_torch(tmp_path):
     assert {"geocd", "python", "torch", "rasterio", "GDAL", "PROJ", "numpy", "scipy", "shapely"} <= set(found)
     jsonschema.validate(found, {"type": "object", "additionalProperties": {"type": "string"}})
 
+    found.clear()
+    assert versions(), "the caller's copy"
     code = "import sys, geocd.report; geocd.report.versions(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
