@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from conftest import Image, chip, ground, moved
 
+from geocd.scene import registration
 from geocd.scene.registration import Shift, measure_shift
 
 
@@ -28,6 +29,25 @@ def test_a_shift_is_found_in_another_light_and_season(shift: tuple[float, float]
     assert found is not None
     assert found.measurable
     assert (found.row, found.col) == pytest.approx(shift, abs=0.1)
+
+
+def test_the_work_is_bounded_and_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some windows, from the first to the last, and some bands: the scene may have any number of both."""
+    compared: list[tuple[Image, int]] = []
+
+    def record(before: Image, after: Image, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.complex128]:
+        compared.append((before, len(after)))
+        return original(before, after, valid)
+
+    original = registration._cross_spectrum
+    monkeypatch.setattr(registration, "SIDE", 32)
+    monkeypatch.setattr(registration, "_cross_spectrum", record)
+    image = np.tile(ground(0)[:1, :224, :224], (7, 1, 1))
+    rows, _ = np.indices(image.shape[1:])
+    assert measured(image + rows, image + rows) is not None
+    assert len(compared) == registration.MOST_WINDOWS
+    assert {count for _, count in compared} == {4}
+    assert np.median(compared[-1][0] - compared[0][0]) > 100
 
 
 def test_other_ground_is_not_measurable() -> None:
