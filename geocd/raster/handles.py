@@ -1,14 +1,19 @@
-"""The open files of a pair: images, valid area and features; each thread has its own."""
+"""The open files of a pair: images, valid area and features; lent to one thread at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from rasterio.io import DatasetReader
 
 from geocd.raster.files import Source, open_raster
+
+#: Seconds that a thread waits for the datasets of another.
+PATIENCE = 0.2
 
 
 class Sources(NamedTuple):
@@ -39,7 +44,11 @@ class Datasets(NamedTuple):
 
 
 class OpenFiles:
-    """The open files of a pair; each thread has its own, because a GDAL dataset must not be shared.
+    """The open files of a pair, lent to one thread at a time, because a GDAL dataset must not be shared.
+
+    GDAL caches the blocks of each dataset apart. So that what was decoded for one thread serves the next, a
+    thread waits a little for the datasets that another one reads from, before it opens its own. A file on a
+    disk is mostly read sooner, while those over a network are read at the same time.
 
     Parameters
     ----------
@@ -52,15 +61,35 @@ class OpenFiles:
 
     def _reset(self) -> None:
         self._local = threading.local()
+        self._free: list[Datasets] = []
         self._handles: list[DatasetReader] = []
-        self._lock = threading.Lock()
+        self._reading = 0
+        self._lock = threading.Condition()
 
-    def datasets(self) -> Datasets:
-        """Return this thread's own datasets, opened when they are first asked for."""
-        if not hasattr(self._local, "datasets"):
-            opened = (None if source is None else self._open(source) for source in self.sources)
-            self._local.datasets = Datasets(*opened)
-        return self._local.datasets  # type: ignore[no-any-return]
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Datasets]:
+        """Lend datasets to this thread; inside another such context, those that it has."""
+        if (datasets := getattr(self._local, "datasets", None)) is not None:
+            yield datasets
+            return
+        with self._lock:
+            if self._reading:
+                self._lock.wait(PATIENCE)
+            datasets = self._free.pop() if self._free else None
+            self._reading += 1
+        try:
+            datasets = self._local.datasets = datasets or self._opened()
+            yield datasets
+        finally:
+            self._local.datasets = None
+            with self._lock:
+                self._reading -= 1
+                if datasets is not None:
+                    self._free.append(datasets)
+                self._lock.notify()
+
+    def _opened(self) -> Datasets:
+        return Datasets(*(None if source is None else self._open(source) for source in self.sources))
 
     def _open(self, source: Source) -> DatasetReader:
         dataset = open_raster(os.fspath(source)) if isinstance(source, str | os.PathLike) else source.open()
@@ -69,11 +98,12 @@ class OpenFiles:
         return dataset
 
     def close(self) -> None:
-        """Close the datasets of all threads."""
+        """Close all datasets."""
         with self._lock:
             for dataset in self._handles:
                 dataset.close()
             self._handles.clear()
+            self._free.clear()
 
     def __getstate__(self) -> Sources:
         """Return the sources alone: a pair may travel to another process."""

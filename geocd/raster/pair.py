@@ -19,7 +19,7 @@ from geocd.raster.choice import as_ranges, choose_bands
 from geocd.raster.features import FeatureChip, FeatureRasters
 from geocd.raster.files import Source, grid_of, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
-from geocd.raster.handles import OpenFiles, Sources
+from geocd.raster.handles import Datasets, OpenFiles, Sources
 from geocd.raster.projections import check_projections
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.raster.rims import Rim, undeclared_rim
@@ -169,15 +169,15 @@ class Pair:
         self.nodata = None if nodata == "none" else nodata
         self._align = align
         try:
-            self._check(indexes)
-            if nodata is None:
-                self._look_for_rims()
+            with self._files.lent() as datasets:
+                self._check(datasets, indexes)
+                if nodata is None:
+                    self._look_for_rims(datasets)
         except BaseException:
             self.close()
             raise
 
-    def _check(self, indexes: Sequence[int | str] | None) -> None:
-        datasets = self._files.datasets()
+    def _check(self, datasets: Datasets, indexes: Sequence[int | str] | None) -> None:
         before, after, valid = datasets[:3]
         self.grid = grid_of(before, self.before_path)
         self.after_grid = grid_of(after, self.after_path)
@@ -209,10 +209,10 @@ class Pair:
         )
         self._dtype = np.float64 if wide else np.float32
 
-    def _look_for_rims(self) -> None:
+    def _look_for_rims(self, datasets: Datasets) -> None:
         """Find out which value means "no data" at the border of each date, although it is not declared."""
         rims: list[Rim | None] = []
-        for date in self._dates():
+        for date in self._dates(datasets):
             try:
                 rims.append(undeclared_rim(date))
             except RasterReadError:  # raised again by whoever needs these pixels
@@ -224,9 +224,9 @@ class Pair:
         assert self.valid_path is not None
         return DateSource(dataset, self.valid_path, [1], np.float64, zero_is_valid=False)
 
-    def _dates(self) -> tuple[DateSource, DateSource]:
-        """Return how this thread reads both dates, each as it is stored."""
-        before, after = self._files.datasets()[:2]
+    def _dates(self, datasets: Datasets) -> tuple[DateSource, DateSource]:
+        """Return how both dates are read, each as it is stored."""
+        before, after = datasets[:2]
         bands, fills, common = self.bands, self.bands.fills, (self._dtype, self.nodata)
         first = DateSource(before, self.before_path, bands.before, *common, alpha=bands.alpha_before)
         second = DateSource(after, self.after_path, bands.after, *common, alpha=bands.alpha_after)
@@ -331,17 +331,18 @@ class Pair:
 
     def _read(self, window: Window) -> Chip:
         """Read a window, of which no rule has taken anything out."""
-        datasets, dates = self._files.datasets(), self._dates()
-        before, valid = read_date(dates[0], window)
-        after, valid_after = read_date(dataclasses.replace(dates[1], warp=self.warp), window)
-        valid &= valid_after
-        if datasets.valid is not None:
-            mask = dataclasses.replace(self._mask(datasets.valid), warp=self.valid_warp)
-            values, usable = read_date(mask, window)
-            if self.valid_warp is None:
-                check_mask(mask, values, usable, self._valid_value)
-            valid &= usable
-        features = None if self.features is None else self.features.read(datasets.features, window)
+        with self._files.lent() as datasets:
+            dates = self._dates(datasets)
+            before, valid = read_date(dates[0], window)
+            after, valid_after = read_date(dataclasses.replace(dates[1], warp=self.warp), window)
+            valid &= valid_after
+            if datasets.valid is not None:
+                mask = dataclasses.replace(self._mask(datasets.valid), warp=self.valid_warp)
+                values, usable = read_date(mask, window)
+                if self.valid_warp is None:
+                    check_mask(mask, values, usable, self._valid_value)
+                valid &= usable
+            features = None if self.features is None else self.features.read(datasets.features, window)
         if features is not None:
             valid &= features.covered(window)
         for values in (before, after):
@@ -358,14 +359,16 @@ class Pair:
         """
         if ignored and self.rule is not None:
             return self.rule.nothing_left(self.before_path, self.after_path)
-        before, after = self._files.datasets()[:2]
+        with self._files.lent() as datasets:
+            before, after = datasets[:2]
+            empty = self._empty_bands(datasets)
         return NoValidPixelError(
             f"no pixel is valid in both {self.before_path} (nodata {before.nodata}) and "
             f"{self.after_path} (nodata {after.nodata})"
             + "".join(f" and {path}" for path in self.companions.values())
             + ". Check the nodata values (--nodata overrides them), the masks and the overlap."
             + self._rims_in_words()
-            + self._empty_bands(),
+            + empty,
             before=self.before_path,
             after=self.after_path,
         )
@@ -381,12 +384,12 @@ class Pair:
             "none takes them as values."
         )
 
-    def _empty_bands(self) -> str:
+    def _empty_bands(self, datasets: Datasets) -> str:
         """Return a sentence that names the bands in which a sample has no valid pixel; empty without any."""
         empty: set[int] = set()  # positions among the compared bands
         sentences = []
         dates = zip(
-            self._files.datasets(),
+            datasets,
             (self.before_path, self.after_path),
             (self.bands.before, self.bands.after),
             strict=False,
