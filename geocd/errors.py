@@ -55,7 +55,7 @@ class BandError(GeocdError, ValueError):
 
 
 class MaskError(GeocdError, ValueError):
-    """The raster of ``--valid`` is no mask: it has several values besides 0."""
+    """A mask has other values than its kind has, or cannot be told to be of any kind."""
 
 
 class SameImageError(GeocdError, ValueError):

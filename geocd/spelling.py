@@ -24,7 +24,7 @@ _FLAGS = {"overwrite", "resume", "uncertainty"}
 #: Words that are values after an option, and not the next word of the sentence.
 _WORDS = (
     "none|grid|shift|default|reference|tile|scene|random|imagenet|embedded|auto|cpu|cuda|deep|cva|irmad|nan|"
-    "water|cloud|vegetation|[A-Z]{3,}"
+    "water|cloud|vegetation|embedding|built|scl|qa_pixel|fmask|udm2?|clear|probability|[A-Z]{3,}"
 )
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _RANGES = r"\d+(?:\.\.\d+)?(?:,\d+(?:\.\.\d+)?)+|\d+\.\.\d+"

@@ -23,6 +23,8 @@ Align = Literal["none", "grid", "shift"]
 Nodata = float | Literal["none"]
 #: What ``--ignore`` knows; :mod:`geocd.scene.ignore` has a rule for each.
 Ignorable = Literal["water", "cloud", "vegetation"]
+#: What quality masks can leave out.
+MaskClass = Literal["cloud", "shadow", "snow"]
 
 
 #: Probability from which a pixel is changed. Every method puts its own decision here; only ``--threshold``
@@ -82,6 +84,29 @@ class ReadSettings:
         metavar="RASTER",
         path=True,
     )
+    mask_before: str | None = setting(
+        None,
+        "Quality mask of BEFORE, as it comes with the product, of any resolution: what it calls cloud, "
+        "shadow or snow is left out.",
+        metavar="RASTER",
+        path=True,
+    )
+    mask_after: str | None = setting(None, "The same of AFTER.", metavar="RASTER", path=True)
+    mask_kind: str = setting(
+        "auto",
+        "Kind of the masks: auto (by name, or by values that leave no doubt), scl (Sentinel-2), qa_pixel "
+        "(Landsat), fmask (HLS), udm, udm2 (Planet), cloud or clear (0 and one other value), probability or "
+        "probability:PERCENT (of cloud; 40 and more), values:4,5,6 (of usable pixels).",
+        metavar="KIND",
+    )
+    mask_classes: tuple[MaskClass, ...] = setting(
+        ("cloud", "shadow", "snow"),
+        "What the masks leave out: one or more of cloud,shadow,snow. What they call unusable always is.",
+        metavar="CLASSES",
+    )
+    mask_buffer: float = setting(
+        0.0, "Leave out as many metres around it, as masks miss the edges of clouds.", metavar="METRES"
+    )
     features_before: str | None = setting(
         None,
         "Raster of features of BEFORE that were made elsewhere (a yearly embedding, the output of a "
@@ -110,13 +135,18 @@ class ReadSettings:
                     f"compare them with. Name them with --features-{missing}.",
                     name=f"features_{missing}",
                 )
-        kinds = get_args(Ignorable)
-        require(
-            all(kind in kinds for kind in self.ignore) and len(set(self.ignore)) == len(self.ignore),
-            "ignore",
-            ",".join(self.ignore),
-            f"must be some of {', '.join(kinds)}, each once.",
-        )
+        for name, chosen, kinds in (
+            ("ignore", self.ignore, get_args(Ignorable)),
+            ("mask_classes", self.mask_classes, get_args(MaskClass)),
+        ):
+            require(
+                all(kind in kinds for kind in chosen) and len(set(chosen)) == len(chosen),
+                name,
+                ",".join(chosen),
+                f"must be some of {', '.join(kinds)}, each once.",
+            )
+        buffer = self.mask_buffer
+        require(0 <= buffer < math.inf, "mask_buffer", buffer, "must be 0 or more (metres).")
         if self.bidx is not None:
             require(
                 len(self.bidx) > 0 and all(isinstance(band, str) or band >= 1 for band in self.bidx),

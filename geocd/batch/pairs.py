@@ -56,6 +56,8 @@ class Item:
         Paths or URLs.
     valid : str, optional
         Path or URL of a raster that is non-zero where the pair may be used.
+    mask_before, mask_after : str, optional
+        Paths or URLs of the quality masks of the images.
     features_before, features_after : str, optional
         Paths or URLs of rasters of features that were made elsewhere.
     stacks : tuple of Stack
@@ -72,6 +74,8 @@ class Item:
     before: str
     after: str
     valid: str | None = None
+    mask_before: str | None = None
+    mask_after: str | None = None
     features_before: str | None = None
     features_after: str | None = None
     stacks: tuple[Stack, ...] = ()
@@ -114,8 +118,9 @@ def read_items(path: str | os.PathLike[str]) -> list[Item]:
     ----------
     path : path
         A CSV with a header, or any vector file that OGR reads (GeoPackage, GeoJSON). The columns are ``id``,
-        ``before``, ``after`` and, optionally, ``valid``, ``features_before`` and ``features_after``; others
-        are ignored. Relative paths start from the folder of this file.
+        ``before``, ``after`` and, optionally, ``valid``, ``mask_before``, ``mask_after``,
+        ``features_before`` and ``features_after``; others are ignored. Relative paths start from the folder
+        of this file.
 
     Returns
     -------
@@ -190,6 +195,8 @@ def _item(row: Mapping[str, object], folder: Path) -> Item:
         paths.get("before", ""),
         paths.get("after", ""),
         valid=paths.get("valid"),
+        mask_before=paths.get("mask_before"),
+        mask_after=paths.get("mask_after"),
         features_before=paths.get("features_before"),
         features_after=paths.get("features_after"),
     )
@@ -208,7 +215,7 @@ def _check_columns(names: Iterable[str], path: Path) -> None:
     if missing:
         raise PairsError(
             f"{path}: has no column {', '.join(missing)}. The columns are id, before, after and, optionally, "
-            f"{enumerated(RASTERS)}; this file has: {', '.join(names) or 'none'}.",
+            f"{enumerated(RASTERS, len(RASTERS))}; this file has: {', '.join(names) or 'none'}.",
             path=str(path),
         )
 

@@ -29,6 +29,8 @@ class SourceOptions:
         STAC: keys of the assets to compare.
     features_assets : sequence of str
         STAC: keys of the assets with features that were made elsewhere.
+    mask_asset : str, optional
+        STAC: key of the asset with the quality mask; "none" for none.
     dates : tuple of datetime.date, optional
         STAC: the days before and after.
     max_cloud : float, optional
@@ -45,6 +47,7 @@ class SourceOptions:
 
     assets: tuple[str, ...] = ()
     features_assets: tuple[str, ...] = ()
+    mask_asset: str | None = None
     dates: tuple[datetime.date, datetime.date] | None = None
     max_cloud: float | None = None
     collection: str | None = None
@@ -58,6 +61,7 @@ class SourceOptions:
         return Rule(
             assets=self.assets,
             features=self.features_assets,
+            mask=self.mask_asset,
             dates=self.dates,
             max_cloud=self.max_cloud,
         )
@@ -157,7 +161,7 @@ def _search(url: str, folder: Path, options: SourceOptions) -> list[Item]:
     return stac_pairs(find(search, folder), folder, options.rule)
 
 
-_STAC_OPTIONS = ("assets", "features_assets", "dates", "max_cloud")
+_STAC_OPTIONS = ("assets", "features_assets", "mask_asset", "dates", "max_cloud")
 
 #: Every kind of source. The first that accepts what the user named reads it; the last one accepts anything.
 SOURCES: tuple[PairSource, ...] = (

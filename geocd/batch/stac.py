@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 #: What an item's features are called, before and after.
 FEATURES = ("features_before", "features_after")
+MASKS = ("mask_before", "mask_after")
+#: Keys under which collections have their quality masks: Sentinel-2 (Earth Search, Planetary Computer),
+#: Landsat, HLS, Planet.
+MASK_ASSETS = ("scl", "SCL", "qa_pixel", "QA_PIXEL", "Fmask", "udm2", "ortho_udm2")
 #: Folder of the VRTs and of found items, in that of the batch.
 SOURCES_FOLDER = "sources"
 #: Properties with the per cent of a tile that an item has no data for, and those that tell processings apart.
@@ -61,6 +65,9 @@ class Rule:
         ``data``.
     features : sequence of str
         Keys of the assets with features that were made elsewhere, stacked likewise. Default: none.
+    mask : str, optional
+        Key of the asset with the quality mask; "none" for none. Default: the one of :data:`MASK_ASSETS` that
+        an item has.
     dates : tuple of datetime.date, optional
         The days before and after.
     max_cloud : float, optional
@@ -70,6 +77,7 @@ class Rule:
 
     assets: Sequence[str] = ()
     features: Sequence[str] = ()
+    mask: str | None = None
     dates: tuple[datetime.date, datetime.date] | None = None
     max_cloud: float | None = None
 
@@ -145,13 +153,19 @@ def _pairs(path: Path, folder: Path, rule: Rule) -> list[Item]:
                 for item in items
                 if rule.features
             ]
-            stacks = (*images, *features)
+            masks = {
+                name: _stack(item, keys, path.parent, folder, "_mask")
+                for name, item in zip(MASKS, items, strict=True)
+                if (keys := _mask_keys(item, rule))
+            }
+            stacks = (*images, *features, *masks.values())
             for stack in stacks:
                 if by_path.setdefault(stack.path, stack) != stack:
                     raise PairsError(
                         f"{path}: two items have the id of {stack.path}. The ids of items must differ."
                     )
             rasters = dict(zip(FEATURES, (stack.path for stack in features), strict=False))
+            rasters |= {name: stack.path for name, stack in masks.items()}
             pairs.append(Item(name, images[0].path, images[1].path, **rasters, stacks=stacks))
     if not pairs:
         raise PairsError(f"{path}: no two items of the same tile make a pair.", path=str(path))
@@ -319,6 +333,14 @@ def _keys(item: pystac.Item, rule: Rule) -> Sequence[str]:
     return keys
 
 
+def _mask_keys(item: pystac.Item, rule: Rule) -> Sequence[str]:
+    """Return the key of the asset with the quality mask of an item; none where it is not masked."""
+    if rule.mask is not None:
+        return [] if rule.mask == "none" else [rule.mask]
+    compared = set(_keys(item, rule))
+    return [key for key in MASK_ASSETS if key in item.assets and key not in compared][:1]
+
+
 def _other_assets(item: pystac.Item, missing: Sequence[str], option: str) -> PairsError:
     """Return the error for an item without these assets."""
     return PairsError(
@@ -332,7 +354,8 @@ def _other_assets(item: pystac.Item, missing: Sequence[str], option: str) -> Pai
 def _stack(item: pystac.Item, keys: Sequence[str], base: Path, folder: Path, suffix: str = "") -> Stack:
     """Return the stack of some assets of an item; ``suffix`` tells its file from that of others."""
     if missing := [key for key in keys if key not in item.assets]:
-        raise _other_assets(item, missing, "--features-assets" if suffix else "--assets")
+        options = {"": "--assets", "_features": "--features-assets", "_mask": "--mask-asset"}
+        raise _other_assets(item, missing, options[suffix])
     sources = tuple(
         (key, local_path(asset.get_absolute_href() or located(asset.href, base)))
         for key, asset in ((key, item.assets[key]) for key in keys)

@@ -295,6 +295,8 @@ def _prepared(task: Task) -> Iterator[Settings]:
     read = dataclasses.replace(
         read,
         valid=item.valid or read.valid,
+        mask_before=item.mask_before or read.mask_before,
+        mask_after=item.mask_after or read.mask_after,
         features_before=item.features_before or read.features_before,
         features_after=item.features_after or read.features_after,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import dataclasses
 import importlib.util
 import logging
 import sys
@@ -21,6 +21,7 @@ from geocd.vectorize.formats import FORMATS, merge_formats
 if TYPE_CHECKING:
     from geocd.batch.progress import Progress
     from geocd.batch.run import Summary
+    from geocd.batch.sources import SourceOptions
 
 #: Seconds between two lines of progress where stderr is no terminal.
 _INTERVAL = 60
@@ -101,6 +102,12 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     help="STAC: assets with features made elsewhere (see --features-before), one more distance.",
 )
 @click.option(
+    "--mask-asset",
+    metavar="KEY|none",
+    help="STAC: asset with the quality mask (see --mask-before). Default: scl, qa_pixel, Fmask or udm2, where"
+    " there is one.",
+)
+@click.option(
     "--dates",
     nargs=2,
     type=click.DateTime(["%Y-%m-%d"]),
@@ -151,29 +158,21 @@ def batch(
     scheduler_file: str | None,
     resources: tuple[tuple[str, float], ...],
     worker_timeout: float,
-    collection: str | None,
-    bbox: tuple[float, float, float, float] | None,
-    intersects: str | None,
-    interval: str | None,
-    assets: str | None,
-    features_assets: str | None,
-    dates: tuple[datetime.datetime, datetime.datetime] | None,
-    max_cloud: float | None,
     mem_limit: int | None,
     retry_failed: bool,
     fail_fast: bool,
     merge: str | None,
     upload: str | None,
     status: str | None,
-    **settings: Any,
+    **values: Any,
 ) -> None:
     """Detect the changes of many PAIRS on a dask cluster; run the same command again to continue.
 
     PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, optionally, valid,
-    features_before and features_after; or a STAC ItemCollection or catalogue, or the address of a STAC API to
-    search. STAC items of the same tile are paired by --dates, or each with the next. Every pair is written
-    into OUTDIR/<id>/ as by geocd detect, beside a STAC catalogue of all pairs and a manifest of what has
-    happened. Without a scheduler, one worker per processor is started on this machine.
+    mask_before, mask_after, features_before and features_after; or a STAC ItemCollection or catalogue, or the
+    address of a STAC API to search. STAC items of the same tile are paired by --dates, or each with the next.
+    Every pair is written into OUTDIR/<id>/ as by geocd detect, beside a STAC catalogue of all pairs and a
+    manifest of what has happened. Without a scheduler, one worker per processor is started on this machine.
 
     Exit codes: 0 all pairs are done, 1 the batch could not continue, 2 an option is wrong, 3 some pairs
     failed.
@@ -182,16 +181,13 @@ def batch(
         _print_status(Path(status))
         return
     folder = _checked_folder(pairs, outdir, merge)
-    _refuse_lists([pairs, intersects, *ctx.meta.get(CONFIG, [])], folder, merge)
+    _refuse_lists([pairs, values["intersects"], *ctx.meta.get(CONFIG, [])], folder, merge)
     from geocd.batch.run import Cluster, run
-    from geocd.batch.sources import SourceOptions, read_pairs
+    from geocd.batch.sources import read_pairs
     from geocd.config import Settings
 
     _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
-    days = None if dates is None else (dates[0].date(), dates[1].date())
-    options = SourceOptions(
-        assets=_keys(assets), features_assets=_keys(features_assets), dates=days, max_cloud=max_cloud,
-        collection=collection, bbox=bbox, intersects=intersects, interval=interval)  # fmt: skip
+    options = _source_options(values)
     cluster = Cluster(
         workers=workers, scheduler=scheduler, scheduler_file=scheduler_file,
         resources=dict(resources), mem_limit=mem_limit, worker_timeout=worker_timeout)  # fmt: skip
@@ -199,7 +195,7 @@ def batch(
     summary = run(
         read_pairs(str(pairs), folder, options),
         folder,
-        settings=Settings.from_flat(settings),
+        settings=Settings.from_flat(values),
         cluster=cluster,
         retry_failed=retry_failed,
         fail_fast=fail_fast,
@@ -275,6 +271,19 @@ def _print_summary(summary: Summary, folder: Path, merged: Path | None, *, quiet
         )
     if summary.failed:
         echo(f"geocd batch --status {folder} lists which pairs failed, and why.", err=True)
+
+
+def _source_options(values: dict[str, Any]) -> SourceOptions:
+    """Take the options of the source of pairs out of those of the command."""
+    from geocd.batch.sources import SourceOptions
+
+    names = [field.name for field in dataclasses.fields(SourceOptions)]
+    options = {name: values.pop(name) for name in names}
+    for name in ("assets", "features_assets"):
+        options[name] = _keys(options[name])
+    if options["dates"] is not None:
+        options["dates"] = tuple(day.date() for day in options["dates"])
+    return SourceOptions(**options)
 
 
 def _keys(listed: str | None) -> tuple[str, ...]:

@@ -124,14 +124,14 @@ def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
     """Print what was ignored, what deserves a look, how much has changed, and the files to open."""
     from geocd.findings import unexpected
     from geocd.quantities import area_in_words
-    from geocd.scene.ignore import KINDS
+    from geocd.scene.ignore import description
 
     summary = record.summary
     if record.alignment is not None:
         echo(_aligned(record.alignment), err=True)
     if summary.ignored_share:
         shares = (
-            f"{share:.2%} as {kind} ({KINDS[kind].description})"
+            f"{share:.2%} as {kind.removeprefix('mask:')} ({description(kind)})"
             for kind, share in summary.ignored_share.items()
         )
         echo(f"Ignored of the valid area: {'; '.join(shares)}.", err=True)

@@ -112,7 +112,7 @@ def _click_type(name: str, annotation: Any) -> Any:
         return NumberOrWord(nan=math.nan, none="none")
     if name == "threshold":
         return NumberOrWord(auto=None)
-    if name == "ignore":
+    if name in ("ignore", "mask_classes"):
         return KindsType(get_args(get_args(annotation)[0]))
     if get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(kind for kind in get_args(annotation) if kind is not type(None))

@@ -24,6 +24,8 @@ class Sources(NamedTuple):
     valid: Source | None = None
     features_before: Source | None = None
     features_after: Source | None = None
+    mask_before: Source | None = None
+    mask_after: Source | None = None
 
 
 class Datasets(NamedTuple):
@@ -34,6 +36,8 @@ class Datasets(NamedTuple):
     valid: DatasetReader | None
     features_before: DatasetReader | None
     features_after: DatasetReader | None
+    mask_before: DatasetReader | None
+    mask_after: DatasetReader | None
 
     @property
     def features(self) -> tuple[DatasetReader, DatasetReader]:

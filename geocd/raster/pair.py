@@ -21,6 +21,7 @@ from geocd.raster.files import Source, grid_of, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
 from geocd.raster.handles import Datasets, OpenFiles, Sources
 from geocd.raster.projections import check_projections
+from geocd.raster.quality import MaskOptions, QualityMask, merged
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.raster.rims import Rim, undeclared_rim
 from geocd.raster.scaling import scaling_of
@@ -108,6 +109,11 @@ class Pair:
     features : tuple of str or Openable, optional
         Rasters of features of both dates that were made elsewhere, of any resolution, which are warped while
         they are read. What they do not cover is not valid.
+    masks : tuple of str or Openable
+        Quality masks of before and after as they come with products, of any resolution; None where there is
+        none. What they do not cover is not valid.
+    mask_options : MaskOptions, optional
+        Their kind, and what of them is used.
     align : bool
         Whether the after raster may have another grid, and is warped while it is read. What it does not
         cover is not valid.
@@ -159,10 +165,15 @@ class Pair:
         nodata: Nodata | None = None,
         valid: Source | None = None,
         features: tuple[Source, Source] | None = None,
+        masks: tuple[Source | None, Source | None] = (None, None),
+        mask_options: MaskOptions | None = None,
         align: bool = False,
     ) -> None:
         check_projections()
-        self._files = OpenFiles(Sources(before, after, valid, *(features or ())))
+        before_features, after_features = features or (None, None)
+        self._files = OpenFiles(
+            Sources(before, after, valid, before_features, after_features, masks[0], masks[1])
+        )
         self.before_path, self.after_path = source_name(before), source_name(after)
         self.valid_path = None if valid is None else source_name(valid)
         self.rule: ValidityRule | None = None
@@ -171,6 +182,7 @@ class Pair:
         try:
             with self._files.lent() as datasets:
                 self._check(datasets, indexes)
+                self._masks = self._quality_masks(datasets, mask_options or MaskOptions())
                 if nodata is None:
                     self._look_for_rims(datasets)
         except BaseException:
@@ -208,6 +220,18 @@ class Pair:
             for i in own
         )
         self._dtype = np.float64 if wide else np.float32
+
+    def _quality_masks(
+        self, datasets: Datasets, options: MaskOptions
+    ) -> tuple[QualityMask | None, QualityMask | None]:
+        """Return how the masks of both dates are read; None where there is none."""
+        first, second = (
+            None
+            if source is None or dataset is None
+            else QualityMask.of(dataset, source_name(source), (self.grid, self.before_path), options)
+            for source, dataset in zip(self._files.sources[5:], datasets[5:], strict=True)
+        )
+        return first, second
 
     def _look_for_rims(self, datasets: Datasets) -> None:
         """Find out which value means "no data" at the border of each date, although it is not declared."""
@@ -287,7 +311,9 @@ class Pair:
         warp = self.warp or Warp.between(dataclasses.replace(self.after_grid, crs=self.grid.crs), self.grid)
         pair = copy.copy(self)
         pair.warp = dataclasses.replace(warp, shift=(row, col))
-        pair.features = self.features and self.features.shifted(row, col)  # made of that image
+        # made of that image
+        pair.features = self.features and self.features.shifted(row, col)
+        pair._masks = self._masks[0], self._masks[1] and self._masks[1].shifted(row, col)
         return pair
 
     def without_features(self) -> Pair:
@@ -305,7 +331,7 @@ class Pair:
     def reading(self, before: Source, after: Source, valid: Source | None = None) -> Pair:
         """Return this pair, with all that was checked, reading its pixels from other sources."""
         pair = copy.copy(self)
-        pair._files = OpenFiles(Sources(before, after, valid, *self.sources[3:]))
+        pair._files = OpenFiles(self.sources._replace(before=before, after=after, valid=valid))
         return pair
 
     def read(self, window: Window) -> Chip:
@@ -343,11 +369,19 @@ class Pair:
                     check_mask(mask, values, usable, self._valid_value)
                 valid &= usable
             features = None if self.features is None else self.features.read(datasets.features, window)
+            masks = [
+                mask.read(dataset, window)
+                for mask, dataset in zip(self._masks, datasets[5:], strict=True)
+                if mask is not None and dataset is not None
+            ]
         if features is not None:
             valid &= features.covered(window)
+        masked = merged(masks, valid)
+        for excluded in masked.values():
+            valid &= ~excluded
         for values in (before, after):
             values[:, ~valid] = 0
-        return Chip(before, after, valid, window, features=features)
+        return Chip(before, after, valid, window, masked, features)
 
     def no_valid_pixel(self, *, ignored: bool = False) -> NoValidPixelError:
         """Return the error for a pair that has no jointly valid pixel.

@@ -56,7 +56,8 @@ class Warp:
         Source pixels under a target pixel, along the rows and along the columns of the source, where the
         two overlap.
     resampling : str
-        ``average`` where the source has pixels half as wide or less, else ``cubic``.
+        ``average`` where the source has pixels half as wide or less, else ``cubic``; ``nearest`` where values
+        are classes.
     overlap : float
         Share of the target grid that the source covers, in (0, 1].
     shift : tuple of float
@@ -66,7 +67,7 @@ class Warp:
     source: Grid
     target: Grid
     scale: tuple[float, float]
-    resampling: Literal["average", "cubic"]
+    resampling: Literal["average", "cubic", "nearest"]
     overlap: float
     shift: tuple[float, float] = (0.0, 0.0)
 

@@ -35,6 +35,7 @@ from scipy import ndimage
 from geocd.errors import NoValidPixelError
 from geocd.raster.bands import require_bands
 from geocd.raster.pair import Chip, Pair
+from geocd.raster.quality import DESCRIPTIONS
 from geocd.raster.scaling import Scaling
 from geocd.scene.sample import sample_chips, valid_pixels
 from geocd.types import BoolArray, Float64Array, PixelArray
@@ -260,7 +261,7 @@ class Rules:
             before=np.where(valid, chip.before, 0).astype(chip.before.dtype),
             after=np.where(valid, chip.after, 0).astype(chip.after.dtype),
             valid=valid,
-            ignored=masks,
+            ignored={**chip.ignored, **masks},
         )
 
     def nothing_left(self, before: str, after: str) -> NoValidPixelError:
@@ -275,6 +276,11 @@ class Rules:
             after=after,
             ignore=tuple(self.positions),
         )
+
+
+def description(kind: str) -> str:
+    """Return what a kind of ignored pixels is, of a rule or of a quality mask."""
+    return KINDS[kind].description if kind in KINDS else DESCRIPTIONS[kind]
 
 
 def ignored_counts(chip: Chip, part: tuple[slice, slice]) -> dict[str, int]:

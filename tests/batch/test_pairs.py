@@ -111,3 +111,9 @@ def test_columns_of_features_are_inputs_of_a_pair(tmp_path: Path) -> None:
     }
     assert list(first.inputs) == ["before", "after", "features_before", "features_after"]
     assert second.rasters == {}
+
+
+def test_a_mask_of_one_date_alone_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("id,before,after,mask_after\none,a.tif,b.tif,b_SCL.tif\n")
+    assert read_items(path)[0].rasters == {"mask_after": f"{tmp_path}/b_SCL.tif"}

@@ -327,3 +327,29 @@ def test_features_of_items_are_one_more_distance(stac: Callable[..., Path], tmp_
     content = json.loads(item.read_text())
     assert "features_before" in content["properties"]["geocd:inputs"]
     assert any(link.get("title", "").startswith("features_after: ") for link in content["links"])
+
+
+def test_items_bring_the_quality_masks_of_their_collection(
+    stac: Callable[..., Path], write_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = stac(*SCENES[:2])
+    content = json.loads(path.read_text())
+    for item in content["features"]:
+        classes = np.full((64, 64), 5, np.uint8)
+        classes[40:60, 40:60] = 9
+        write_raster(f"{item['id']}_classes", classes)
+        item["assets"]["scl"] = {"href": f"./{item['id']}_classes.tif"}
+    path.write_text(json.dumps(content))
+    (pair,) = stac_pairs(path, tmp_path / "out", Rule(assets=["red"]))
+    assert set(pair.rasters) == {"mask_before", "mask_after"}
+    assert [Path(stack.path).stem.endswith("_mask") for stack in pair.stacks] == [False, False, True, True]
+    for rule in (Rule(assets=["red"], mask="none"), Rule(assets=["red", "scl"])):
+        assert stac_pairs(path, tmp_path / "out", rule)[0].rasters == {}
+    with pytest.raises(PairsError, match=r"not qa\. Pass --mask-asset"):
+        stac_pairs(path, tmp_path / "out", Rule(assets=["red"], mask="qa"))
+    result = invoke("batch", path, tmp_path / "batch", "--assets", "red", "--workers", 1, "--method", "cva")
+    assert result.exit_code == 0, result.output
+    (item,) = (tmp_path / "batch").glob("MGRS*/MGRS*.json")
+    properties = json.loads(item.read_text())["properties"]
+    assert properties["geocd:summary"]["ignored_share"]["mask:cloud"] == pytest.approx(400 / 64**2)
+    assert {"mask_before", "mask_after"} <= set(properties["geocd:inputs"])
