@@ -22,7 +22,7 @@ from geocd.pipeline.plan import DEFAULT_LIMIT, Plan, available_jobs, cache_size,
 from geocd.pipeline.timing import Stopwatch
 from geocd.raster.files import Source, bounded_cache, check_two_files
 from geocd.raster.pair import Chip, Pair
-from geocd.raster.quality import MaskOptions
+from geocd.raster.quality import Masks
 from geocd.report.links import source_path
 from geocd.scene.ignore import Rules
 from geocd.scene.oddities import SceneFacts
@@ -224,8 +224,9 @@ def open_pair(before: Source, after: Source, read: ReadSettings, valid: Source |
         nodata=read.nodata,
         valid=read.valid if valid is None else valid,
         features=features,
-        masks=(read.mask_before, read.mask_after),
-        mask_options=MaskOptions(kind=read.mask_kind, classes=read.mask_classes, buffer=read.mask_buffer),
+        masks=Masks(
+            read.mask_before, read.mask_after, read.mask_kind, tuple(read.mask_classes), read.mask_buffer
+        ),
         align=read.align != "none",
     )
     try:

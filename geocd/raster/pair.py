@@ -21,7 +21,7 @@ from geocd.raster.files import Source, grid_of, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
 from geocd.raster.handles import Datasets, OpenFiles, Sources
 from geocd.raster.projections import check_projections
-from geocd.raster.quality import MaskOptions, QualityMask, merged
+from geocd.raster.quality import Masks, QualityMask, merged
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.raster.rims import Rim, undeclared_rim
 from geocd.raster.scaling import scaling_of
@@ -109,11 +109,9 @@ class Pair:
     features : tuple of str or Openable, optional
         Rasters of features of both dates that were made elsewhere, of any resolution, which are warped while
         they are read. What they do not cover is not valid.
-    masks : tuple of str or Openable
-        Quality masks of before and after as they come with products, of any resolution; None where there is
-        none. What they do not cover is not valid.
-    mask_options : MaskOptions, optional
-        Their kind, and what of them is used.
+    masks : Masks, optional
+        Quality masks of before and after as they come with products, of any resolution. What they do not
+        cover is not valid.
     align : bool
         Whether the after raster may have another grid, and is warped while it is read. What it does not
         cover is not valid.
@@ -165,14 +163,14 @@ class Pair:
         nodata: Nodata | None = None,
         valid: Source | None = None,
         features: tuple[Source, Source] | None = None,
-        masks: tuple[Source | None, Source | None] = (None, None),
-        mask_options: MaskOptions | None = None,
+        masks: Masks | None = None,
         align: bool = False,
     ) -> None:
         check_projections()
         before_features, after_features = features or (None, None)
+        masks = masks or Masks()
         self._files = OpenFiles(
-            Sources(before, after, valid, before_features, after_features, masks[0], masks[1])
+            Sources(before, after, valid, before_features, after_features, masks.before, masks.after)
         )
         self.before_path, self.after_path = source_name(before), source_name(after)
         self.valid_path = None if valid is None else source_name(valid)
@@ -182,7 +180,7 @@ class Pair:
         try:
             with self._files.lent() as datasets:
                 self._check(datasets, indexes)
-                self._masks = self._quality_masks(datasets, mask_options or MaskOptions())
+                self._masks = self._quality_masks(datasets, masks)
                 if nodata is None:
                     self._look_for_rims(datasets)
         except BaseException:
@@ -222,7 +220,7 @@ class Pair:
         self._dtype = np.float64 if wide else np.float32
 
     def _quality_masks(
-        self, datasets: Datasets, options: MaskOptions
+        self, datasets: Datasets, options: Masks
     ) -> tuple[QualityMask | None, QualityMask | None]:
         """Return how the masks of both dates are read; None where there is none."""
         first, second = (

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from geocd.errors import ConfigError, MaskError
 from geocd.location import Location
-from geocd.raster.files import grid_of
+from geocd.raster.files import Source, grid_of
 from geocd.raster.grid import Grid, same_crs, same_grid
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.raster.warp import Warp
@@ -237,9 +237,7 @@ class QualityMask:
     share: bool = False
 
     @classmethod
-    def of(
-        cls, dataset: DatasetReader, path: str, pair: tuple[Grid, str], options: MaskOptions
-    ) -> QualityMask:
+    def of(cls, dataset: DatasetReader, path: str, pair: tuple[Grid, str], options: Masks) -> QualityMask:
         """Return how a mask is read.
 
         Parameters
@@ -248,7 +246,7 @@ class QualityMask:
         path : str
         pair : tuple of Grid and str
             The grid of the pair, and the name of the before image.
-        options : MaskOptions
+        options : Masks
 
         Raises
         ------
@@ -341,12 +339,14 @@ class QualityMask:
             )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskOptions:
-    """What of the masks is used.
+@dataclasses.dataclass(frozen=True)
+class Masks:
+    """The quality masks of a pair, and what of them is used.
 
     Parameters
     ----------
+    before, after : str or Openable, optional
+        None where there is none.
     kind : str
         As ``--mask-kind`` takes it.
     classes : tuple of str
@@ -354,6 +354,8 @@ class MaskOptions:
         Metres around what is masked.
     """
 
+    before: Source | None = None
+    after: Source | None = None
     kind: str = "auto"
     classes: tuple[str, ...] = CLASSES
     buffer: float = 0.0
@@ -445,7 +447,7 @@ __all__ = [
     "DESCRIPTIONS",
     "KINDS",
     "MaskKind",
-    "MaskOptions",
+    "Masks",
     "QualityMask",
     "grown",
     "merged",

@@ -73,8 +73,8 @@ def _not_a_mask(mask: DateSource, values: set[float]) -> MaskError:
         meaning = f"of the values {first:.6g} and {second:.6g}; name those that are usable"
     return MaskError(
         f"{path}: not a mask. --valid takes 0 where the pair may not be used and one other value (1 or 255) "
-        f"where it may; besides 0, this raster has {listed}{more}. If it is the quality mask of a product, use "
-        f"--mask-before or --mask-after. Else make a mask of it, here {meaning}: "
+        f"where it may; besides 0, this raster has {listed}{more}. --mask-before and --mask-after take the "
+        f"quality masks of products as they are. Or make a mask of it, here {meaning}: "
         f'rio calc "{usable}" --not-masked -t uint8 -f GTiff {path} valid.tif',
         path=path,
         values=sorted(values),

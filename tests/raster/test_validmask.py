@@ -19,6 +19,7 @@ from geocd.check import check_pair
 from geocd.cli import main
 from geocd.errors import MaskError
 from geocd.raster.pair import Pair
+from geocd.spelling import as_arguments
 
 SHAPE = 60, 80
 RANDOM = np.random.default_rng(0)
@@ -79,7 +80,7 @@ def test_classes_are_refused_with_a_remedy_that_works(
     assert listed in str(error.value)
     report = check_pair(*pair, valid=path)
     assert not report.usable
-    assert report.problem == str(error.value).replace("--valid", "valid=")
+    assert report.problem == as_arguments(str(error.value))
     monkeypatch.chdir(tmp_path)
     command = re.search(r"rio (calc .* valid\.tif)$", str(error.value))
     assert command is not None
