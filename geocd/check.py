@@ -11,7 +11,15 @@ import numpy as np
 from rasterio.windows import Window
 
 from geocd.config import Align, Nodata
-from geocd.errors import BandError, GeocdError, GridError, MaskError, NoValidPixelError, SameImageError
+from geocd.errors import (
+    AreaError,
+    BandError,
+    GeocdError,
+    GridError,
+    MaskError,
+    NoValidPixelError,
+    SameImageError,
+)
 from geocd.findings import Finding, Verdict, of_band_names, of_dates, of_pixel_sizes, verdict
 from geocd.raster.files import check_two_files, grid_of, open_raster
 from geocd.raster.grid import Grid, crs_name, same_grid
@@ -139,6 +147,7 @@ def check_pair(
     nodata: Nodata | None = None,
     valid: str | os.PathLike[str] | None = None,
     align: Align = "none",
+    aoi: str | None = None,
 ) -> PairReport:
     """Check a pair: grids, bands, valid area, brightness, and the shift that the grids do not show.
 
@@ -150,6 +159,8 @@ def check_pair(
         As for :class:`~geocd.raster.pair.Pair`.
     align : str
         The setting: ``none``, ``grid`` or ``shift``. Everything is measured on the aligned pair.
+    aoi : str, optional
+        The area to look at, see :meth:`geocd.raster.area.Area.of`. Default: all of the before raster.
 
     Returns
     -------
@@ -162,7 +173,7 @@ def check_pair(
     """
     names = {"bidx": "indexes"}
     with python_errors(**names):
-        report = _check(os.fspath(before), os.fspath(after), indexes, nodata, valid, align)
+        report = _check(os.fspath(before), os.fspath(after), indexes, nodata, valid, align, aoi)
     return dataclasses.replace(
         report,
         problem=None if report.problem is None else as_arguments(report.problem, names),
@@ -177,6 +188,7 @@ def _check(
     nodata: Nodata | None,
     valid: str | os.PathLike[str] | None,
     align: Align,
+    aoi: str | None,
 ) -> PairReport:
     paths = before, after
     (first, grid), (second, other) = (_date(path) for path in paths)
@@ -193,7 +205,9 @@ def _check(
     )
     of_bands: tuple[Finding, ...] = ()
     try:
-        with Pair(*paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none") as opened:
+        with Pair(
+            *paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none", area=aoi
+        ) as opened:
             check_two_files(*paths)
             pair: Pair = opened
             report = _with_bands(report, pair)
@@ -205,7 +219,7 @@ def _check(
                 report = dataclasses.replace(report, resampling=pair.warp.resampling)
             chips, bands = sample_chips(pair), pair.bands
             check_different(chips, *paths)
-    except (GridError, BandError, MaskError, NoValidPixelError, SameImageError) as error:
+    except (AreaError, GridError, BandError, MaskError, NoValidPixelError, SameImageError) as error:
         refused = (*of_bands, *of_dates(first.date, second.date), *_refused(error, fit.overlap))
         return dataclasses.replace(report, problem=str(error), findings=report.findings + refused)
 

@@ -54,6 +54,10 @@ class BandError(GeocdError, ValueError):
     """A band number is out of range, band counts differ, or a data type cannot be used."""
 
 
+class AreaError(GeocdError, ValueError):
+    """The area of ``--aoi`` cannot be read, or has no pixel of the pair."""
+
+
 class MaskError(GeocdError, ValueError):
     """A mask has other values than its kind has, or cannot be told to be of any kind."""
 

@@ -84,6 +84,13 @@ class ReadSettings:
         metavar="RASTER",
         path=True,
     )
+    aoi: str | None = setting(
+        None,
+        "Area to look at: a vector file with polygons; or 'left bottom right top' or WKT, in the CRS of "
+        "BEFORE. Nothing else is read, and results are on its pixels.",
+        metavar="AREA",
+        path=True,
+    )
     mask_before: str | None = setting(
         None,
         "Quality mask of BEFORE, as it comes with the product, of any resolution: what it calls cloud, "
@@ -375,4 +382,6 @@ PATHS = frozenset(
     field.name for kind in STAGES.values() for field in dataclasses.fields(kind) if field.metadata["path"]
 )
 #: Those of rasters: inputs beside the two images.
-RASTERS = tuple(field.name for field in dataclasses.fields(ReadSettings) if field.metadata["path"])
+RASTERS = tuple(
+    field.name for field in dataclasses.fields(ReadSettings) if field.metadata["metavar"] == "RASTER"
+)

@@ -116,6 +116,12 @@ def detect(
             name=polygons[0],
         )
     rasters = _rasters(before, after, valid)
+    if settings.get("aoi") is not None and (lazy or any(isinstance(r, ArrayRaster) for r in rasters)):
+        raise ConfigError(
+            "aoi: is for paths that are read at once. Select the part of the arrays first, for instance with "
+            "before.rio.clip_box(left, bottom, right, top).",
+            name="aoi",
+        )
     if lazy is None:
         lazy = any(isinstance(raster, ArrayRaster) and raster.is_lazy for raster in rasters)
     if lazy and (jobs is not None or mem_limit is not None or progress is not None):

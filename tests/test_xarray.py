@@ -326,3 +326,15 @@ def test_datasets_give_what_files_give(paths: Paths, tmp_path: Path, lazy: bool)
     np.testing.assert_array_equal(changes.change_probability, expected)
     again = first.geocd.detect(second, method="cva", bidx=("red", "green", "nir"))
     np.testing.assert_array_equal(again.change_probability, expected)
+
+
+def test_an_area_of_paths(make_pair: Any, scene: Any) -> None:
+    paths = make_pair(scene(3, 120, 130), scene(3, 120, 130, seed=2))
+    area = "500100 4199200 500900 4199900"
+    changes = geocd.detect(*paths, method="cva", aoi=area)
+    assert changes.probability.shape == (70, 80)
+    assert float(changes.x[0]) == 500_105
+    assert float(changes.y[0]) == 4_199_895
+    array = rioxarray.open_rasterio(paths[0])
+    with pytest.raises(ConfigError, match=r"aoi: .*clip_box"):
+        geocd.detect(array, paths[1], method="cva", aoi=area)

@@ -28,7 +28,7 @@ from geocd.config import RASTERS, Settings
 from geocd.errors import ConfigError, GeocdError, GeocdWarning, OutputError, ResumeError
 from geocd.findings import unexpected
 from geocd.location import Location, public_text
-from geocd.pipeline.resume import model_files
+from geocd.pipeline.resume import other_files
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import begin_tiles, compute_tiles
 from geocd.pipeline.transaction import lock
@@ -181,7 +181,7 @@ def configuration(settings: Settings, mem_limit: int | None = None) -> Configura
     if mem_limit is not None and run_settings.tiling.adjustable:
         values["mem_limit"] = mem_limit
     values["geocd version"] = geocd.__version__
-    values |= {f"file of {name}": sha256(file) for name, file in model_files(run_settings).items()}
+    values |= {f"file of {name}": sha256(file) for name, file in other_files(run_settings).items()}
     return Configuration(_digest(values), values)
 
 

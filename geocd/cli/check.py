@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check whether two rasters are a usable pair.")
 @click.argument("before", type=PathType())
 @click.argument("after", type=PathType())
-@settings_options("bidx", "nodata", "align", "valid")
+@settings_options("bidx", "nodata", "align", "valid", "aoi")
 @click.option(
     "--time", "timed", is_flag=True, help="Also estimate how long a run takes, by computing some tiles."
 )
@@ -34,6 +34,7 @@ def check(
     nodata: Nodata | None,
     valid: str | None,
     align: Align,
+    aoi: str | None,
     timed: bool,
     as_json: bool,
 ) -> None:
@@ -48,10 +49,10 @@ def check(
     from geocd.config import Settings
     from geocd.pipeline.estimate import forecast
 
-    report = check_pair(before, after, indexes=bidx, nodata=nodata, valid=valid, align=align)
+    report = check_pair(before, after, indexes=bidx, nodata=nodata, valid=valid, align=align, aoi=aoi)
     run = None
     if report.usable:
-        flat = {"bidx": bidx, "nodata": nodata, "valid": valid, "align": align}
+        flat = {"bidx": bidx, "nodata": nodata, "valid": valid, "align": align, "aoi": aoi}
         run = forecast(before, after, settings=Settings.from_flat(flat), measure=timed)
     if as_json:
         content = report.as_dict() | {"run": None if run is None else dataclasses.asdict(run)}

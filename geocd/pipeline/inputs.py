@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geocd.config import RunSettings
 from geocd.errors import OutputError
-from geocd.pipeline.resume import model_files
+from geocd.pipeline.resume import other_files
 from geocd.raster.files import local_files
 from geocd.raster.pair import Pair
 
@@ -15,7 +15,7 @@ from geocd.raster.pair import Pair
 def input_files(pair: Pair, settings: RunSettings) -> list[Path]:
     """Return the local files of a run's inputs: rasters and weights, with all they consist of."""
     paths = pair.before_path, pair.after_path, *pair.companions.values()
-    return [file for path in paths for file in local_files(path)] + list(model_files(settings).values())
+    return [file for path in paths for file in local_files(path)] + list(other_files(settings).values())
 
 
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -21,6 +21,7 @@ from geocd.method.methods import METHODS
 from geocd.pipeline.plan import DEFAULT_LIMIT, Plan, available_jobs, cache_size, plan_run
 from geocd.pipeline.timing import Stopwatch
 from geocd.raster.files import Source, bounded_cache, check_two_files
+from geocd.raster.handles import Companions
 from geocd.raster.pair import Chip, Pair
 from geocd.raster.quality import Masks
 from geocd.report.links import source_path
@@ -214,19 +215,17 @@ def open_pair(before: Source, after: Source, read: ReadSettings, valid: Source |
     ConfigError
         The bands that ``ignore`` needs cannot be identified by name.
     """
-    features = None
-    if read.features_before is not None and read.features_after is not None:
-        features = read.features_before, read.features_after
+    masks = Masks(
+        read.mask_before, read.mask_after, read.mask_kind, tuple(read.mask_classes), read.mask_buffer
+    )
     pair = Pair(
         before,
         after,
         indexes=read.bidx,
         nodata=read.nodata,
         valid=read.valid if valid is None else valid,
-        features=features,
-        masks=Masks(
-            read.mask_before, read.mask_after, read.mask_kind, tuple(read.mask_classes), read.mask_buffer
-        ),
+        companions=Companions((read.features_before, read.features_after), masks),
+        area=read.aoi,
         align=read.align != "none",
     )
     try:

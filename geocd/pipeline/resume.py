@@ -26,7 +26,7 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
     options = {option(name): value for name, value in values if name not in RASTERS}
     files: dict[str, str | None] = {"before": pair.before_path, "after": pair.after_path}
     files |= {option(name): pair.companions.get(name) for name in RASTERS}
-    models = model_files(settings).items()
+    models = other_files(settings).items()
     files |= {f"the file of {option(name)}": str(file) for name, file in models}
     return {
         **options,
@@ -40,9 +40,10 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
     }
 
 
-def model_files(settings: RunSettings) -> dict[str, Path]:
-    """Return the files of weights and backbone that the settings name, by the names of the settings."""
-    names = {"weights": settings.method.weights, "backbone": settings.method.backbone}
+def other_files(settings: RunSettings) -> dict[str, Path]:
+    """Return the files that the settings name beside rasters, by the names of the settings."""
+    method = settings.method
+    names = {"weights": method.weights, "backbone": method.backbone, "aoi": settings.read.aoi}
     return {name: Path(path) for name, path in names.items() if path is not None and is_file(path)}
 
 

@@ -15,7 +15,7 @@ from geocd.findings import warn
 from geocd.pipeline.inputs import input_files
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
-from geocd.pipeline.resume import dependencies, device_kind, model_files
+from geocd.pipeline.resume import dependencies, device_kind, other_files
 from geocd.pipeline.timing import Stopwatch
 from geocd.pipeline.transaction import Transaction, interruptible
 from geocd.raster.files import output_errors
@@ -131,7 +131,7 @@ def fingerprints(pair: Pair, settings: RunSettings) -> dict[str, list[Fingerprin
     """Return the fingerprints of the files of a run's inputs, by the names of the inputs."""
     paths = {"before": pair.before_path, "after": pair.after_path, **pair.companions}
     inputs = {name: fingerprint(path) for name, path in paths.items()}
-    for name, file in model_files(settings).items():
+    for name, file in other_files(settings).items():
         inputs[name] = [Fingerprint(file=file.name, sha256=sha256(file))]
     return inputs
 
@@ -197,6 +197,7 @@ def _read_thumbnails(run: PreparedRun, prob: Path) -> Thumbnails:
         max_size=PICTURE,
         nodata=run.pair.nodata,
         warp=run.pair.warp,
+        parts=run.pair.parts,
     )
 
 

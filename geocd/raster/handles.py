@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator
@@ -11,9 +12,25 @@ from typing import NamedTuple
 from rasterio.io import DatasetReader
 
 from geocd.raster.files import Source, open_raster
+from geocd.raster.quality import Masks
 
 #: Seconds that a thread waits for the datasets of another.
 PATIENCE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Companions:
+    """What comes with the two images of a pair.
+
+    Parameters
+    ----------
+    features : tuple of str or Openable
+        Rasters of features of both dates that were made elsewhere; None where there are none.
+    masks : Masks
+    """
+
+    features: tuple[Source | None, Source | None] = (None, None)
+    masks: Masks = dataclasses.field(default_factory=Masks)
 
 
 class Sources(NamedTuple):
@@ -118,4 +135,4 @@ class OpenFiles:
         self._reset()
 
 
-__all__ = ["Datasets", "OpenFiles", "Sources"]
+__all__ = ["Companions", "Datasets", "OpenFiles", "Sources"]

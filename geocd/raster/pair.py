@@ -15,11 +15,12 @@ from rasterio.windows import Window
 
 from geocd.config import Nodata
 from geocd.errors import NoValidPixelError, RasterReadError
+from geocd.raster.area import Area
 from geocd.raster.choice import as_ranges, choose_bands
 from geocd.raster.features import FeatureChip, FeatureRasters
 from geocd.raster.files import Source, grid_of, source_name
 from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
-from geocd.raster.handles import Datasets, OpenFiles, Sources
+from geocd.raster.handles import Companions, Datasets, OpenFiles, Sources
 from geocd.raster.projections import check_projections
 from geocd.raster.quality import Masks, QualityMask, merged
 from geocd.raster.reading import DateSource, read_date, sample_windows
@@ -106,20 +107,19 @@ class Pair:
     valid : str or Openable, optional
         A raster whose first band is 0 where the pair is not usable, and has one other value where it is, on
         the grid of the before raster (with ``align``, on any).
-    features : tuple of str or Openable, optional
-        Rasters of features of both dates that were made elsewhere, of any resolution, which are warped while
-        they are read. What they do not cover is not valid.
-    masks : Masks, optional
-        Quality masks of before and after as they come with products, of any resolution. What they do not
-        cover is not valid.
+    companions : Companions, optional
+        Features that were made elsewhere, and quality masks, of any resolution. What they do not cover is not
+        valid.
     align : bool
         Whether the after raster may have another grid, and is warped while it is read. What it does not
         cover is not valid.
+    area : str, optional
+        What of the before raster the pair is, see :meth:`geocd.raster.area.Area.of`. Default: all of it.
 
     Attributes
     ----------
     grid : Grid
-        Of the before raster.
+        Of the before raster, or of the window of it that ``area`` has pixels in.
     after_grid : Grid
         The after raster's own.
     warp, valid_warp : Warp or None
@@ -162,15 +162,15 @@ class Pair:
         indexes: Sequence[int | str] | None = None,
         nodata: Nodata | None = None,
         valid: Source | None = None,
-        features: tuple[Source, Source] | None = None,
-        masks: Masks | None = None,
+        companions: Companions | None = None,
         align: bool = False,
+        area: str | None = None,
     ) -> None:
         check_projections()
-        before_features, after_features = features or (None, None)
-        masks = masks or Masks()
+        companions = companions or Companions()
+        masks = companions.masks
         self._files = OpenFiles(
-            Sources(before, after, valid, before_features, after_features, masks.before, masks.after)
+            Sources(before, after, valid, *companions.features, masks.before, masks.after)
         )
         self.before_path, self.after_path = source_name(before), source_name(after)
         self.valid_path = None if valid is None else source_name(valid)
@@ -179,29 +179,37 @@ class Pair:
         self._align = align
         try:
             with self._files.lent() as datasets:
+                self._place(datasets, area)
                 self._check(datasets, indexes)
-                self._masks = self._quality_masks(datasets, masks)
+                self._masks = self._quality_masks(datasets, companions.masks)
                 if nodata is None:
                     self._look_for_rims(datasets)
         except BaseException:
             self.close()
             raise
 
+    def _place(self, datasets: Datasets, area: str | None) -> None:
+        """Find out which part of the rasters of both dates is read, and on which grids."""
+        whole = grid_of(datasets.before, self.before_path)
+        self.area = Area(whole, whole.window) if area is None else Area.of(area, whole, self.before_path)
+        self.grid = self.area.grid
+        self.after_grid, after_part = self.area.placed(grid_of(datasets.after, self.after_path))
+        self.parts = self.area.window, after_part
+
     def _check(self, datasets: Datasets, indexes: Sequence[int | str] | None) -> None:
         before, after, valid = datasets[:3]
-        self.grid = grid_of(before, self.before_path)
-        self.after_grid = grid_of(after, self.after_path)
         self.warp = self._onto_grid(self.after_grid, self.after_path)
         self.valid_warp: Warp | None = None
         self._valid_value: float | None = None
         if valid is not None:
             assert self.valid_path is not None
-            self.valid_warp = self._onto_grid(grid_of(valid, self.valid_path), self.valid_path)
+            grid, self._valid_part = self.area.placed(grid_of(valid, self.valid_path))
+            self.valid_warp = self._onto_grid(grid, self.valid_path)
             with contextlib.suppress(RasterReadError):  # raised again by whoever needs these pixels
                 self._valid_value = mask_value(self._mask(valid))
         self.features: FeatureRasters | None = None
         if datasets.features_before is not None:
-            names = (source_name(source) for source in self._files.sources[3:] if source is not None)
+            names = (source_name(source) for source in self._files.sources[3:5] if source is not None)
             opened = zip(datasets.features, names, strict=True)
             self.features = FeatureRasters.between((self.grid, self.before_path), *opened)
         dates = (before, self.before_path), (after, self.after_path)
@@ -226,7 +234,7 @@ class Pair:
         first, second = (
             None
             if source is None or dataset is None
-            else QualityMask.of(dataset, source_name(source), (self.grid, self.before_path), options)
+            else QualityMask.of(dataset, source_name(source), (self.area, self.before_path), options)
             for source, dataset in zip(self._files.sources[5:], datasets[5:], strict=True)
         )
         return first, second
@@ -244,7 +252,8 @@ class Pair:
     def _mask(self, dataset: DatasetReader) -> DateSource:
         """Return how the raster of the valid pixels is read, as it is stored."""
         assert self.valid_path is not None
-        return DateSource(dataset, self.valid_path, [1], np.float64, zero_is_valid=False)
+        part = self._valid_part
+        return DateSource(dataset, self.valid_path, [1], np.float64, zero_is_valid=False, part=part)
 
     def _dates(self, datasets: Datasets) -> tuple[DateSource, DateSource]:
         """Return how both dates are read, each as it is stored."""
@@ -252,7 +261,10 @@ class Pair:
         bands, fills, common = self.bands, self.bands.fills, (self._dtype, self.nodata)
         first = DateSource(before, self.before_path, bands.before, *common, alpha=bands.alpha_before)
         second = DateSource(after, self.after_path, bands.after, *common, alpha=bands.alpha_after)
-        return dataclasses.replace(first, fill=fills[0]), dataclasses.replace(second, fill=fills[1])
+        return (
+            dataclasses.replace(first, fill=fills[0], part=self.parts[0]),
+            dataclasses.replace(second, fill=fills[1], part=self.parts[1]),
+        )
 
     @property
     def indexes(self) -> tuple[int, ...]:
@@ -372,6 +384,8 @@ class Pair:
                 for mask, dataset in zip(self._masks, datasets[5:], strict=True)
                 if mask is not None and dataset is not None
             ]
+        if self.area.geometry is not None:
+            valid &= self.area.inside(window)
         if features is not None:
             valid &= features.covered(window)
         masked = merged(masks, valid)
@@ -424,12 +438,15 @@ class Pair:
             datasets,
             (self.before_path, self.after_path),
             (self.bands.before, self.bands.after),
+            self.parts,
             strict=False,
         )
-        for dataset, path, numbers in dates:
+        for dataset, path, numbers, part in dates:
             assert dataset is not None
-            windows = sample_windows(dataset.height, dataset.width)
-            sources = (DateSource(dataset, path, [i], self._dtype, self.nodata, alpha=()) for i in numbers)
+            sources = [
+                DateSource(dataset, path, [i], self._dtype, self.nodata, alpha=(), part=part) for i in numbers
+            ]
+            windows = sample_windows(*sources[0].shape)
             invalid = [
                 position
                 for position, source in enumerate(sources)

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from geocd.errors import ConfigError, MaskError
 from geocd.location import Location
+from geocd.raster.area import Area
 from geocd.raster.files import Source, grid_of
 from geocd.raster.grid import Grid, same_crs, same_grid
 from geocd.raster.reading import DateSource, read_date, sample_windows
@@ -225,6 +226,8 @@ class QualityMask:
         How it gets onto the grid of the pair, by nearest neighbour; None where it is on it.
     share : bool
         Whether values are shares of 1 and not per cent.
+    part : rasterio.windows.Window or None
+        What of the mask is read; None for all of it.
     """
 
     path: str
@@ -235,17 +238,18 @@ class QualityMask:
     own: Grid
     warp: Warp | None
     share: bool = False
+    part: Window | None = None
 
     @classmethod
-    def of(cls, dataset: DatasetReader, path: str, pair: tuple[Grid, str], options: Masks) -> QualityMask:
+    def of(cls, dataset: DatasetReader, path: str, pair: tuple[Area, str], options: Masks) -> QualityMask:
         """Return how a mask is read.
 
         Parameters
         ----------
         dataset : rasterio dataset
         path : str
-        pair : tuple of Grid and str
-            The grid of the pair, and the name of the before image.
+        pair : tuple of Area and str
+            What of the before image is read, and its name.
         options : Masks
 
         Raises
@@ -264,8 +268,8 @@ class QualityMask:
                 f"({kind.description}). Choose another --mask-kind.",
                 path=path,
             )
-        grid, name = pair
-        own = grid_of(dataset, path)
+        (area, name), (own, part) = pair, pair[0].placed(grid_of(dataset, path))
+        grid = area.grid
         if same_crs(own.crs, grid.crs):
             own = dataclasses.replace(own, crs=grid.crs)
         warp = None if same_grid(own, grid) else _nearest(own, grid, (name, path))
@@ -277,7 +281,7 @@ class QualityMask:
                 name="mask_buffer",
             )
         buffer = options.buffer / size if size else 0.0
-        mask = cls(path, kind, options.classes, buffer, grid, own, warp)
+        mask = cls(path, kind, options.classes, buffer, grid, own, warp, part=part)
         values = mask._sampled(dataset)
         floating = kind.name.startswith("probability") and values.dtype.kind == "f"
         share = bool(floating and values.size and values.max() <= 1)
@@ -300,7 +304,9 @@ class QualityMask:
         """
         margin = math.ceil(self.buffer)
         around = self.grid.around(window, margin)
-        source = DateSource(dataset, self.path, self.kind.bands, np.float32, warp=self.warp, alpha=())
+        source = DateSource(
+            dataset, self.path, self.kind.bands, np.float32, warp=self.warp, alpha=(), part=self.part
+        )
         values, known = read_date(source, around)
         self._check(values[:, known])
         if self.share:

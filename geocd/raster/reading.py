@@ -108,6 +108,8 @@ class DateSource:
         Numbers of the bands that are masks. Default: those that are tagged alpha.
     fill : sequence of float
         Values of the bands that together mean "no data"; empty for none.
+    part : rasterio.windows.Window, optional
+        What of the raster is read as if it were all of it: windows are counted from its corner.
     """
 
     dataset: DatasetReader
@@ -119,6 +121,21 @@ class DateSource:
     warp: Warp | None = None
     alpha: Sequence[int] | None = None
     fill: Sequence[float] = ()
+    part: Window | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of what is read."""
+        if self.part is None:
+            return self.dataset.height, self.dataset.width
+        return int(self.part.height), int(self.part.width)
+
+    def of_raster(self, window: Window) -> Window:
+        """Return a window as the raster counts it."""
+        if self.part is None:
+            return window
+        row, col = window.row_off + self.part.row_off, window.col_off + self.part.col_off
+        return Window(col, row, window.width, window.height)
 
 
 def read_date(source: DateSource, window: Window) -> tuple[PixelArray, BoolArray]:
@@ -128,7 +145,7 @@ def read_date(source: DateSource, window: Window) -> tuple[PixelArray, BoolArray
     ----------
     source : DateSource
     window : rasterio.windows.Window
-        Of the raster, or of the target of its warp.
+        Of the raster (of its ``part``), or of the target of its warp.
 
     Returns
     -------
@@ -147,6 +164,7 @@ def read_date(source: DateSource, window: Window) -> tuple[PixelArray, BoolArray
 
 def _read_unwarped(source: DateSource, window: Window) -> tuple[PixelArray, BoolArray]:
     """Read a window of the raster's own grid, and where it is valid."""
+    window = source.of_raster(window)
     values = read(source.dataset, source.path, window, indexes=list(source.indexes))
     valid = _usable(source, window, values)
     if not source.zero_is_valid:

@@ -148,7 +148,8 @@ class _Part:
 def _sides(source: DateSource, window: Window) -> tuple[int, ...]:
     """Return which sides of a window are at the border of its raster, as :class:`_Part` has them."""
     bottom, right = window.row_off + window.height, window.col_off + window.width
-    distances = window.row_off, source.dataset.height - bottom, window.col_off, source.dataset.width - right
+    height, width = source.shape
+    distances = window.row_off, height - bottom, window.col_off, width - right
     return tuple(side for side, distance in enumerate(distances) if distance == 0)
 
 
@@ -164,7 +165,7 @@ def undeclared_rim(source: DateSource) -> Rim | None:
     ------
     RasterReadError
     """
-    shape = source.dataset.height, source.dataset.width
+    shape = source.shape
     if shape[0] * shape[1] < _LEAST_PIXELS:
         return None
     windows = sample_windows(*shape, _ALONG)

@@ -30,7 +30,7 @@ def mask_value(mask: DateSource) -> float | None:
     RasterReadError
     """
     values: set[float] = set()
-    for window in sample_windows(mask.dataset.height, mask.dataset.width):
+    for window in sample_windows(*mask.shape):
         pixels, valid = read_date(mask, window)
         values.update(np.unique(pixels[0][valid]).tolist())
     if len(values) > 1:

@@ -144,6 +144,7 @@ def read_thumbnails(
     max_size: int,
     nodata: float | None = None,
     warp: Warp | None = None,
+    parts: tuple[Window | None, Window | None] = (None, None),
 ) -> Thumbnails:
     """Read a pair and its probability at the size of a picture.
 
@@ -164,6 +165,8 @@ def read_thumbnails(
         Overrides the nodata value of both dates.
     warp : Warp, optional
         How the after image is warped onto the grid of the probability; default: it has that grid.
+    parts : tuple of rasterio.windows.Window or None
+        What of each date the pair is; None for all of it.
 
     Raises
     ------
@@ -179,10 +182,10 @@ def read_thumbnails(
         compared = indexes if isinstance(indexes, Bands) else Bands(tuple(indexes), tuple(indexes))
         bands = _display_bands(before_file, after_file, compared)
         dates = [
-            DateSource(file, path, numbers, nodata=nodata, fill=fill)
-            for file, path, numbers, fill in (
-                (before_file, before, bands.before, bands.fills[0]),
-                (after_file, after, bands.after, bands.fills[1]),
+            DateSource(file, path, numbers, nodata=nodata, fill=fill, part=part)
+            for file, path, numbers, fill, part in (
+                (before_file, before, bands.before, bands.fills[0], parts[0]),
+                (after_file, after, bands.after, bands.fills[1], parts[1]),
             )
         ]
         values_before, valid_before = _thumbnail(dates[0], shape)
@@ -238,7 +241,7 @@ def _display_positions(dataset: DatasetReader, indexes: Sequence[int]) -> tuple[
 def _thumbnail(date: DateSource, shape: tuple[int, int]) -> tuple[Float32Array, BoolArray]:
     """Return decimated values ``(bands, height, width)`` and where they are valid, ``(height, width)``."""
     dataset, nodata, bands = date.dataset, date.nodata, list(date.indexes)
-    whole = Window(0, 0, dataset.width, dataset.height)
+    whole = date.of_raster(Window(0, 0, *date.shape[::-1]))
     # GDAL's average leaves out the nodata value of the file, but would mix in one that it does not know.
     resampling = Resampling.average if nodata is None and not date.fill else Resampling.nearest
     values = read(

@@ -21,6 +21,7 @@ from batch_folder import CVA, invoke
 from geocd.batch.stac import Rule, is_stac, stac_pairs
 from geocd.batch.work import Task, configuration, why_not_finished, work
 from geocd.errors import PairsError
+from geocd.raster.handles import Companions
 from geocd.raster.pair import Pair
 
 
@@ -314,7 +315,9 @@ def test_features_of_items_are_one_more_distance(stac: Callable[..., Path], tmp_
     (tmp_path / "out" / "sources").mkdir(parents=True)
     for stack in pair.stacks:
         stack.write()
-    with Pair(pair.before, pair.after, features=(pair.stacks[2].path, pair.stacks[3].path)) as opened:
+    with Pair(
+        pair.before, pair.after, companions=Companions((pair.stacks[2].path, pair.stacks[3].path))
+    ) as opened:
         assert opened.features is not None
         assert opened.features.stride == 2
     with pytest.raises(PairsError, match=r"not swir\. Pass --features-assets"):

@@ -18,6 +18,7 @@ from geocd.method import terms
 from geocd.method.default import DefaultDetector
 from geocd.method.devices import one_thread
 from geocd.pipeline.run import detect
+from geocd.raster.handles import Companions
 from geocd.raster.pair import Pair
 from geocd.scene.sample import sample_chips
 
@@ -81,7 +82,7 @@ def test_our_own_features_as_rasters_give_the_same_map(
             patch.setattr(terms, "TERMS", table)
             features, expected = dumped(pair, tmp_path, level), prob_of(pair)
         without = prob_of(pair, weights="none")
-    with Pair(*paths, features=features) as pair:
+    with Pair(*paths, companions=Companions(features)) as pair:
         prob = prob_of(pair, weights="none")
     np.testing.assert_allclose(prob, expected, atol=2e-4)  # rounding
     assert np.abs(prob - without).max() > 0.02
@@ -107,7 +108,7 @@ def test_features_of_a_byte_find_what_those_of_four_find(make_pair: MakePair, tm
     paths = make_pair(*simulated(200))
     with Pair(*paths) as pair:
         features = dumped(pair, tmp_path, 0)
-    with Pair(*paths, features=features) as pair:
+    with Pair(*paths, companions=Companions(features)) as pair:
         expected = prob_of(pair, weights="none")
         chip = pair.read(pair.grid.window).features
     assert chip is not None
@@ -119,7 +120,7 @@ def test_features_of_a_byte_find_what_those_of_four_find(make_pair: MakePair, tm
         write(folder, name, values, 2, nodata=-128)
         for name, values in zip(("before", "after"), stored, strict=True)
     ]
-    with Pair(*paths, features=(quantised[0], quantised[1])) as pair:
+    with Pair(*paths, companions=Companions((quantised[0], quantised[1]))) as pair:
         prob = prob_of(pair, weights="none")
     assert np.abs(prob - expected).mean() < 0.01
     assert ((prob >= 0.5) == (expected >= 0.5)).mean() > 0.995

@@ -14,6 +14,7 @@ from rasterio.windows import Window
 
 from geocd.errors import BandError, GridError
 from geocd.raster.features import MOST_PIXELS
+from geocd.raster.handles import Companions
 from geocd.raster.pair import Pair
 
 SHAPE = 50, 70
@@ -46,7 +47,7 @@ def pair_of(
         write_raster(folder / f"{name}.tif", values, transform=grid, **profile)
         for name, values in (("features_before", before), ("features_after", after))
     ]
-    return Pair(*images, features=(paths[0], paths[1]))
+    return Pair(*images, companions=Companions((paths[0], paths[1])))
 
 
 def test_places_on_the_grid_are_read_as_they_are(images: tuple[Path, Path], tmp_path: Path) -> None:
@@ -99,7 +100,9 @@ def test_quantised_features_are_those_of_their_scale(images: tuple[Path, Path], 
     for name in ("features_before", "features_after"):
         with rasterio.open(tmp_path / f"{name}.tif", "r+") as dataset:
             dataset.scales, dataset.offsets = [0.5] * 5, [2.0] * 5
-    with Pair(*images, features=(tmp_path / "features_before.tif", tmp_path / "features_after.tif")) as pair:
+    with Pair(
+        *images, companions=Companions((tmp_path / "features_before.tif", tmp_path / "features_after.tif"))
+    ) as pair:
         read = pair.read(pair.grid.window)
     chip = read.features
     assert chip is not None

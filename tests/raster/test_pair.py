@@ -131,8 +131,11 @@ def test_threads_never_share_a_handle(make_pair: MakePair, scene: Any) -> None:
     assert all(handle.closed for handle in handles)
 
 
-def test_a_thread_goes_on_with_the_handles_of_another(make_pair: MakePair, scene: Any) -> None:
+def test_a_thread_goes_on_with_the_handles_of_another(
+    make_pair: MakePair, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """GDAL caches blocks by dataset, so what one thread has decoded is there for the next."""
+    monkeypatch.setattr("geocd.raster.handles.PATIENCE", 60)  # however busy the machine
     with Pair(*make_pair(scene(), scene(seed=1))) as pair, ThreadPoolExecutor(3) as threads:
         list(threads.map(pair.read, [pair.grid.window] * 9))
         assert len(pair._files._handles) == 2

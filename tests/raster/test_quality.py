@@ -15,6 +15,7 @@ from rasterio.windows import Window
 from geocd.config import Settings
 from geocd.errors import ConfigError, MaskError
 from geocd.pipeline.run import detect
+from geocd.raster.handles import Companions
 from geocd.raster.pair import Pair
 from geocd.raster.quality import KINDS, Masks, parse_kind
 
@@ -139,19 +140,19 @@ def test_both_dates_are_masked_and_classes_chosen(clouded: tuple[Path, Path], tm
     first.mkdir()
     second.mkdir()
     masks = painted("scl", first, {"snow": SNOW}), painted("scl", second, {"cloud": CLOUD, "shadow": SHADOW})
-    with Pair(*clouded, masks=Masks(*masks)) as pair:
+    with Pair(*clouded, companions=Companions(masks=Masks(*masks))) as pair:
         ignored = masks_of(pair)
     assert {name: int(mask.sum()) for name, mask in ignored.items()} == {
         "mask:cloud": 900, "mask:shadow": 600, "mask:snow": 400, "mask:unusable": 0,
     }  # fmt: skip
-    with Pair(*clouded, masks=Masks(*masks, classes=("cloud",))) as pair:
+    with Pair(*clouded, companions=Companions(masks=Masks(*masks, classes=("cloud",)))) as pair:
         assert {name for name, mask in masks_of(pair).items() if mask.any()} == {"mask:cloud"}
         assert pair.companions == {"mask_before": str(masks[0]), "mask_after": str(masks[1])}
 
 
 def test_a_coarser_mask_is_read_by_nearest_neighbour(clouded: tuple[Path, Path], tmp_path: Path) -> None:
     mask = painted("scl", tmp_path, {"cloud": CLOUD}, stride=2)
-    with Pair(*clouded, masks=Masks(after=mask)) as pair:
+    with Pair(*clouded, companions=Companions(masks=Masks(after=mask))) as pair:
         ignored = masks_of(pair)
     assert set(ignored) == {"mask:cloud", "mask:shadow", "mask:snow", "mask:unusable"}
     assert ignored["mask:cloud"][CLOUD].all()
@@ -161,7 +162,7 @@ def test_a_coarser_mask_is_read_by_nearest_neighbour(clouded: tuple[Path, Path],
 
 def test_what_a_mask_does_not_cover_is_not_valid(clouded: tuple[Path, Path], tmp_path: Path) -> None:
     mask = write_raster(tmp_path / "SCL.tif", np.full((SIZE, 60), 4, np.uint8))
-    with Pair(*clouded, masks=Masks(mask)) as pair:
+    with Pair(*clouded, companions=Companions(masks=Masks(mask))) as pair:
         valid = pair.read(pair.grid.window).valid
     assert valid[:, :60].all()
     assert not valid[:, 60:].any()
@@ -171,7 +172,7 @@ def test_a_buffer_is_in_metres_and_the_same_in_every_window(
     clouded: tuple[Path, Path], tmp_path: Path
 ) -> None:
     mask = painted("scl", tmp_path, {"cloud": CLOUD, "unusable": SNOW})
-    with Pair(*clouded, masks=Masks(after=mask, buffer=52)) as pair:
+    with Pair(*clouded, companions=Companions(masks=Masks(after=mask, buffer=52))) as pair:
         whole = masks_of(pair)
         part = masks_of(pair, Window(58, 12, 20, 15))
     size = pair.grid.pixel_size
@@ -187,7 +188,7 @@ def test_a_buffer_is_in_metres_and_the_same_in_every_window(
 
 def test_a_mask_moves_with_its_image(clouded: tuple[Path, Path], tmp_path: Path) -> None:
     mask = painted("scl", tmp_path, {"cloud": CLOUD})
-    with Pair(*clouded, masks=Masks(after=mask)) as pair:
+    with Pair(*clouded, companions=Companions(masks=Masks(after=mask))) as pair:
         moved = masks_of(pair.shifted(3, -2))["mask:cloud"]
     expected = np.zeros_like(moved)
     expected[17:47, 32:62] = True
@@ -211,7 +212,7 @@ def test_masks_in_doubt_are_refused(
         tmp_path / f"{name}.tif", np.kron(np.array(values, np.uint8), np.ones((60, 60), np.uint8))
     )
     with pytest.raises(MaskError, match=rf"{name}\.tif: .*{message}"):
-        Pair(*clouded, masks=Masks(mask))
+        Pair(*clouded, companions=Companions(masks=Masks(mask)))
 
 
 def test_kinds_are_told_by_names_and_by_values_without_doubt(
@@ -232,7 +233,7 @@ def test_kinds_are_told_by_names_and_by_values_without_doubt(
         if name == "usable":  # without a confidence, no value but 0 and 1
             with rasterio.open(mask, "r+") as dataset:
                 dataset.write((dataset.read() != 0).astype(np.uint8))
-        with Pair(*clouded, masks=Masks(after=mask)) as pair:
+        with Pair(*clouded, companions=Companions(masks=Masks(after=mask))) as pair:
             chosen = pair._masks[1]
             assert chosen is not None
             assert chosen.kind.name == expected, name
@@ -241,13 +242,13 @@ def test_kinds_are_told_by_names_and_by_values_without_doubt(
 
 def test_parameters_of_kinds(clouded: tuple[Path, Path], tmp_path: Path) -> None:
     mask = painted("scl", tmp_path, {"cloud": CLOUD, "snow": SNOW})
-    with Pair(*clouded, masks=Masks(after=mask, kind="values:2,11")) as pair:
+    with Pair(*clouded, companions=Companions(masks=Masks(after=mask, kind="values:2,11"))) as pair:
         assert masks_of(pair)["mask:unusable"].sum() == 900
     share = np.zeros((SIZE, SIZE), np.float32)
     share[CLOUD] = 0.5
     path = write_raster(tmp_path / "share.tif", share)
     for kind, count in (("probability", 900), ("probability:60", 0), ("probability:50", 900)):
-        with Pair(*clouded, masks=Masks(after=path, kind=kind)) as pair:
+        with Pair(*clouded, companions=Companions(masks=Masks(after=path, kind=kind))) as pair:
             assert masks_of(pair)["mask:cloud"].sum() == count, kind
     for kind in ("clouds", "values:", "values:a", "probability:200", "auto:1"):
         with pytest.raises(ConfigError, match=f"--mask-kind {kind}: must be auto, scl"):
@@ -262,7 +263,10 @@ def test_a_value_that_the_sample_did_not_have_is_found_where_it_is_read(
     values = np.full((700, 700), 4, np.uint8)
     values[101, 103] = 77
     mask = write_raster(tmp_path / "SCL.tif", values)
-    with Pair(*paths, masks=Masks(mask)) as pair, pytest.raises(MaskError, match="does not have: 77"):
+    with (
+        Pair(*paths, companions=Companions(masks=Masks(mask))) as pair,
+        pytest.raises(MaskError, match="does not have: 77"),
+    ):
         pair.read(Window(100, 100, 10, 10))
 
 
