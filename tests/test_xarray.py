@@ -332,7 +332,7 @@ def test_an_area_of_paths(make_pair: Any, scene: Any) -> None:
     paths = make_pair(scene(3, 120, 130), scene(3, 120, 130, seed=2))
     area = "500100 4199200 500900 4199900"
     changes = geocd.detect(*paths, method="cva", aoi=area)
-    assert changes.probability.shape == (70, 80)
+    assert changes.change_probability.shape == (70, 80)
     assert float(changes.x[0]) == 500_105
     assert float(changes.y[0]) == 4_199_895
     array = rioxarray.open_rasterio(paths[0])
