@@ -14,7 +14,8 @@ from geocd.batch.archive import upload_catalog, write_catalog
 from geocd.batch.cluster import Cluster, connection_lost
 from geocd.batch.dispatch import Dispatcher
 from geocd.batch.edited import keep_edited, unrecorded_checksums
-from geocd.batch.manifest import DoneRecord, FailedRecord, Manifest, Record, load_record
+from geocd.batch.manifest import NAME, DoneRecord, FailedRecord, Manifest, Record, load_record
+from geocd.batch.manifest import read as read_manifest
 from geocd.batch.pairs import RESERVED, Item, check_unique
 from geocd.batch.progress import Progress
 from geocd.batch.upload import Bucket
@@ -121,14 +122,13 @@ def run(
     longest = max((item.id for item in items), key=len)
     refuse_unusable_name(folder / Outputs(Path(longest)).path("changes"))  # before all pairs fail
     _refuse_inputs(items, folder)
-    tasks = {
-        item.id: Task(item, settings, str(folder), config.of_pair(item), cluster.mem_limit, upload)
-        for item in items
-    }
+    tasks = _tasks(items, folder, settings, cluster.mem_limit, upload)
     with Manifest(folder) as manifest, _interruptible(manifest, tasks):
         if manifest.settings is not None and (changes := differences(manifest.settings, values)):
             LOG.warning("the configuration has changed since the last run: %s", "; ".join(changes))
-        todo = _todo(tasks, manifest, retry_failed)
+        plan = _plan(tasks, manifest.records, retry_failed)
+        plan.log()
+        todo = list(plan.todo)
         manifest.begin(values, tasks, pairs=len(tasks), to_do=len(todo), config=config.digest)
         for name in todo:
             _keep_edited(tasks[name], manifest.records.get(name))
@@ -185,6 +185,38 @@ def _keep_edited(task: Task, record: Record | None) -> None:
     keep_edited(folder, checksums)
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run of a batch would do.
+
+    Attributes
+    ----------
+    todo : dict of str
+        Why each pair to compute is to be computed, by its id.
+    finished : list of str
+        Ids of the pairs that are up to date.
+    skipped : list of str
+        Ids of the pairs that failed before, which are not tried again.
+    """
+
+    todo: dict[str, str]
+    finished: list[str]
+    skipped: list[str]
+
+    def log(self) -> None:
+        """Log what is done again, and what is not done."""
+        for name, why in self.todo.items():
+            if why != "new":
+                LOG.info("%s is done again: %s", name, why)
+        if self.finished:
+            total = len(self.todo) + len(self.finished) + len(self.skipped)
+            LOG.info("%d of %d pairs were finished before", len(self.finished), total)
+        if self.skipped:
+            LOG.warning(
+                "%d pairs failed before and are skipped; --retry-failed tries them again", len(self.skipped)
+            )
+
+
 def _compute(dispatcher: Dispatcher, todo: Collection[str], cluster: Cluster) -> None:
     with cluster.connect() as client:
         LOG.info("dask dashboard: %s", client.dashboard_link)
@@ -202,27 +234,56 @@ def _summary(records: Mapping[str, Record], computed: int) -> Summary:
     return Summary(done, failed, len(records) - len(done) - len(failed), computed)
 
 
-def _todo(tasks: Mapping[str, Task], manifest: Manifest, retry_failed: bool) -> list[str]:
-    """Return the ids of the pairs to do, and log why finished ones have to be done again."""
+def planned(
+    items: Sequence[Item],
+    folder: Path,
+    *,
+    settings: Settings | None = None,
+    mem_limit: int | None = None,
+    retry_failed: bool = False,
+    upload: str | None = None,
+) -> Plan:
+    """Return what :func:`run` would do with these arguments; nothing is computed or written.
+
+    Raises
+    ------
+    PairsError
+        There is no pair, or two have the same id.
+    """
+    check_unique(items, "the list")
+    folder = folder.absolute()
+    records = read_manifest(folder)[0] if (folder / NAME).exists() else {}
+    return _plan(_tasks(items, folder, settings or Settings(), mem_limit, upload), records, retry_failed)
+
+
+def _tasks(
+    items: Sequence[Item], folder: Path, settings: Settings, mem_limit: int | None, upload: str | None
+) -> dict[str, Task]:
+    config = configuration(settings, mem_limit)
+    return {
+        item.id: Task(item, settings, str(folder), config.of_pair(item), mem_limit, upload) for item in items
+    }
+
+
+def _plan(tasks: Mapping[str, Task], records: Mapping[str, Record], retry_failed: bool) -> Plan:
+    """Return the pairs to do, those that are up to date, and those that failed before."""
     finished = {
         name: record
         for name in tasks
-        if (record := manifest.records.get(name)) is not None and record["state"] == "done"
+        if (record := records.get(name)) is not None and record["state"] == "done"
     }
     with ThreadPoolExecutor(8, thread_name_prefix="geocd-check") as pool:
         reasons = pool.map(lambda name: _why_again(finished[name], tasks[name]), finished)
         outdated = {name: why for name, why in zip(finished, reasons, strict=True) if why is not None}
-    for name, why in outdated.items():
-        LOG.info("%s is done again: %s", name, why)
-    up_to_date = finished.keys() - outdated.keys()
-    if up_to_date:
-        LOG.info("%d of %d pairs were finished before", len(up_to_date), len(tasks))
-    skipped = set()
-    if not retry_failed:
-        skipped = {name for name, task in tasks.items() if _failed_before(manifest.records.get(name), task)}
-    if skipped:
-        LOG.warning("%d pairs failed before and are skipped; --retry-failed tries them again", len(skipped))
-    return [name for name in tasks if name not in up_to_date and name not in skipped]
+    failed = {name for name, task in tasks.items() if _failed_before(records.get(name), task)}
+    skipped = set() if retry_failed else failed
+    todo = {
+        name: outdated.get(name, "it failed before" if name in failed else "new")
+        for name in tasks
+        if name not in skipped and (name not in finished or name in outdated)
+    }
+    up_to_date = [name for name in finished if name not in outdated]
+    return Plan(todo, up_to_date, [name for name in tasks if name in skipped])
 
 
 def _why_again(record: DoneRecord, task: Task) -> str | None:
@@ -236,4 +297,4 @@ def _failed_before(record: Record | None, task: Task) -> bool:
     return record.get("config") == task.config and record["error"] != OutputError.__name__
 
 
-__all__ = ["Cluster", "Progress", "Summary", "run"]
+__all__ = ["Cluster", "Plan", "Progress", "Summary", "planned", "run"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import logging
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from geocd.batch.progress import Progress
     from geocd.batch.run import Summary
     from geocd.batch.sources import SourceOptions
+    from geocd.config import Settings
 
 #: Seconds between two lines of progress where stderr is no terminal.
 _INTERVAL = 60
@@ -146,6 +149,8 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     metavar="OUTDIR",
     help="Print the state of every pair of a batch, and exit.",
 )
+@click.option("--dry-run", is_flag=True, help="Print what would be computed and why, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print what --status and --dry-run print as JSON.")
 @settings_options()
 @click.pass_context
 def batch(
@@ -164,6 +169,8 @@ def batch(
     merge: str | None,
     upload: str | None,
     status: str | None,
+    dry_run: bool,
+    as_json: bool,
     **values: Any,
 ) -> None:
     """Detect the changes of many PAIRS on a dask cluster; run the same command again to continue.
@@ -178,7 +185,7 @@ def batch(
     failed.
     """
     if status is not None:
-        _print_status(Path(status))
+        _print_status(Path(status), as_json=as_json)
         return
     folder = _checked_folder(pairs, outdir, merge)
     _refuse_lists([pairs, values["intersects"], *ctx.meta.get(CONFIG, [])], folder, merge)
@@ -188,6 +195,10 @@ def batch(
 
     _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
     options = _source_options(values)
+    if dry_run:
+        again = {"mem_limit": mem_limit, "retry_failed": retry_failed, "upload": upload}
+        _print_plan(str(pairs), folder, options, Settings.from_flat(values), as_json=as_json, **again)
+        return
     cluster = Cluster(
         workers=workers, scheduler=scheduler, scheduler_file=scheduler_file,
         resources=dict(resources), mem_limit=mem_limit, worker_timeout=worker_timeout)  # fmt: skip
@@ -291,10 +302,33 @@ def _keys(listed: str | None) -> tuple[str, ...]:
     return tuple(key.strip() for key in listed.split(",")) if listed else ()
 
 
-def _print_status(folder: Path) -> None:
+def _print_plan(
+    pairs: str, folder: Path, options: SourceOptions, settings: Settings, *, as_json: bool, **limits: Any
+) -> None:
+    """Print what would be computed."""
+    from geocd.batch.run import planned
+    from geocd.batch.sources import read_pairs
+
+    with tempfile.TemporaryDirectory() as scratch:  # for what a search finds: nothing is written
+        items = read_pairs(pairs, Path(scratch), options)
+    plan = planned(items, folder, settings=settings, **limits)
+    if as_json:
+        content = {"todo": plan.todo, "finished": plan.finished, "skipped": plan.skipped}
+        echo(json.dumps(content, allow_nan=False))
+        return
+    for name, why in plan.todo.items():
+        echo(f"{name}: {why}")
+    counts = len(plan.todo), len(plan.finished), len(plan.skipped)
+    echo("{} to compute, {} up to date, {} failed before and skipped".format(*counts))
+
+
+def _print_status(folder: Path, *, as_json: bool) -> None:
     from geocd.batch.manifest import findings_of, status
 
     counts, records = status(folder)
+    if as_json:
+        echo(json.dumps({"counts": counts, "pairs": records}, allow_nan=False))
+        return
     width = max((len(record["id"]) for record in records), default=2)
     for record in records:
         seconds = record.get("seconds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
 import re
 import shutil
@@ -220,3 +221,35 @@ def limit_files(size: int) -> None:
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))
+
+
+def test_a_dry_run_says_what_would_be_computed_and_writes_nothing(
+    make_pair: Callable[..., tuple[Path, Path]], scene: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    before, after = make_pair(scene(3, 40, 50), scene(3, 40, 50, seed=2))
+    listed = tmp_path / "pairs.csv"
+    listed.write_text(f"id,before,after\na,{before},{after}\nb,{before},{after}\nc,{before},none.tif\n")
+    command = ["batch", listed, tmp_path / "out", "--method", "cva"]
+    result = invoke(*command, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "3 to compute, 0 up to date, 0 failed before" in result.output
+    assert not (tmp_path / "out").exists()
+    assert invoke(*command, "--workers", 1).exit_code == 3
+    seen = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+
+    def plan(*options: str) -> dict[str, object]:
+        return dict(json.loads(invoke(*command, "--dry-run", "--json", *options).stdout))
+
+    assert plan() == {"todo": {}, "finished": ["a", "b"], "skipped": ["c"]}
+    assert plan("--retry-failed")["todo"] == {"c": "it failed before"}
+    (tmp_path / "out" / "a" / "a_prob.tif").write_bytes(b"")
+    assert plan()["todo"] == {"a": "a_prob.tif was altered"}
+    assert list(plan("--min-area", "500")["todo"]) == ["a", "b", "c"]
+    assert {path: path.stat().st_mtime_ns for path in seen if path.name != "a_prob.tif"} == {
+        path: time for path, time in seen.items() if path.name != "a_prob.tif"
+    }
+    status = json.loads(invoke("batch", "--status", tmp_path / "out", "--json").stdout)
+    assert status["counts"] == {"pending": 0, "sent": 0, "done": 2, "failed": 1}
+    assert [(pair["id"], pair["state"]) for pair in status["pairs"]] == [
+        ("a", "done"), ("b", "done"), ("c", "failed"),
+    ]  # fmt: skip
