@@ -25,7 +25,7 @@ COLUMNS = (*NEEDED, *RASTERS)
 Row: TypeAlias = tuple[str, Mapping[str, object]]
 #: Names that the batch itself uses in its folder.
 RESERVED = (
-    *("catalog.json", "manifest.jsonl", "sources"),
+    *("catalog.json", "index.html", "manifest.jsonl", "sources"),
     *(f"changes{suffix}" for suffix in merge_formats()),
 )
 #: The id becomes the name of a folder and the beginning of file names, on every system.

@@ -16,6 +16,7 @@ from geocd.batch.dispatch import Dispatcher
 from geocd.batch.edited import keep_edited, unrecorded_checksums
 from geocd.batch.manifest import NAME, DoneRecord, FailedRecord, Manifest, Record, load_record
 from geocd.batch.manifest import read as read_manifest
+from geocd.batch.overview import write_overview
 from geocd.batch.pairs import RESERVED, Item, check_unique
 from geocd.batch.progress import Progress
 from geocd.batch.upload import Bucket
@@ -139,6 +140,7 @@ def run(
         finally:
             done = {name: record for name, record in manifest.records.items() if record["state"] == "done"}
             write_catalog(folder, done, manifest.records)
+            write_overview(folder, manifest.records)
         if bucket is not None:
             uploaded = [name for name, record in done.items() if record.get("upload") == upload]
             upload_catalog(folder, uploaded, bucket)

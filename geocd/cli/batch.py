@@ -196,8 +196,9 @@ def batch(
     _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
     options = _source_options(values)
     if dry_run:
-        again = {"mem_limit": mem_limit, "retry_failed": retry_failed, "upload": upload}
-        _print_plan(str(pairs), folder, options, Settings.from_flat(values), as_json=as_json, **again)
+        _print_plan(
+            str(pairs), folder, options, Settings.from_flat(values),
+            mem_limit=mem_limit, retry_failed=retry_failed, upload=upload, as_json=as_json)  # fmt: skip
         return
     cluster = Cluster(
         workers=workers, scheduler=scheduler, scheduler_file=scheduler_file,
@@ -277,7 +278,8 @@ def _print_summary(summary: Summary, folder: Path, merged: Path | None, *, quiet
         left = f", {summary.left} left" if summary.left else ""
         echo(
             f"{len(summary.done)} pairs done ({summary.computed} in this run), {len(summary.failed)} failed"
-            f"{left}.\n{folder / 'catalog.json'}" + (f"\n{merged}" if merged else ""),
+            f"{left}.\n{folder / 'index.html'}\n{folder / 'catalog.json'}"
+            + (f"\n{merged}" if merged else ""),
             err=True,
         )
     if summary.failed:
@@ -303,7 +305,15 @@ def _keys(listed: str | None) -> tuple[str, ...]:
 
 
 def _print_plan(
-    pairs: str, folder: Path, options: SourceOptions, settings: Settings, *, as_json: bool, **limits: Any
+    pairs: str,
+    folder: Path,
+    options: SourceOptions,
+    settings: Settings,
+    *,
+    mem_limit: int | None,
+    retry_failed: bool,
+    upload: str | None,
+    as_json: bool,
 ) -> None:
     """Print what would be computed."""
     from geocd.batch.run import planned
@@ -311,7 +321,9 @@ def _print_plan(
 
     with tempfile.TemporaryDirectory() as scratch:  # for what a search finds: nothing is written
         items = read_pairs(pairs, Path(scratch), options)
-    plan = planned(items, folder, settings=settings, **limits)
+    plan = planned(
+        items, folder, settings=settings, mem_limit=mem_limit, retry_failed=retry_failed, upload=upload
+    )
     if as_json:
         content = {"todo": plan.todo, "finished": plan.finished, "skipped": plan.skipped}
         echo(json.dumps(content, allow_nan=False))

@@ -8,7 +8,11 @@ import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.features import geometry_mask
+from rasterio.warp import transform
 from rasterio.windows import Window
 
 from geocd.errors import AreaError
@@ -136,23 +140,26 @@ def _geometry(text: str, grid: Grid) -> tuple[BaseGeometry, bool]:
 
 def _read(path: str, grid: Grid) -> BaseGeometry:
     """Return the union of the polygons of a vector file, in the CRS of a grid."""
-    import geopandas
-    from shapely.errors import ShapelyError
+    import pyogrio
+    import shapely
 
     if (why := why_no_vector(path)) is not None:
         raise AreaError(f"{path}: {why}", area=path)
     try:
-        frame = geopandas.read_file(path, columns=[])
-        if frame.crs is None:
+        meta, _, geometry, _ = pyogrio.raw.read(path, columns=[])
+        polygons = [part for part in shapely.from_wkb(geometry) if part is not None and part.area > 0]
+        if not meta["crs"]:
             raise AreaError(
                 f"{path}: its polygons have no coordinate reference system. Assign the right one: ogr2ogr "
                 f"-a_srs EPSG:32633 area.gpkg {path}",
                 area=path,
             )
-        polygons = frame.geometry[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
-        return polygons.to_crs(grid.crs.to_wkt()).union_all()
-    # of pyogrio, shapely and pyproj; values of a damaged file may not be decodable
-    except (RuntimeError, ValueError, TypeError, OverflowError, ShapelyError) as error:
+        crs = CRS.from_user_input(meta["crs"])
+        return shapely.transform(
+            shapely.union_all(polygons), lambda xy: np.column_stack(transform(crs, grid.crs, *xy.T))
+        )
+    # of pyogrio, shapely, rasterio and GDAL; values of a damaged file may not be decodable
+    except (RuntimeError, ValueError, TypeError, OverflowError, RasterioError, CPLE_BaseError) as error:
         if isinstance(error, AreaError):
             raise
         reason = " ".join(str(error).split())[:200]
