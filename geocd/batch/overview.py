@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import jinja2
 
 from geocd import replacing
 from geocd.batch.edited import keep_edited
 from geocd.batch.manifest import Record, findings_of
 from geocd.quantities import area_in_words, day, in_percent
 from geocd.raster.files import output_errors
+from geocd.report.page import template
 
 INDEX = "index.html"
 #: Shows that geocd wrote a page; one without it is somebody's own.
@@ -64,7 +62,7 @@ class Entry:
             dates = [properties.get(key) for key in ("geocd:date_before", "geocd:date_after")]
             return cls(
                 name,
-                " to ".join(day(date) or "date unknown" for date in dates),
+                " to ".join(day(date) or "date unknown" for date in dates) if any(dates) else "dates unknown",
                 float(area),
                 in_percent(float(share)),
                 f"{int(count)} place{'' if count == 1 else 's'}, {area_in_words(float(area))}",
@@ -138,7 +136,7 @@ def write_overview(folder: Path, records: Mapping[str, Record]) -> Path | None:
     entries.sort(key=lambda entry: (-entry.area, entry.name))
     shown = entries[:MOST]
     placed, height = boxes(shown) if shown else ([], 0.0)
-    text = _template().render(
+    text = template(INDEX).render(
         generator=GENERATOR,
         name=folder.absolute().name,
         total=len(records),
@@ -157,18 +155,6 @@ def write_overview(folder: Path, records: Mapping[str, Record]) -> Path | None:
             keep_edited(folder, {INDEX: None})
         replacing.write(path, text.encode())
     return path
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("geocd.batch"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(INDEX)
 
 
 __all__ = ["INDEX", "Entry", "boxes", "write_overview"]

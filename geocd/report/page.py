@@ -76,7 +76,7 @@ def write_page(run: FinishedRun, destination: Path) -> None:
     """
     with output_errors(destination):  # reads what was written
         checksums = {path.name: sha256(path) for path in (run.paths["prob"], run.paths["changes"])}
-    text = _template().render(
+    text = template("report.html").render(
         **_resources(run.thumbnails),
         **_texts(run),
         **_pictures(run),
@@ -143,8 +143,8 @@ def _pictures(run: FinishedRun) -> dict[str, object]:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
-    """Return the template, compiled once: it escapes all texts and refuses names that are not defined."""
+def template(name: str) -> jinja2.Template:
+    """Return a template, compiled once: it escapes all texts and refuses names that are not defined."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("geocd.report"),
         autoescape=True,
@@ -154,7 +154,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["dated"] = _dated
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _dated(text: str) -> markupsafe.Markup:
@@ -383,6 +383,4 @@ def _times(record: RunRecord, created: str) -> dict[str, str]:
     return values
 
 
-__all__ = [
-    "write_page",
-]
+__all__ = ["template", "write_page"]
