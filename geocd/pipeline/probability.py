@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -55,7 +55,12 @@ class MapFacts:
 
 
 def write_probability(
-    run: PreparedRun, path: Path, tags: Mapping[str, str], checkpoint: Checkpoint | None, progress: Progress
+    run: PreparedRun,
+    path: Path,
+    tags: Mapping[str, str],
+    checkpoint: Checkpoint | None,
+    progress: Progress,
+    on_rows: Callable[[Float32Array], None],
 ) -> MapFacts:
     """Compute, blend and write the probability of a run, and collect its statistics.
 
@@ -69,6 +74,9 @@ def write_probability(
         Tiles saved there are loaded, all others computed and saved.
     progress : callable
         Called with the stage ``tiles``.
+    on_rows : callable
+        Called with the probability of finished rows, ``(rows, width)``, from the top, while further tiles are
+        computed.
 
     Raises
     ------
@@ -88,6 +96,7 @@ def write_probability(
         histogram[:] += np.histogram(values[0], BINS, (0, 1))[0]
         seams.add(row, values[0])
         writer.write(row, values)
+        on_rows(values[0])
 
     mosaic = Mosaic(tiling, flush, bands=len(bands), block=BLOCK_SIZE)
     progress("tiles", 0, len(tiling))

@@ -30,7 +30,7 @@ from geocd.report.thumbnails import Thumbnails, read_thumbnails
 from geocd.report.words import findings
 from geocd.spelling import python_errors, python_findings
 from geocd.types import Progress
-from geocd.vectorize.polygons import PolygonSummary, polygonize
+from geocd.vectorize.polygons import Polygons, PolygonSummary
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -149,16 +149,19 @@ def _write_products(
     dates = acquisition_dates(pair)
     with stopwatch.stage("tiles"):
         tags = tags_of(run, dates, folder)
-        facts = write_probability(run, paths["prob"], tags, transaction.checkpoint, progress)
+        polygons = Polygons(pair.grid, run.settings.method.decision, pair)
+        facts = write_probability(
+            run, paths["prob"], tags, transaction.checkpoint, progress, on_rows=polygons.add
+        )
     heap.release()
     progress("polygons", 0, 1)
     with stopwatch.stage("polygons"):
-        polygons = _write_polygons(run, paths, dates)
+        layer = polygons.write(paths["changes"], run.settings.polygons, dates)
     heap.release()  # of what the polygons took, before the pictures take theirs
     progress("polygons", 1, 1)
     with stopwatch.stage("quicklook"):
         thumbnails = _read_thumbnails(run, paths["prob"])
-    record = _record(run, facts, polygons, dates, inputs)
+    record = _record(run, facts, layer, dates, inputs)
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     finished = FinishedRun(record, thumbnails, paths, created, folder)
     for entry in products.PRODUCTS:
@@ -171,20 +174,6 @@ def _write_products(
         item = stac_item(record, paths, created=created, folder=folder)
     write_json(paths["item"], item)
     return record
-
-
-def _write_polygons(
-    run: PreparedRun, paths: Mapping[str, Path], dates: tuple[str | None, str | None]
-) -> PolygonSummary:
-    return polygonize(
-        paths["prob"],
-        paths["changes"],
-        threshold=run.settings.method.decision,
-        settings=run.settings.polygons,
-        pair=run.pair,
-        date_before=dates[0],
-        date_after=dates[1],
-    )
 
 
 def _read_thumbnails(run: PreparedRun, prob: Path) -> Thumbnails:

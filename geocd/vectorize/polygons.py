@@ -139,8 +139,7 @@ def polygonize(
     The number of pixels, the probabilities and the bands are always those of the changed pixels, and so is
     the area that the smallest area is compared with.
     """
-    settings = settings or PolygonSettings()
-    destination = Path(destination)
+    destination, path = Path(destination), os.fspath(prob)
     if not 0 < threshold <= 1:
         raise ConfigError(
             f"threshold {threshold:g} is not a probability above 0 and up to 1. Choose one in between, "
@@ -148,39 +147,78 @@ def polygonize(
             threshold=threshold,
         )
     refuse_unusable_name(destination)  # before any work is done
-    regions, n_valid = _read_regions(os.fspath(prob), threshold, pair)
-    frame = _layer(regions.finish(settings), regions.grid, date_before, date_after)
-    pixel = math.sqrt(math.prod(regions.size.sides))
-    del regions
-    release()  # of the corners: the frame is copied as it is written
-    write(frame, destination, timestamp(date_after or date_before), style=style, pixel=pixel)
-    n_pixels = int(frame["n_pixels"].sum())
-    return PolygonSummary(
-        count=len(frame),
-        area_m2=float(frame["area_m2"].sum()),
-        n_pixels=n_pixels,
-        changed_share=n_pixels / n_valid if n_valid else 0.0,
-    )
-
-
-def _read_regions(path: str, threshold: float, pair: Pair | None) -> tuple[Regions, int]:
-    """Read the raster strip by strip; return its regions and the number of its valid pixels."""
     with open_raster(path) as dataset:
         grid = grid_of(dataset, path)
         if pair is not None:
             check_same_grid(grid, pair.grid, (path, pair.before_path))
-        regions = Regions(grid, None if pair is None else BandMeans(pair))
-        n_valid = 0
+        polygons = Polygons(grid, threshold, pair)
         for window in strips(grid):
             # masked: nodata, alpha and NaN alike come back as "not valid"
             masked = read(dataset, path, window, indexes=1, masked=True).astype(np.float32)
-            prob = np.ma.filled(masked, np.nan)
-            n_valid += int(np.count_nonzero(~np.isnan(prob)))
-            _check_probability(prob, path)
-            with np.errstate(invalid="ignore"):
-                regions.add(prob, prob >= np.float32(threshold))
+            rows = np.ma.filled(masked, np.nan)
+            _check_probability(rows, path)
+            polygons.add(rows)
             release()  # or the heap, full of holes, grows with every strip
-    return regions, n_valid
+    return polygons.write(destination, settings or PolygonSettings(), (date_before, date_after), style=style)
+
+
+class Polygons:
+    """The polygons of a probability raster whose rows come from the top; what :func:`polygonize` consists of.
+
+    Parameters
+    ----------
+    grid : Grid
+        The whole raster.
+    threshold : float
+        A pixel is changed when its probability is at least this.
+    pair : Pair, optional
+        The images on this grid.
+    """
+
+    def __init__(self, grid: Grid, threshold: float, pair: Pair | None = None) -> None:
+        self._threshold = np.float32(threshold)
+        self._regions = Regions(grid, None if pair is None else BandMeans(pair))
+        self._valid = 0
+
+    def add(self, prob: Float32Array) -> None:
+        """Add the next rows, ``(rows, width)`` float32 in [0, 1]; NaN where not valid.
+
+        Raises
+        ------
+        RasterReadError
+            An image of the pair cannot be read.
+        """
+        self._valid += int(np.count_nonzero(~np.isnan(prob)))
+        with np.errstate(invalid="ignore"):
+            self._regions.add(prob, prob >= self._threshold)
+
+    def write(
+        self,
+        destination: Path,
+        settings: PolygonSettings,
+        dates: tuple[str | None, str | None],
+        *,
+        style: bytes | None = None,
+    ) -> PolygonSummary:
+        """Write the polygons, once all rows were added; it frees what was gathered.
+
+        Raises
+        ------
+        OutputError
+            The destination cannot be written.
+        """
+        frame = _layer(self._regions.finish(settings), self._regions.grid, *dates)
+        pixel = math.sqrt(math.prod(self._regions.size.sides))
+        del self._regions
+        release()  # of the corners: the frame is copied as it is written
+        write(frame, destination, timestamp(dates[1] or dates[0]), style=style, pixel=pixel)
+        n_pixels = int(frame["n_pixels"].sum())
+        return PolygonSummary(
+            count=len(frame),
+            area_m2=float(frame["area_m2"].sum()),
+            n_pixels=n_pixels,
+            changed_share=n_pixels / self._valid if self._valid else 0.0,
+        )
 
 
 def _check_probability(prob: Float32Array, path: str) -> None:
@@ -219,6 +257,7 @@ def strips(grid: Grid) -> Iterator[Window]:
 __all__ = [
     "COLUMNS",
     "PolygonSummary",
+    "Polygons",
     "polygonize",
     "strips",
 ]

@@ -95,6 +95,28 @@ def test_outputs_that_cannot_be_read_back_are_an_error_and_leave_nothing(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts the bytes that a process reads")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_tiles_and_polygons_decode_nothing_twice(jobs: int, make_pair: MakePair, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    before = rng.integers(0, 60_000, (6, 1024, 1024), np.uint16)
+    after = np.where(np.indices(before.shape[1:])[0] // 8 % 2, before // 2 + 9, before)
+    blocks = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
+    paths = make_pair(before, after, **blocks)
+    size = sum(path.stat().st_size for path in paths)
+    read: dict[tuple[str, bool], int] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        read.setdefault((stage, done == total), int(Path("/proc/self/io").read_text().split()[1]))
+
+    settings = Settings.from_flat({"tile_size": 256, "overlap": 64, "method": "cva"})
+    detect(*paths, tmp_path / "run", settings=settings, jobs=jobs, progress=progress)
+    written = (tmp_path / "run_prob.tif").stat().st_size
+    # The sample of a small raster is all of it, and its blocks are still in GDAL's cache: for the tiles of
+    # all threads and for the means of the bands of polygons. Only the raster that was written is read.
+    assert read["polygons", True] - read["tiles", False] < 0.1 * size + 3 * written
+
+
 def test_jobs_must_be_positive(pair: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="jobs=0"):
         detect(*pair, tmp_path / "run", jobs=0)
