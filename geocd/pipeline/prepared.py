@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from geocd import heap
@@ -18,6 +19,7 @@ from geocd.config import RASTERS, ReadSettings, RunSettings, Settings
 from geocd.errors import ConfigError
 from geocd.method.detector import Detector
 from geocd.method.methods import METHODS
+from geocd.pipeline.beside import beside
 from geocd.pipeline.plan import DEFAULT_LIMIT, Plan, available_jobs, cache_size, plan_run
 from geocd.pipeline.timing import Stopwatch
 from geocd.raster.files import Source, bounded_cache, check_two_files
@@ -118,14 +120,16 @@ class OpenRun:
                 pair = pair.ignoring(Rules.of(read.ignore, pair.band_names, pair.scalings).fitted_to(pair))
             chips = sample_chips(pair)
             check_different(chips, pair.before_path, pair.after_path)
-        with stopwatch.stage("shift"):
-            measured = SceneFacts.measure(chips, pair) if facts else None
-        with stopwatch.stage("fit"):
-            detector = fit_detector(chips, pair, self.settings, self.plan.jobs, steps)
-        del chips
+        with beside(self.plan.jobs) as start:
+            measured = start(partial(SceneFacts.measure, chips, pair)) if facts else None
+            with stopwatch.stage("fit"):
+                detector = fit_detector(chips, pair, self.settings, self.plan.jobs, steps)
+            with stopwatch.stage("shift"):
+                scene = None if measured is None else measured()
+        del chips, measured
         heap.release()
         steps(1, 1)
-        return PreparedRun(pair, self.settings, self.plan, alignment, detector, measured)
+        return PreparedRun(pair, self.settings, self.plan, alignment, detector, scene)
 
 
 @contextlib.contextmanager

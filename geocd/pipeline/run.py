@@ -6,12 +6,14 @@ import dataclasses
 import datetime
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geocd import heap
 from geocd.config import RunSettings, Settings
 from geocd.findings import warn
+from geocd.pipeline.beside import beside
 from geocd.pipeline.inputs import input_files
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
@@ -26,7 +28,7 @@ from geocd.report.fingerprint import Fingerprint, fingerprint, sha256
 from geocd.report.products import Outputs, default_stem
 from geocd.report.record import FinishedRun, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
-from geocd.report.thumbnails import Thumbnails, read_thumbnails
+from geocd.report.thumbnails import Dates, read_dates
 from geocd.report.words import findings
 from geocd.spelling import python_errors, python_findings
 from geocd.types import Progress
@@ -147,7 +149,8 @@ def _write_products(
     pair, folder = run.pair, transaction.outputs.stem.parent
     paths = {entry.key: transaction.path(entry.key) for entry in products.PRODUCTS}
     dates = acquisition_dates(pair)
-    with stopwatch.stage("tiles"):
+    with beside(run.plan.jobs) as start, stopwatch.stage("tiles"):
+        pictures = start(partial(_read_dates, pair))
         tags = tags_of(run, dates, folder)
         polygons = Polygons(pair.grid, run.settings.method.decision, pair)
         facts = write_probability(
@@ -160,7 +163,7 @@ def _write_products(
     heap.release()  # of what the polygons took, before the pictures take theirs
     progress("polygons", 1, 1)
     with stopwatch.stage("quicklook"):
-        thumbnails = _read_thumbnails(run, paths["prob"])
+        thumbnails = pictures().with_prob(paths["prob"], run.settings.method.decision)
     record = _record(run, facts, layer, dates, inputs)
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     finished = FinishedRun(record, thumbnails, paths, created, folder)
@@ -176,17 +179,15 @@ def _write_products(
     return record
 
 
-def _read_thumbnails(run: PreparedRun, prob: Path) -> Thumbnails:
-    return read_thumbnails(
-        run.pair.before_path,
-        run.pair.after_path,
-        prob,
-        indexes=run.pair.bands,
-        threshold=run.settings.method.decision,
+def _read_dates(pair: Pair) -> Dates:
+    return read_dates(
+        pair.before_path,
+        pair.after_path,
+        indexes=pair.bands,
         max_size=PICTURE,
-        nodata=run.pair.nodata,
-        warp=run.pair.warp,
-        parts=run.pair.parts,
+        nodata=pair.nodata,
+        warp=pair.warp,
+        parts=pair.parts,
     )
 
 

@@ -134,6 +134,98 @@ class Thumbnails:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Dates:
+    """The two dates of :class:`Thumbnails`, which has the same attributes, before there is a result."""
+
+    grid_shape: tuple[int, int]
+    before: Picture
+    after: Picture
+    valid_before: BoolArray
+    valid_after: BoolArray
+    apart: bool
+    warped: bool
+
+    def with_prob(self, prob: Path, threshold: float) -> Thumbnails:
+        """Return the thumbnails of the pair and its probability.
+
+        Parameters
+        ----------
+        prob : pathlib.Path
+            The probability raster of the pair.
+        threshold : float
+            Changed where ``prob >= threshold``.
+
+        Raises
+        ------
+        RasterOpenError, RasterReadError
+        """
+        with open_raster(os.fspath(prob)) as dataset:
+            mean, share = _prob_thumbnail(dataset, os.fspath(prob), self.valid_before.shape, threshold)
+        dates = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Thumbnails(**dates, prob=mean, share=share)
+
+
+def read_dates(
+    before: str,
+    after: str,
+    *,
+    indexes: Sequence[int] | Bands,
+    max_size: int,
+    nodata: float | None = None,
+    warp: Warp | None = None,
+    parts: tuple[Window | None, Window | None] = (None, None),
+) -> Dates:
+    """Read a pair at the size of a picture.
+
+    Parameters
+    ----------
+    before, after : str
+        Paths or URLs of the pair.
+    indexes : sequence of int, or Bands
+        The compared bands, from 1, of both dates or of each. Red, green and blue among them are shown where
+        names or colour interpretation identify them, else the first three, else the first in grey.
+    max_size : int
+        Longest side in pixels; larger rasters are decimated while reading.
+    nodata : float, optional
+        Overrides the nodata value of both dates.
+    warp : Warp, optional
+        How the after image is warped onto the grid of the before image; default: it has that grid.
+    parts : tuple of rasterio.windows.Window or None
+        What of each date the pair is; None for all of it.
+
+    Raises
+    ------
+    RasterOpenError, RasterReadError
+    """
+    with open_raster(before) as before_file, open_raster(after) as after_file:
+        compared = indexes if isinstance(indexes, Bands) else Bands(tuple(indexes), tuple(indexes))
+        bands = _display_bands(before_file, after_file, compared)
+        dates = [
+            DateSource(file, path, numbers, nodata=nodata, fill=fill, part=part)
+            for file, path, numbers, fill, part in (
+                (before_file, before, bands.before, bands.fills[0], parts[0]),
+                (after_file, after, bands.after, bands.fills[1], parts[1]),
+            )
+        ]
+        grid_shape = dates[0].shape
+        shape = _decimated(grid_shape, max_size)
+        values_before, valid_before = _thumbnail(dates[0], shape)
+        values_after, valid_after = (
+            _thumbnail(dates[1], shape) if warp is None else _warped_thumbnail(dates[1], shape, warp)
+        )
+    pictures, apart = _stretch([values_before, values_after], [valid_before, valid_after])
+    return Dates(
+        grid_shape,
+        before=pictures[0],
+        after=pictures[1],
+        valid_before=valid_before,
+        valid_after=valid_after,
+        apart=apart,
+        warped=warp is not None,
+    )
+
+
 def read_thumbnails(
     before: str,
     after: str,
@@ -144,67 +236,10 @@ def read_thumbnails(
     max_size: int,
     nodata: float | None = None,
     warp: Warp | None = None,
-    parts: tuple[Window | None, Window | None] = (None, None),
 ) -> Thumbnails:
-    """Read a pair and its probability at the size of a picture.
-
-    Parameters
-    ----------
-    before, after : str
-        Paths or URLs of the pair.
-    prob : pathlib.Path
-        The probability raster of the pair.
-    indexes : sequence of int, or Bands
-        The compared bands, from 1, of both dates or of each. Red, green and blue among them are shown where
-        names or colour interpretation identify them, else the first three, else the first in grey.
-    threshold : float
-        Changed where ``prob >= threshold``.
-    max_size : int
-        Longest side in pixels; larger rasters are decimated while reading.
-    nodata : float, optional
-        Overrides the nodata value of both dates.
-    warp : Warp, optional
-        How the after image is warped onto the grid of the probability; default: it has that grid.
-    parts : tuple of rasterio.windows.Window or None
-        What of each date the pair is; None for all of it.
-
-    Raises
-    ------
-    RasterOpenError, RasterReadError
-    """
-    with (
-        open_raster(before) as before_file,
-        open_raster(after) as after_file,
-        open_raster(os.fspath(prob)) as prob_file,
-    ):
-        grid_shape = prob_file.shape
-        shape = _decimated(grid_shape, max_size)
-        compared = indexes if isinstance(indexes, Bands) else Bands(tuple(indexes), tuple(indexes))
-        bands = _display_bands(before_file, after_file, compared)
-        dates = [
-            DateSource(file, path, numbers, nodata=nodata, fill=fill, part=part)
-            for file, path, numbers, fill, part in (
-                (before_file, before, bands.before, bands.fills[0], parts[0]),
-                (after_file, after, bands.after, bands.fills[1], parts[1]),
-            )
-        ]
-        values_before, valid_before = _thumbnail(dates[0], shape)
-        values_after, valid_after = (
-            _thumbnail(dates[1], shape) if warp is None else _warped_thumbnail(dates[1], shape, warp)
-        )
-        mean_prob, share = _prob_thumbnail(prob_file, os.fspath(prob), shape, threshold)
-    pictures, apart = _stretch([values_before, values_after], [valid_before, valid_after])
-    return Thumbnails(
-        grid_shape,
-        before=pictures[0],
-        after=pictures[1],
-        valid_before=valid_before,
-        valid_after=valid_after,
-        prob=mean_prob,
-        share=share,
-        apart=apart,
-        warped=warp is not None,
-    )
+    """Read a pair and its probability at the size of a picture: :func:`read_dates`, then ``with_prob``."""
+    dates = read_dates(before, after, indexes=indexes, max_size=max_size, nodata=nodata, warp=warp)
+    return dates.with_prob(prob, threshold)
 
 
 def _decimated(grid_shape: tuple[int, int], max_size: int) -> tuple[int, int]:
@@ -352,6 +387,8 @@ def _limits(values: Float32Array) -> tuple[Float64Array, Float64Array]:
 
 
 __all__ = [
+    "Dates",
     "Thumbnails",
+    "read_dates",
     "read_thumbnails",
 ]

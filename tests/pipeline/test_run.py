@@ -31,6 +31,7 @@ from geocd.pipeline.estimate import forecast
 from geocd.pipeline.prepared import fit_detector
 from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import probabilities
+from geocd.raster import handles
 from geocd.raster.grid import Grid
 from geocd.raster.pair import Chip, Pair
 from geocd.raster.reading import resample
@@ -97,7 +98,10 @@ def test_outputs_that_cannot_be_read_back_are_an_error_and_leave_nothing(
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts the bytes that a process reads")
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_tiles_and_polygons_decode_nothing_twice(jobs: int, make_pair: MakePair, tmp_path: Path) -> None:
+def test_tiles_and_polygons_decode_nothing_twice(
+    jobs: int, make_pair: MakePair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handles, "PATIENCE", 60)  # however busy this machine is
     rng = np.random.default_rng(0)
     before = rng.integers(0, 60_000, (6, 1024, 1024), np.uint16)
     after = np.where(np.indices(before.shape[1:])[0] // 8 % 2, before // 2 + 9, before)
@@ -113,8 +117,9 @@ def test_tiles_and_polygons_decode_nothing_twice(jobs: int, make_pair: MakePair,
     detect(*paths, tmp_path / "run", settings=settings, jobs=jobs, progress=progress)
     written = (tmp_path / "run_prob.tif").stat().st_size
     # The sample of a small raster is all of it, and its blocks are still in GDAL's cache: for the tiles of
-    # all threads and for the means of the bands of polygons. Only the raster that was written is read.
-    assert read["polygons", True] - read["tiles", False] < 0.1 * size + 3 * written
+    # all threads and for the means of the bands of polygons. Pictures of three of the six bands are read
+    # beside them, and the raster that was written.
+    assert read["polygons", True] - read["tiles", False] < 0.9 * size + 3 * written
 
 
 def test_jobs_must_be_positive(pair: tuple[Path, Path], tmp_path: Path) -> None:
