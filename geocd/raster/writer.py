@@ -76,10 +76,7 @@ class ProbWriter:
                 blockxsize=BLOCK_SIZE,
                 blockysize=BLOCK_SIZE,
                 interleave="band",
-                compress="deflate",
-                zlevel=1,  # read once and deleted
-                predictor=3,
-                bigtiff="IF_SAFER",
+                bigtiff="IF_SAFER",  # not compressed: read once and deleted
                 sparse_ok=True,
             )
             for index, description in enumerate(descriptions, 1):
