@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from layers import LAYERS, PACKAGE
@@ -254,6 +255,26 @@ def test_help_imports_nothing_slow(command: list[str]) -> None:
         [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.endswith("SLOW []\n"), done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("method", ["deep", "irmad"])
+def test_a_run_imports_only_what_it_uses(method: str, make_pair: Any, scene: Any, tmp_path: Path) -> None:
+    """Each of these takes from a tenth of a second to seconds, which a small pair would pay for."""
+    unused = {"dask", "distributed", "xarray", "rioxarray", "pystac", "matplotlib", "sklearn", "sympy"}
+    unused |= {"torch._dynamo", "torch._inductor", "torch.onnx", "torchvision"}
+    unused |= {f"scipy.{name}" for name in ("stats", "optimize", "interpolate", "signal")}
+    unused |= {f"geocd.{name}" for name in ("batch", "evaluate", "metrics", "xarray", "method.reference")}
+    if method != "deep":
+        unused |= {"torch", "safetensors"}
+    code = (
+        "import sys\nfrom geocd.pipeline.run import detect\nfrom geocd.config import Settings\n"
+        "detect(*sys.argv[1:4], settings=Settings.from_flat({'method': sys.argv[4]}))\n"
+        "print('IMPORTED', *sorted(sys.modules))\n"
+    )
+    pair = make_pair(scene(), scene(seed=1))
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, pair), str(tmp_path / "run"), method]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert not unused & set(done.stdout.split())
 
 
 def test_importing_geocd_is_instant() -> None:
