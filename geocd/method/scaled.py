@@ -206,7 +206,7 @@ class Scaling:
     ) -> Scaling:
         """Fit to a sample of the scene with at least one valid pixel."""
         narrow = Radiometry.fit(chips)
-        wide = Radiometry.fit(chips, IRMAD_PERCENTILES).select(colour[:3])
+        wide = Radiometry.fit(chips, IRMAD_PERCENTILES, colour[:3])
         return cls(narrow, wide, tuple(colour), extractor if depth else None, depth)
 
     def apply(self, chip: Chip, device: torch.device = CPU) -> ScaledPair:

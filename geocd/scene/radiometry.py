@@ -136,7 +136,10 @@ class Radiometry:
 
     @classmethod
     def fit(
-        cls, chips: Sequence[Chip], percentiles: tuple[float, float] | None = CLIP_PERCENTILES
+        cls,
+        chips: Sequence[Chip],
+        percentiles: tuple[float, float] | None = CLIP_PERCENTILES,
+        bands: Sequence[int] | None = None,
     ) -> Radiometry:
         """Compute the scales from the jointly valid pixels of a sample.
 
@@ -148,9 +151,11 @@ class Radiometry:
         chips : sequence of Chip
         percentiles : tuple of float or None
             Percentiles to clip to; None clips nothing.
+        bands : sequence of int, optional
+            The scales of some bands only, from 0.
         """
         # One band at a time, because the statistics need several copies of the values.
-        bands = range(len(chips[0].before))
+        bands = range(len(chips[0].before)) if bands is None else bands
         parts = [_fit_bands(chips, slice(band, band + 1), percentiles) for band in bands]
         before, after = (BandScale.join([scales[date] for scales, _ in parts]) for date in (0, 1))
         saturated = np.concatenate([share for _, share in parts])
@@ -159,15 +164,6 @@ class Radiometry:
             dataclasses.replace(before, gain=before.gain * usable),
             dataclasses.replace(after, gain=after.gain * usable),
         )
-
-    def select(self, bands: Sequence[int]) -> Radiometry:
-        """Return the scales of some bands only, numbered from 0."""
-        index = list(bands)
-
-        def pick(scale: BandScale) -> BandScale:
-            return BandScale(scale.low[index], scale.high[index], scale.mean[index], scale.gain[index])
-
-        return Radiometry(pick(self.before), pick(self.after))
 
     def apply(self, chip: Chip) -> tuple[Float32Array, Float32Array]:
         """Return z-scores of before and after, each ``(bands, height, width)`` float32; 0 where not valid."""
