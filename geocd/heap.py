@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
-#: Bytes for glibc's M_TRIM_THRESHOLD (free memory to keep) and M_MMAP_THRESHOLD (size from which arrays are
-#: requested from the system one by one), by their numbers in malloc.h: the values that glibc adapts to.
-_THRESHOLDS = {-1: 2**28, -3: 2**25}
+#: By their numbers in malloc.h, of glibc: bytes for M_TRIM_THRESHOLD (free memory to keep) and
+#: M_MMAP_THRESHOLD (size from which arrays are requested from the system one by one), and M_ARENA_MAX: one heap
+#: for all threads, since a heap of their own is given back whenever it is empty, which is after each tile.
+_SETTINGS = {-1: 2**28, -3: 2**25, -8: 1}
 
 
 def keep() -> None:
-    """Let the C library keep the memory of one tile for the next, where the environment says otherwise.
+    """Let the C library keep the memory of one tile for the next.
 
-    dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``. Every array of a tile is then requested
-    from the system anew, page by page, which took a worker more time than the pair itself. Called where tiles
-    are computed; :func:`release` returns the memory at the end.
+    By itself it gives it back, and every array of the next tile is requested from the system anew, page by
+    page: a tenth of a run. dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``, with which that took
+    a worker more time than the pair itself. Called where tiles are computed; :func:`release` returns the
+    memory at the end.
     """
-    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" in os.environ:
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt is not None:
-            for parameter, size in _THRESHOLDS.items():
-                mallopt(parameter, size)
+            for parameter, value in _SETTINGS.items():
+                mallopt(parameter, value)
 
 
 def release() -> None:
@@ -32,6 +33,6 @@ def release() -> None:
     their own.
     """
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
