@@ -5,19 +5,18 @@ from __future__ import annotations
 import ctypes
 import sys
 
-#: By their numbers in malloc.h, of glibc: bytes for M_TRIM_THRESHOLD (free memory to keep) and
-#: M_MMAP_THRESHOLD (size from which arrays are requested from the system one by one), and M_ARENA_MAX: one heap
-#: for all threads, since a heap of their own is given back whenever it is empty, which is after each tile.
+#: By their numbers in glibc's malloc.h: bytes for M_TRIM_THRESHOLD (free memory to keep) and M_MMAP_THRESHOLD
+#: (size from which arrays are requested from the system one by one), and M_ARENA_MAX: one heap for all
+#: threads, since a heap of their own is given back whenever it is empty, which is after each tile.
 _SETTINGS = {-1: 2**28, -3: 2**25, -8: 1}
 
 
 def keep() -> None:
     """Let the C library keep the memory of one tile for the next.
 
-    By itself it gives it back, and every array of the next tile is requested from the system anew, page by
-    page: a tenth of a run. dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``, with which that took
-    a worker more time than the pair itself. Called where tiles are computed; :func:`release` returns the
-    memory at the end.
+    By itself it returns it, and every array of the next tile is requested from the system anew, page by page.
+    dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``: that took a worker more time than the pair
+    itself. Called where tiles are computed; :func:`release` returns the memory at the end.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

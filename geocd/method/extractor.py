@@ -7,7 +7,9 @@ Initialised by transfer and not optimised: what is learned on the pair is the me
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -58,13 +60,37 @@ class Block:
     channels: int
 
 
-def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Pad as TensorFlow's "same": with stride 2 and even sides one pixel more at the bottom and right.
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """A convolution with the batch normalisation behind it, which has stored statistics, as one operation."""
 
-    The weights were trained that way; padded evenly, features would lie half a place off.
-    """
-    total = kernel - stride
-    return F.pad(x, [total // 2, total - total // 2] * 2)
+    weight: Tensor
+    bias: Tensor
+    stride: int
+    padding: int
+    groups: int
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Convolution:
+        """Fold in the normalisation, and TensorFlow's "same" padding, which belongs to the weights.
+
+        With stride 2 and even sides that is one pixel more below and to the right. Here both sides are padded
+        alike, and the kernel begins with a row and a column of zeros: no padded copy of the image is made.
+        """
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        weight, stride = convolution.weight * gain[:, None, None, None], convolution.stride[0]
+        padding = weight.shape[-1] // 2
+        if stride == 2:
+            weight = F.pad(weight, (1, 0, 1, 0))
+        bias = norm.bias - norm.running_mean * gain
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        return cls(weight.detach(), bias.detach(), stride, padding, convolution.groups)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return it of ``(N, channels, height, width)``."""
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
 
 
 class InvertedResidual(nn.Module):
@@ -84,29 +110,60 @@ class InvertedResidual(nn.Module):
         self._project_conv = nn.Conv2d(width, shape.channels, 1, bias=False)
         self._bn2 = nn.BatchNorm2d(shape.channels, eps=1e-3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, before, H, W) to (N, channels, H / stride, W / stride)."""
-        y = x
+    def folded(self) -> Stage:
+        """Return it as it is applied."""
+        steps = [
+            Convolution.of(self._depthwise_conv, self._bn1),
+            Convolution.of(self._project_conv, self._bn2),
+        ]
         if self.shape.expansion > 1:
-            y = F.relu6(_normalised(self._expand_conv, self._bn0, y), inplace=True)
-        y = pad_same(y, self.shape.kernel, self.shape.stride)
-        y = F.relu6(_normalised(self._depthwise_conv, self._bn1, y), inplace=True)
-        y = _normalised(self._project_conv, self._bn2, y)
+            steps.insert(0, Convolution.of(self._expand_conv, self._bn0))
+        return Stage(tuple(steps), self.skips)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Convolutions one after the other, ReLU6 between them, that are applied by strips of rows.
+
+    The expanded bands of a whole image do not fit into the processor's cache; a strip does.
+
+    Attributes
+    ----------
+    steps : tuple of Convolution
+    skips : bool
+        Whether the input is added to the result.
+    """
+
+    steps: tuple[Convolution, ...]
+    skips: bool = False
+
+    #: Rows of the input above and below a strip that its result depends on, and bytes of a strip on a CPU.
+    HALO, BYTES = 4, 4 * 2**20
+
+    @property
+    def stride(self) -> int:
+        """Rows of the input between two of the result."""
+        return math.prod(step.stride for step in self.steps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the result, ``(N, channels, height / stride, width / stride)``."""
+        height, stride = x.shape[2], self.stride
+        widest = max(len(step.weight) // step.stride for step in self.steps)
+        rows = max(self.BYTES // (4 * x.shape[3] * widest), 4 * self.HALO) // stride * stride
+        if x.device.type != "cpu" or rows >= height or x.requires_grad:
+            return self._apply(x)
+        strips = []
+        for top in range(0, height, rows):
+            begin, end = max(top - self.HALO, 0), min(top + rows, height)
+            strip = self._apply(x[:, :, begin : end + self.HALO])
+            strips.append(strip[:, :, (top - begin) // stride : (end - begin) // stride])
+        return torch.cat(strips, dim=2)
+
+    def _apply(self, x: Tensor) -> Tensor:
+        y = self.steps[0](x)
+        for step in self.steps[1:]:
+            y = step(F.relu6(y, inplace=True))
         return y.add_(x) if self.skips else y
-
-
-def _normalised(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Return a convolution followed by batch normalisation with its stored statistics, as one convolution."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return F.conv2d(
-        x,
-        convolution.weight * gain[:, None, None, None],
-        norm.bias - norm.running_mean * gain,
-        stride=convolution.stride,
-        groups=convolution.groups,
-    )
 
 
 class Lite0Features(Extractor):
@@ -135,12 +192,30 @@ class Lite0Features(Extractor):
         widths = (32, *(block.channels for block in self.BLOCKS))
         self._blocks = nn.ModuleList(map(InvertedResidual, widths, self.BLOCKS))
 
+        self._stages: list[Stage] | None = None
+        self.register_load_state_dict_post_hook(Lite0Features._forget)  # type: ignore[no-untyped-call]
+
+    def _forget(self, *_: object) -> None:
+        self._stages = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Lite0Features:
+        self._forget()  # for another device or type
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def forward(self, x: Tensor, depth: int) -> list[Tensor]:
-        """(N, 3, H, W) to (N, 16, H/2, W/2) and, with ``depth`` 2, (N, 40, H/8, W/8)."""
-        x = F.relu6(_normalised(self._conv_stem, self._bn0, pad_same(x, 3, 2)), inplace=True)
+        """(N, 3, H, W) to (N, 16, H/2, W/2) and, with ``depth`` 2, (N, 40, H/8, W/8).
+
+        The weights are folded once: after a change by hand, load them with ``load_state_dict``.
+        """
+        stages = self._stages
+        if stages is None:
+            first, *others = (cast(InvertedResidual, block).folded() for block in self._blocks)
+            stem = Convolution.of(self._conv_stem, self._bn0)
+            stages = self._stages = [Stage((stem, *first.steps)), *others]
         maps = []
-        for index, block in enumerate(self._blocks[: self.TAPS[depth - 1] + 1]):
-            x = block(x)
+        for index, stage in enumerate(stages[: self.TAPS[depth - 1] + 1]):
+            x = stage(x)
             if index in self.TAPS:
                 maps.append(x)
         return maps

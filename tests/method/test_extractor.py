@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from simulated import extractor
 
-from geocd.method.extractor import Lite0Features, pad_same
+from geocd.method.extractor import Convolution, Lite0Features, Stage
 from geocd.method.weights import embedded_weights
 
 
@@ -31,20 +31,38 @@ def test_folding_normalisation_into_convolutions_changes_nothing(network: Lite0F
     """The first layers, as the modules would compute them one by one."""
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     block = network._blocks[0]
-    stem = F.relu6(network._bn0(network._conv_stem(pad_same(x, 3, 2))))
-    middle = F.relu6(block._bn1(block._depthwise_conv(pad_same(stem, 3, 1))))
+    stem = F.relu6(network._bn0(network._conv_stem(F.pad(x, (0, 1, 0, 1)))))
+    middle = F.relu6(block._bn1(block._depthwise_conv(F.pad(stem, (1, 1, 1, 1)))))
     expected = block._bn2(block._project_conv(middle))
     torch.testing.assert_close(network(x, 1)[0], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_strides_are_padded_as_the_weights_were_trained() -> None:
-    x = torch.ones(1, 1, 4, 4)
-    assert pad_same(x, 3, 1).shape == (1, 1, 6, 6)
-    padded = pad_same(x, 5, 2)[0, 0]
-    assert padded.shape == (7, 7)
-    assert padded[0].sum() == 0, "one row above"
-    assert padded[-2:].sum() == 0, "two below"
-    assert padded[1].sum() == 4
+def test_other_weights_are_folded_anew() -> None:
+    network = extractor(0)
+    x = torch.randn(1, 3, 32, 32)
+    first = network(x, 1)[0]
+    network.load_state_dict(extractor(1).state_dict())
+    assert torch.equal(network(x, 1)[0], extractor(1)(x, 1)[0])
+    assert not torch.equal(network(x, 1)[0], first)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "before"), [(3, 1, 1), (5, 1, 2), (3, 2, 0), (5, 2, 1)])
+def test_strides_are_padded_as_the_weights_were_trained(kernel: int, stride: int, before: int) -> None:
+    """As TensorFlow's "same": of an odd number of pixels one more is below and to the right."""
+    convolution = torch.nn.Conv2d(1, 1, kernel, stride=stride, bias=False)
+    folded = Convolution.of(convolution, torch.nn.BatchNorm2d(1, eps=0).eval())
+    x, after = torch.randn(1, 1, 16, 24), kernel - stride - before
+    expected = convolution(F.pad(x, [before, after, before, after]))
+    torch.testing.assert_close(folded(x), expected)
+
+
+def test_strips_are_as_the_whole(network: Lite0Features, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(1, 3, 256, 128)
+    monkeypatch.setattr(Stage, "BYTES", 10**9)
+    whole = network(x, 2)
+    monkeypatch.setattr(Stage, "BYTES", 1)
+    for values, expected in zip(network(x, 2), whole, strict=True):
+        assert torch.equal(values, expected)
 
 
 @pytest.mark.parametrize("level", [0, 1])
