@@ -276,4 +276,5 @@ def open_sources(prob: str, provenance: Mapping[str, object], paths: tuple[str, 
 
 def tiling_of(pair: Pair, settings: RunSettings, margin: int = 0) -> Tiling:
     """Return the tiles of a pair."""
-    return Tiling(*pair.grid.shape, settings.tiling.tile_size, settings.tiling.overlap, margin)
+    tiling = settings.tiling
+    return Tiling(*pair.grid.shape, tiling.tile_size, tiling.overlap, margin, least=True)

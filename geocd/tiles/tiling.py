@@ -1,8 +1,8 @@
 """Overlapping tiles: their windows and blending weights, no pixels.
 
 Every pixel of the grid lies in at least one tile. All tiles of a grid have one size; where the grid is
-not a multiple of the stride the tiles move closer together, so that no tile is ever padded with
-invented pixels. Only a grid smaller than the tile gets a smaller tile.
+not a multiple of the stride the tiles move closer together, or are made smaller, so that no tile is ever
+padded with invented pixels.
 """
 
 from __future__ import annotations
@@ -35,6 +35,17 @@ class Tile:
     row: int
     col: int
     window: Window
+
+
+def least_size(length: int, tile_size: int, overlap: int) -> int:
+    """Return the smallest tile that covers ``length`` pixels by no more tiles than ``tile_size`` takes.
+
+    What neighbours share beyond ``overlap`` would be computed twice in vain.
+    """
+    if length <= tile_size:
+        return length
+    count = math.ceil((length - overlap) / (tile_size - overlap))
+    return math.ceil((length - overlap) / count) + overlap
 
 
 def starts(length: int, tile_size: int, overlap: int) -> list[int]:
@@ -129,6 +140,8 @@ class Tiling:
     margin : int
         Pixels around a pixel that its value depends on. That far inside their borders, neighbouring tiles
         have the same values, and only there they are blended.
+    least : bool
+        Whether tiles are only as large as their number asks for (:func:`least_size`).
 
     Raises
     ------
@@ -141,6 +154,7 @@ class Tiling:
     tile_size: int
     overlap: int
     margin: int = 0
+    least: bool = False
 
     def __post_init__(self) -> None:
         check_tile_size(self.tile_size, self.overlap)
@@ -148,16 +162,19 @@ class Tiling:
     @cached_property
     def row_starts(self) -> list[int]:
         """First row of each row of tiles."""
-        return starts(self.height, self.tile_size, self.overlap)
+        return starts(self.height, self.tile_shape[0], self.overlap)
 
     @cached_property
     def col_starts(self) -> list[int]:
         """First column of each column of tiles."""
-        return starts(self.width, self.tile_size, self.overlap)
+        return starts(self.width, self.tile_shape[1], self.overlap)
 
     @property
     def tile_shape(self) -> tuple[int, int]:
         """``(height, width)`` of every tile."""
+        if self.least:
+            height, width = (least_size(n, self.tile_size, self.overlap) for n in (self.height, self.width))
+            return height, width
         return min(self.tile_size, self.height), min(self.tile_size, self.width)
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from geocd.errors import ConfigError
-from geocd.tiles.tiling import LEAST_WEIGHT, Tile, Tiling, borders, ramp, starts, usable_margin
+from geocd.tiles.tiling import LEAST_WEIGHT, Tile, Tiling, borders, least_size, ramp, starts, usable_margin
 
 sizes = st.integers(1, 400)
 
@@ -28,6 +28,7 @@ def tilings(draw: st.DrawFn, longest: int = 200) -> Tiling:
         tile_size=tile_size,
         overlap=draw(shared),
         margin=draw(st.sampled_from([0, 1, tile_size, 10 * tile_size]) | st.integers(0, 40)),
+        least=draw(st.booleans()),
     )
 
 
@@ -60,6 +61,25 @@ def test_starts_of_long_axes_are_exact() -> None:
     begin = starts(1_000_003, 512, 96)
     assert begin[-1] == 1_000_003 - 512
     assert max(np.diff(begin)) <= 512 - 96
+
+
+@given(sizes, st.integers(1, 120), st.data())
+def test_tiles_no_larger_than_needed(length: int, tile_size: int, data: st.DataObject) -> None:
+    """As many as before; one pixel less, and they would leave a gap or share too little."""
+    overlap = data.draw(st.integers(0, tile_size - 1))
+    size, count = least_size(length, tile_size, overlap), len(starts(length, tile_size, overlap))
+    assert size <= min(tile_size, length)
+    assert len(starts(length, size, overlap)) == count
+    if count > 1:
+        assert (size - 1) + (count - 1) * (size - 1 - overlap) < length
+
+
+@pytest.mark.parametrize(("side", "most", "before"), [(600, 1.5, 2.9), (1000, 1.6, 2.4), (4096, 1.75, 1.88)])
+def test_few_pixels_are_computed_twice(side: int, most: float, before: float) -> None:
+    for least, expected in ((True, most), (False, before)):
+        tiling = Tiling(side, side, 512, 128, least=least)
+        height, width = tiling.tile_shape
+        assert len(tiling) * height * width / side**2 == pytest.approx(expected, abs=0.05)
 
 
 @settings(max_examples=60)
