@@ -26,6 +26,7 @@ import torch
 from scipy import linalg
 from torch import Tensor
 
+from geocd.method.devices import constants
 from geocd.method.filters import gaussian
 from geocd.method.scaled import FeatureMaps, FitSample, ScaledPair
 from geocd.types import Float32Array, Float64Array
@@ -59,10 +60,10 @@ class Residual:
 
     def length(self, x: Tensor, y: Tensor) -> Tensor:
         """Return its length, ``(n,)``, from features of both dates, ``(channels, n)``."""
-        source, target, constant = (
-            torch.from_numpy(values).to(x.device) for values in (self.source, self.target, self.constant)
+        source, target, constant = constants(
+            self, x.device, lambda: [self.source, self.target, self.constant]
         )
-        return (target @ y).add_(source @ x).add_(constant[:, None]).square_().sum(dim=0).sqrt_()
+        return torch.addmm(constant[:, None], target, y).addmm_(source, x).square_().sum(dim=0).sqrt_()
 
 
 def learned_residual(x: Float64Array, y: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:

@@ -6,10 +6,11 @@ import contextlib
 import copy
 import itertools
 import logging
+import os
 import platform
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -40,7 +41,7 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _exact(torch.device("cuda"))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     names = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
@@ -56,6 +57,15 @@ def choose_device(name: str) -> torch.device:
             device=name,
             found=names,
         )
+    return _exact(device)
+
+
+def _exact(device: torch.device) -> torch.device:
+    """Make CUDA compute in float32, not in TF32, and the same bits every time; return the device."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or sums of products differ by stream
     return device
 
 
@@ -105,6 +115,31 @@ _copies: weakref.WeakKeyDictionary[nn.Module, dict[torch.device, nn.Module]] = w
 _copies_lock = threading.Lock()
 
 
+def in_pieces(device: torch.device) -> bool:
+    """Return whether images are computed by bands or rows, which fit into the cache of a CPU.
+
+    Any other device is given as much as possible at once, because each operation has to be started there.
+    """
+    return device.type == "cpu"
+
+
+def constants(
+    owner: object, device: torch.device, make: Callable[[], Sequence[npt.NDArray[np.generic]]]
+) -> tuple[Tensor, ...]:
+    """Return arrays of a fitted object as tensors on a device: made and sent once, and freed with it."""
+    key = id(owner), device
+    if key not in _constants:
+        made = tuple(sent(np.ascontiguousarray(values), device) for values in make())
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()  # other threads have other streams
+        _constants[key] = made
+        weakref.finalize(owner, _constants.pop, key, None)
+    return _constants[key]
+
+
+_constants: dict[tuple[int, torch.device], tuple[Tensor, ...]] = {}
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Limit torch's operators to one thread each; use as a context.
@@ -152,7 +187,7 @@ Compute = Callable[[Chip, torch.device], Float32Array]
 def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) -> Float32Array:
     """Compute a chip on a device; in halves where it runs out of memory, on the CPU as the last resort.
 
-    On CUDA in a stream of its own, so that chips computed by several threads overlap.
+    On CUDA in a stream of the thread's own, so that chips computed by several threads overlap.
 
     Parameters
     ----------
@@ -194,13 +229,32 @@ def in_room(compute: Compute, chip: Chip, device: torch.device, *, margin: int) 
 
 @contextlib.contextmanager
 def _own_stream(device: torch.device) -> Iterator[None]:
+    """Compute in the stream of this thread, which keeps its memory for the next chip."""
     if device.type != "cuda":
         yield
         return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(device))  # which copied the networks to the device
-    with torch.cuda.stream(stream):
+    streams = vars(_thread).setdefault("streams", {})
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    streams[device].wait_stream(torch.cuda.current_stream(device))  # which copied the networks to the device
+    with torch.cuda.stream(streams[device]):
         yield
+
+
+_thread = threading.local()
+
+
+@contextlib.contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Optimise with the same bits every time: on CUDA, gradients are otherwise summed in any order."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.use_deterministic_algorithms(before)
 
 
 def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -221,6 +275,9 @@ __all__ = [
     "LEAST_SIDE",
     "available",
     "choose_device",
+    "constants",
+    "deterministic",
+    "in_pieces",
     "in_room",
     "log",
     "mixed_precision",

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geocd.method import devices
+
 
 @dataclasses.dataclass(frozen=True)
 class Level:
@@ -150,7 +152,7 @@ class Stage:
         height, stride = x.shape[2], self.stride
         widest = max(len(step.weight) // step.stride for step in self.steps)
         rows = max(self.BYTES // (4 * x.shape[3] * widest), 4 * self.HALO) // stride * stride
-        if x.device.type != "cpu" or rows >= height or x.requires_grad:
+        if not devices.in_pieces(x.device) or rows >= height or x.requires_grad:
             return self._apply(x)
         strips = []
         for top in range(0, height, rows):

@@ -1,4 +1,4 @@
-"""Windows over images: Gaussian means, local standard deviations, smallest and greatest neighbours.
+"""Windows over maps: Gaussian means, smallest and greatest neighbours.
 
 On any device, and the same on all of them up to the last digits of a float32. Each value is made by the same
 operations in the same order wherever in an image it lies, so that two tiles agree where they overlap.
@@ -12,7 +12,10 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from geocd.method import devices
 
 #: Gaussian windows are cut at so many deviations.
 TRUNCATE = 3.0
@@ -42,24 +45,11 @@ def gaussian(values: Tensor, sigma: float, valid: Tensor | None = None) -> Tenso
     """
     if sigma <= 0:
         return values
-    kernel = _kernel(sigma)
+    kernel = gaussian_kernel(sigma)
     if valid is None:
         return _separable(values, kernel, kernel)
     total = _separable(valid.to(values.dtype), kernel, kernel).clamp_(min=1e-3)
     return _separable(torch.where(valid, values, 0.0), kernel, kernel).div_(total)
-
-
-def gradient(values: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """Return the derivatives of Gaussian along columns and rows, ``(..., height, width)`` each."""
-    plain, slope = _kernel(sigma), _slope_kernel(sigma)
-    return _separable(values, plain, slope), _separable(values, slope, plain)
-
-
-def local_deviation(values: Tensor, sigma: float) -> Tensor:
-    """Return the standard deviation under a Gaussian window, band by band; 0.01 or more."""
-    mean = gaussian(values, sigma)
-    variance = gaussian(values * values, sigma) - mean * mean
-    return variance.clamp_(min=1e-4).sqrt_()
 
 
 def least(values: Tensor) -> Tensor:
@@ -73,7 +63,8 @@ def greatest(values: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _kernel(sigma: float) -> tuple[float, ...]:
+def gaussian_kernel(sigma: float) -> tuple[float, ...]:
+    """Return the weights of :func:`gaussian` along an axis."""
     reach = radius(sigma)
     weights = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-reach, reach + 1)]
     total = math.fsum(weights)
@@ -81,14 +72,16 @@ def _kernel(sigma: float) -> tuple[float, ...]:
 
 
 @functools.lru_cache(maxsize=64)
-def _slope_kernel(sigma: float) -> tuple[float, ...]:
+def slope_kernel(sigma: float) -> tuple[float, ...]:
+    """Return the weights of the derivative of Gaussian along an axis."""
     reach = radius(sigma)
-    return tuple(i / sigma**2 * weight for i, weight in enumerate(_kernel(sigma), -reach))
+    return tuple(i / sigma**2 * weight for i, weight in enumerate(gaussian_kernel(sigma), -reach))
 
 
 def _separable(values: Tensor, rows: tuple[float, ...], cols: tuple[float, ...]) -> Tensor:
-    # one band fits into the processor's cache, all of them do not
-    if values.ndim == 3 and values.device.type == "cpu":
+    if not devices.in_pieces(values.device):
+        return _convolved(_convolved(values, rows, -2), cols, -1)
+    if values.ndim == 3:  # one band fits into the processor's cache, all of them do not
         result = torch.empty_like(values)
         for band, out in zip(values, result, strict=True):
             out.copy_(_separable(band, rows, cols))
@@ -97,9 +90,9 @@ def _separable(values: Tensor, rows: tuple[float, ...], cols: tuple[float, ...])
 
 
 def _along(values: Tensor, kernel: tuple[float, ...], axis: int) -> Tensor:
-    """Return the sum of shifted images: conv2d is slower on one channel, and in TF32 on some devices."""
+    """Return the sum of shifted images: on a CPU conv2d is slower for one channel."""
     length, reach = values.shape[axis], len(kernel) // 2
-    wide = values.index_select(axis, _mirrored(length, reach, values.device))
+    wide = values.index_select(axis, mirrored(length, reach, values.device))
     result = wide.narrow(axis, reach, length) * kernel[reach]
     for step in range(1, reach + 1):
         for offset in (reach - step, reach + step):
@@ -108,7 +101,25 @@ def _along(values: Tensor, kernel: tuple[float, ...], axis: int) -> Tensor:
     return result
 
 
-def _mirrored(length: int, reach: int, device: torch.device) -> Tensor:
+def _convolved(values: Tensor, kernel: tuple[float, ...], axis: int) -> Tensor:
+    """Return the same as :func:`_along`, in two operations."""
+    wide = values.index_select(axis, mirrored(values.shape[axis], len(kernel) // 2, values.device))
+    weights = depthwise((kernel,), 1, axis, values.device)
+    return F.conv2d(wide.view(-1, 1, *wide.shape[-2:]), weights).view(values.shape)
+
+
+Kernels = tuple[tuple[float, ...], ...]
+
+
+@functools.lru_cache(maxsize=64)
+def depthwise(kernels: Kernels, bands: int, axis: int, device: torch.device) -> Tensor:
+    """Return kernels along an axis, -2 or -1, as the weights of a depthwise convolution on a device."""
+    weights = torch.tensor(kernels, dtype=torch.float32).repeat(bands, 1)[:, None]
+    return weights.unsqueeze(-1 if axis == -2 else -2).to(device)
+
+
+@functools.lru_cache(maxsize=64)
+def mirrored(length: int, reach: int, device: torch.device) -> Tensor:
     """Return indexes of a line and of ``reach`` pixels on both sides: ``c b a | a b c | c b a``."""
     index = torch.arange(-reach, length + reach, device=device) % (2 * length)
     return torch.minimum(index, 2 * length - 1 - index)
@@ -117,7 +128,7 @@ def _mirrored(length: int, reach: int, device: torch.device) -> Tensor:
 def _neighbours(values: Tensor, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     for axis in (-2, -1):
         length = values.shape[axis]
-        wide = values.index_select(axis, _mirrored(length, 1, values.device))
+        wide = values.index_select(axis, mirrored(length, 1, values.device))
         previous, following = wide.narrow(axis, 0, length), wide.narrow(axis, 2, length)
         values = extreme(extreme(previous, following), values)
     return values

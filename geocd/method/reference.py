@@ -15,6 +15,7 @@ from geocd.method import losses
 from geocd.method.devices import (
     CPU,
     choose_device,
+    deterministic,
     in_room,
     log,
     mixed_precision,
@@ -183,7 +184,8 @@ class ReferenceDetector:
         """
         device = share(spread(self.device), chips[0])
         try:
-            generator = self._optimised(chips, origin, device, on_step)
+            with deterministic(device):
+                generator = self._optimised(chips, origin, device, on_step)
         except torch.OutOfMemoryError:
             release(device)
             log.warning(

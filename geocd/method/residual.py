@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +12,38 @@ from scipy import linalg
 from scipy.cluster import vq
 from torch import Tensor
 
-from geocd.types import Float32Array
+from geocd.method import devices
+from geocd.types import Float32Array, Float64Array
 
 CLASSES = 8
+
+
+class Whitened(NamedTuple):
+    """Whitened residual: ``source @ x + target @ y + constant``, ``(n, bands)`` twice and ``(n,)``."""
+
+    source: Float64Array
+    target: Float64Array
+    constant: Float64Array
+
+
+class Classes(NamedTuple):
+    """Classes of both directions as matrices: those of one direction, then those of the other.
+
+    Attributes
+    ----------
+    residual, constant : Tensor, (2 classes * bands, 2 bands) and (2 classes * bands,), float32
+        Whitened residuals in each class, from the bands of both dates.
+    close, wide : Tensor, (2 classes, m) and (2 classes, n), float32
+        Squared distances to the centres, but for what all classes share, from the two parts of the context.
+    squared : Tensor, (2 classes,), float32
+        And what they have on top.
+    """
+
+    residual: Tensor
+    constant: Tensor
+    close: Tensor
+    wide: Tensor
+    squared: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,28 +97,47 @@ class ClassResidual:
             whitening.append(whiten)
         return cls(centres, np.asarray(slopes, np.float32), np.asarray(whitening, np.float32))
 
-    def distance(self, context: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """Return the Mahalanobis length of the residual, ``(height, width)``, from ``(c, h, w)`` tensors."""
-        label = self._labels(context).flatten()
-        x, y = source.flatten(1), target.flatten(1)
-        slopes, whitening = (torch.from_numpy(a).to(x.device) for a in (self.slopes, self.whitening))
-        result = torch.empty_like(x[0])
-        for k, (slope, white) in enumerate(zip(slopes, whitening, strict=True)):
-            inside = (label == k).nonzero().squeeze(1)
-            predicted = slope[:-1].T @ x.index_select(1, inside) + slope[-1, :, None]
-            residual = white.T @ (y.index_select(1, inside) - predicted)
-            result[inside] = residual.square_().sum(dim=0).sqrt_()
-        return result.reshape(source.shape[1:])
+    def whitened(self) -> Whitened:
+        """Return what gives the whitened residual in every class, one class after the other."""
+        target = self.whitening.transpose(0, 2, 1).astype(np.float64)
+        slopes, bands = self.slopes.astype(np.float64), self.slopes.shape[2]
+        source = -target @ slopes[:, :-1].transpose(0, 2, 1)
+        constant = -target @ slopes[:, -1, :, None]
+        return Whitened(source.reshape(-1, bands), target.reshape(-1, bands), constant.reshape(-1))
 
-    def _labels(self, context: Tensor) -> Tensor:
-        """Return the index of each pixel's nearest centre, ``(height, width)`` uint8."""
-        best = torch.full_like(context[0], math.inf)
-        label = torch.zeros_like(context[0], dtype=torch.uint8)
-        for k, centre in enumerate(self.centres.astype(np.float64)):
-            # the squared distance, less the squared length of the pixel's own context, which all share
-            squared = torch.full_like(best, float(centre @ centre))
-            for values, coordinate in zip(context, centre.tolist(), strict=True):
-                squared.add_(values, alpha=-2 * coordinate)
-            label.masked_fill_(squared < best, k)
-            best = torch.minimum(best, squared)
-        return label
+
+#: Pixels whose residuals in all classes fit into the processor's cache.
+PIECE = 4096
+
+
+def longest(classes: Classes, close: Tensor, wide: Tensor, pixels: Tensor) -> Tensor:
+    """Return the length of the residual of each pixel in its class, the larger of both directions.
+
+    All classes are computed for each pixel, and the nearest is taken: that waits for nothing on a GPU, and on
+    a CPU takes no longer than to sort the pixels.
+
+    Parameters
+    ----------
+    classes : Classes
+    close : Tensor, (height, width, m), float32
+        Context of pixels.
+    wide : Tensor, (2 classes, height, width), float32
+        What the rest of the context adds to the squared distances to the centres.
+    pixels : Tensor, (height, width, 2 bands), float32
+
+    Returns
+    -------
+    Tensor, (height, width), float32
+    """
+    (height, width, channels), result = pixels.shape, torch.empty_like(wide[0])
+    step = max(1, PIECE // width) if devices.in_pieces(pixels.device) else height
+    for begin in range(0, height, step):
+        part = slice(begin, begin + step)
+        count = wide[0, part].numel()
+        rest = wide[:, part].reshape(-1, count)
+        squared = torch.addmm(rest, classes.close, close[part].reshape(count, -1).T).view(2, -1, count)
+        residual = torch.addmm(classes.constant[:, None], classes.residual, pixels[part].reshape(count, -1).T)
+        lengths = residual.square_().view(2, -1, channels // 2, count).sum(dim=2)
+        nearest = squared == squared.amin(dim=1, keepdim=True)
+        torch.amax(lengths.mul_(nearest), (0, 1), out=result[part].view(-1))
+    return result.sqrt_()

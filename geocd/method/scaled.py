@@ -15,18 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geocd.method.devices import CPU, on_device, sent
+from geocd.method.devices import CPU, constants, on_device, sent
 from geocd.method.extractor import Extractor
 from geocd.method.filters import gaussian, radius
+from geocd.method.lattice import Lattice, Stack
 from geocd.raster.features import FeatureChip
 from geocd.raster.pair import Chip
-from geocd.scene.radiometry import Radiometry
+from geocd.scene.radiometry import BandScale, Radiometry
 from geocd.types import Float32Array
 
 #: IR-MAD gets visible bands whose clipping is wider: its weights need the tails.
 IRMAD_PERCENTILES = (0.2, 99.8)
 #: Standard deviation, in pixels, of the window that fills holes from their surroundings.
 FILL = 4.0
+#: Widest window over all bands, and the strides of the lattices that it is computed on.
+WIDEST, STRIDES = 4.0, (2, 4)
 #: The same in places, for those without features.
 HOLE = 1.0
 #: At most so many valid pixels of the sample are drawn for the statistics of the distances.
@@ -136,10 +139,25 @@ class ScaledPair:
         return self.z1[indexes], self.z2[indexes]
 
     @cached_property
+    def stack(self) -> Stack:
+        """All bands of ``z1``, then those of ``z2``, for windows of up to ``WIDEST``."""
+        return Stack.of(torch.cat([self.z1, self.z2]), self.origin, WIDEST, max(STRIDES))
+
+    def lattice(self, stride: int) -> Lattice:
+        """Return every ``stride``-th row and column of the scene, over the chip."""
+        return Lattice(self.origin, self.shape, stride)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.valid.shape
+        return height, width
+
+    @cached_property
     def features(self) -> list[FeatureMaps]:
         """Features of D-FE of both dates: one for each level needed."""
         assert self.extractor is not None
-        stride, (height, width) = self.extractor.LEVELS[self.depth - 1].stride, self.valid.shape
+        stride, (height, width) = self.extractor.LEVELS[self.depth - 1].stride, self.shape
         top, left = (start % stride for start in self.origin)
         padding = left, -(left + width) % stride, top, -(top + height) % stride
         dates = (self._features(z, padding) for z in (self.z1, self.z2))
@@ -211,21 +229,43 @@ class Scaling:
 
     def apply(self, chip: Chip, device: torch.device = CPU) -> ScaledPair:
         """Return a chip in the units of the scene, on a device, which has the extractor."""
-        visible, whole = list(self.colour[:3]), bool(chip.valid.all())
-        part = dataclasses.replace(chip, before=chip.before[visible], after=chip.after[visible])
-        valid = sent(chip.valid, device)
-
-        def filled(values: Float32Array) -> Tensor:
-            # the zeros of holes would be an edge, and texture
-            tensor = sent(values, device)
-            return tensor if whole else torch.where(valid, tensor, gaussian(tensor, FILL, valid))
-
-        z1, z2 = map(filled, self.narrow.apply(chip))
-        u1, u2 = map(filled, self.wide.apply(part))
+        valid, whole = sent(chip.valid, device), bool(chip.valid.all())
+        before, after = self._sent(chip.before, 0, device), self._sent(chip.after, 1, device)
+        values = torch.cat([before[0], after[0], before[1], after[1]])
+        if not whole:  # the zeros of holes would be an edge, and texture
+            values = torch.where(valid, values, 0.0)
+            values = torch.where(valid, values, gaussian(values, FILL, valid))
+        bands, visible = len(chip.before), len(self.colour[:3])
+        z1, z2, u1, u2 = torch.split(values, [bands, bands, visible, visible])
         origin = int(chip.window.row_off), int(chip.window.col_off)
         extractor = None if self.extractor is None else on_device(self.extractor, device)
         rasters = None if chip.features is None else raster_maps(chip, chip.features, device)
         return ScaledPair(z1, z2, u1, u2, valid, whole, self.colour, origin, extractor, self.depth, rasters)
+
+    def _sent(self, values: npt.NDArray[np.generic], date: int, device: torch.device) -> list[Tensor]:
+        """Return one date in both scales, ``(bands, height, width)`` float32, from its stored values.
+
+        As whole numbers of 16 bits they are half the bytes; scaled on the device, two at a time.
+        """
+        scales = [(scale.before, scale.after)[date] for scale in (self.narrow, self.wide)]
+        visible = list(self.colour[:3])
+        if values.dtype not in EXACT:  # in float32 they would lose digits
+            return [
+                sent(scale.apply(part), device)
+                for scale, part in zip(scales, (values, values[visible]), strict=True)
+            ]
+
+        def make() -> list[Float32Array]:
+            return [array for scale in scales for array in _in_float32(scale)]
+
+        arrays = constants(scales[0], device, make)
+        if device.type not in ("cpu", "cuda"):  # MPS knows fewer types
+            values = values.astype(np.float32)
+        numbers = sent(values, device).to(torch.float32)
+        scaled = []
+        for part, (low, high, mean, rest, gain) in ((numbers, arrays[:5]), (numbers[visible], arrays[5:])):
+            scaled.append(torch.clamp(part, low, high).sub_(mean).sub_(rest).mul_(gain))
+        return scaled
 
 
 def raster_maps(chip: Chip, features: FeatureChip, device: torch.device) -> FeatureMaps:
@@ -256,6 +296,18 @@ class EmbeddingScaling:
         origin = int(chip.window.row_off), int(chip.window.col_off)
         maps = FeatureMaps(before.float(), after.float(), 1, (0, 0), chip.valid.shape)
         return ScaledPair(none, none, none, none, valid, whole, (), origin, rasters=maps)
+
+
+#: Types whose values are exact in float32.
+EXACT = tuple(map(np.dtype, ("uint8", "int8", "uint16", "int16", "float32")))
+
+
+def _in_float32(scale: BandScale) -> list[Float32Array]:
+    """Return limits, mean and gain for float32: the mean in two parts, since its digits count."""
+    mean = scale.mean.astype(np.float32)
+    rest = scale.mean - mean
+    arrays = scale.low, scale.high, mean, rest, scale.gain
+    return [np.asarray(values, np.float32)[:, None, None] for values in arrays]
 
 
 #: Describes both dates of a chip: two tensors, (channels, height, width).

@@ -12,6 +12,7 @@ was measured.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -19,20 +20,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geocd.method import devices
 from geocd.method.deep import DeepChange, LevelMaps
 from geocd.method.extractor import Level
-from geocd.method.filters import gaussian, gradient, greatest, least, local_deviation, radius
+from geocd.method.filters import gaussian, greatest, least, radius
 from geocd.method.irmad import IrMad
-from geocd.method.residual import ClassResidual
-from geocd.method.scaled import FeatureMaps, Features, FitSample, ScaledPair
+from geocd.method.lattice import Stack
+from geocd.method.residual import Classes, ClassResidual, longest
+from geocd.method.scaled import STRIDES, WIDEST, FeatureMaps, Features, FitSample, ScaledPair
 from geocd.raster.features import MOST_PIXELS
+from geocd.types import Float32Array
 
 #: Standard deviations of Gaussian windows, in pixels: of finished distances, of the two texture scales, of
 #: the gradient and its energy, of the bands near a pixel and in its surroundings, of the deep distances.
 SMOOTH = 1.5
 TEXTURE = (2.0, 5.0)
 GRADIENT, ENERGY = 2.0, 6.0
-NEAR, AROUND = 0.7, 4.0
+NEAR, AROUND, ROUGHNESS = 0.7, WIDEST, 3.0
+#: Strides of the lattices of the scene on which wide windows are computed.
+FINE, COARSE = STRIDES
 SHALLOW, MIDDLE = 1.5, 1.0
 #: Pixel sizes, in metres, that a term has a weight for. Between them it goes with the logarithm of the size,
 #: beyond them it stays; a size that is not known counts as UNKNOWN_SIZE.
@@ -137,25 +143,31 @@ def visible(pair: ScaledPair) -> tuple[Tensor, Tensor]:
     return pair.u1, pair.u2
 
 
-def texture(z: Tensor) -> Tensor:
-    """Return the log of local deviations at two scales: ``(bands, h, w)`` to ``(2 bands, h, w)``."""
-    return torch.cat([local_deviation(z, sigma).add_(0.05).log_() for sigma in TEXTURE])
+def textures(pair: ScaledPair, stride: int = 1) -> tuple[Tensor, Tensor]:
+    """Return the log of local deviations of the colour bands at two scales, on a lattice."""
+    stack = Stack.of(torch.cat(pair.colour), pair.origin, max(TEXTURE), stride)
+    squared, bands = stack.squared(), len(pair.colour[0])
+    scales = [stack.deviation(sigma, stride, squared).add_(0.05).log_().permute(2, 0, 1) for sigma in TEXTURE]
+    before, after = (torch.cat([scale[date] for scale in scales]) for date in _dates(bands))
+    return before, after
 
 
-def textures(pair: ScaledPair) -> tuple[Tensor, Tensor]:
-    """Return :func:`texture` of the colour bands of both dates."""
-    before, after = pair.colour
-    return texture(before), texture(after)
+def _dates(bands: int) -> tuple[slice, slice]:
+    """Return the channels of both dates in a stack of them."""
+    return slice(0, bands), slice(bands, 2 * bands)
 
 
 def chi(irmad: IrMad, x: Tensor, y: Tensor) -> Tensor:
     """As :meth:`geocd.method.irmad.IrMad.chi`, in float32 on any device: these bands are scaled already."""
-    left, right, offset, variance = (
-        torch.from_numpy(values.astype(np.float32)).to(x.device)
-        for values in (irmad.left, irmad.right, irmad.offset, irmad.variance)
-    )
-    variates = left @ x.flatten(1) - right @ y.flatten(1) - offset[:, None]
-    return variates.square_().div_(variance[:, None]).sum(dim=0).sqrt_().reshape(x.shape[1:])
+
+    def make() -> list[Float32Array]:
+        of_deviation = 1 / np.sqrt(irmad.variance)
+        arrays = (irmad.left.T * of_deviation, -irmad.right.T * of_deviation, -irmad.offset * of_deviation)
+        return [values.T.astype(np.float32) for values in arrays]
+
+    left, right, offset = devices.constants(irmad, x.device, make)
+    variates = torch.addmm(offset[:, None], left, x.flatten(1)).addmm_(right, y.flatten(1))
+    return variates.square_().sum(dim=0).sqrt_().reshape(x.shape[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +176,14 @@ class RelationChange:
 
     irmad: IrMad
     features: Features
+    #: Of the lattice of the features.
+    stride: int = 1
 
     @classmethod
-    def fitting(cls, features: Features) -> Callable[[FitSample], Distance]:
-        """Return the ``fit`` of a term that compares these features."""
+    def fitting(
+        cls, features: Features, stride: int = 1, on_lattice: Features | None = None
+    ) -> Callable[[FitSample], Distance]:
+        """Return the ``fit`` of a term that compares these features, in maps those of a lattice."""
 
         def fit(sample: FitSample) -> RelationChange:
             before, after = sample.rows(features)
@@ -178,48 +194,54 @@ class RelationChange:
                 ridge=IRMAD_RIDGE,
                 max_correlation=IRMAD_MAX_CORRELATION,
             )
-            return cls(irmad, features)
+            return cls(irmad, on_lattice or features, stride)
 
         return fit
 
     def __call__(self, pair: ScaledPair) -> Tensor:
         """Return the distance, ``(height, width)`` float32."""
-        return finished(gaussian(chi(self.irmad, *self.features(pair)), 1).log1p_(), pair)
+        length = chi(self.irmad, *self.features(pair))
+        logged = gaussian(length, 1 / self.stride).log1p_()
+        return finished(pair.lattice(self.stride).at_pixels(logged), pair)
 
 
 def gradient_energy(pair: ScaledPair) -> Tensor:
-    """Root of the mean squared gradient of the difference, per four colour bands."""
+    """Root of the mean squared gradient of the difference, per four colour bands; on the lattice ``FINE``."""
     before, after = pair.colour
-    energy = torch.zeros_like(before[0])
-    for band, other in zip(before, after, strict=True):
-        for slope in gradient(band - other, GRADIENT):
-            energy.addcmul_(slope, slope)
-    return gaussian(energy, ENERGY).mul_(4 / len(before)).sqrt_()
-
-
-def surroundings(z: Tensor) -> Tensor:
-    """Describe pixels for their class: bands at two scales, and texture.
-
-    Parameters
-    ----------
-    z : Tensor, (bands, height, width), float32
-
-    Returns
-    -------
-    Tensor, (2 bands + 1, height, width), float32
-    """
-    roughness = local_deviation(z, 3).mean(dim=0, keepdim=True).add_(0.05).log_()
-    return torch.cat([gaussian(z, 1), gaussian(z, AROUND).mul_(0.7), roughness])
+    stack = Stack.of(before - after, pair.origin, GRADIENT, FINE)
+    slopes = stack.gradient(GRADIENT, FINE).square_()
+    energy = slopes @ slopes.new_ones(slopes.shape[2])  # their sum, which is slow over the last axis
+    return pair.lattice(FINE).at_pixels(gaussian(energy, ENERGY / FINE).mul_(4 / len(before)).sqrt_())
 
 
 def contexts(pair: ScaledPair) -> tuple[Tensor, Tensor]:
-    """Return :func:`surroundings` in both dates."""
-    return surroundings(pair.z1), surroundings(pair.z2)
+    """Describe pixels for their class, in both dates: bands at two scales, and texture.
+
+    Returns
+    -------
+    before, after : Tensor, (2 bands + 1, height, width), float32
+    """
+    close, wide = pair.stack.gaussian(1).permute(2, 0, 1), wide_context(pair, 1)
+    before, after = (
+        torch.cat([close[date], wide[2:][date], wide[index][None]])
+        for index, date in enumerate(_dates(len(pair.z1)))
+    )
+    return before, after
+
+
+def wide_context(pair: ScaledPair, stride: int) -> Tensor:
+    """Return texture and wide means on a lattice, ``(2 + 2 bands, rows, cols)``."""
+    deviation = pair.stack.deviation(ROUGHNESS, stride, pair.stack.squared())
+    rough = torch.stack([deviation[:, :, date].mean(dim=2) for date in _dates(len(pair.z1))])
+    around = pair.stack.gaussian(AROUND, stride).mul_(0.7).permute(2, 0, 1)
+    return torch.cat([rough.add_(0.05).log_(), around])
 
 
 def near(pair: ScaledPair) -> tuple[Tensor, Tensor]:
     """Return all bands of both dates under a window that takes the noise off."""
-    return gaussian(pair.z1, NEAR), gaussian(pair.z2, NEAR)
+    values = pair.stack.gaussian(NEAR).permute(2, 0, 1)
+    before, after = (values[date] for date in _dates(len(pair.z1)))
+    return before, after
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,13 +269,29 @@ class ClassChange:
 
     def __call__(self, pair: ScaledPair) -> Tensor:
         """Return the distance, ``(height, width)`` float32."""
-        context_before, context_after = contexts(pair)
-        before, after = near(pair)
-        unusual = torch.maximum(
-            self.forward.distance(context_before, before, after),
-            self.backward.distance(context_after, after, before),
-        )
+        classes = Classes(*devices.constants(self, pair.z1.device, self._classes))
+        coarse = wide_context(pair, COARSE)
+        # linear in the context: first the distances, then between the points of the lattice
+        rest = torch.addmm(classes.squared[:, None], classes.wide, coarse.flatten(1))
+        wide = pair.lattice(COARSE).on(pair.lattice(1), rest.view(-1, *coarse.shape[1:]))
+        unusual = longest(classes, pair.stack.gaussian(1), wide, pair.stack.gaussian(NEAR))
         return finished(gaussian(unusual, 1).log1p_(), pair)
+
+    def _classes(self) -> list[Float32Array]:
+        """Return the arrays of :class:`~geocd.method.residual.Classes`."""
+        forward, backward = self.forward.whitened(), self.backward.whitened()
+        residual = np.block([[forward.source, forward.target], [backward.target, backward.source]])
+        constant = np.concatenate([forward.constant, backward.constant])
+        centres = [direction.centres.astype(np.float64) for direction in (self.forward, self.backward)]
+        (count, length), bands = centres[0].shape, residual.shape[1] // 2
+        close, wide = np.zeros((2, count, 2 * bands)), np.zeros((2, count, 2 + 2 * bands))
+        for date, centre in enumerate(centres):  # in the order of `contexts`
+            close[date][:, _dates(bands)[date]] = -2 * centre[:, :bands]
+            wide[date][:, 2:][:, _dates(bands)[date]] = -2 * centre[:, bands : length - 1]
+            wide[date][:, date] = -2 * centre[:, -1]
+        squared = (np.concatenate(centres) ** 2).sum(axis=1)
+        arrays = residual, constant, close.reshape(2 * count, -1), wide.reshape(2 * count, -1), squared
+        return [values.astype(np.float32) for values in arrays]
 
 
 def beyond_shift(z1: Tensor, z2: Tensor) -> Tensor:
@@ -265,10 +303,14 @@ def beyond_shift(z1: Tensor, z2: Tensor) -> Tensor:
 
     def outside(x: Tensor, y: Tensor) -> Tensor:
         total = torch.zeros_like(x[0])
-        for band, other in zip(x, y, strict=True):
-            gap = torch.maximum(band - greatest(other), least(other) - band).clamp_(min=0)
-            total.addcmul_(gap, gap)
+        for part, other in zip(pieces(x), pieces(y), strict=True):
+            gap = torch.maximum(part - greatest(other), least(other) - part).clamp_(min=0)
+            for band in gap.view(-1, *total.shape):
+                total.addcmul_(band, band)
         return total.div_(len(x)).sqrt_().mul_(2)
+
+    def pieces(z: Tensor) -> Sequence[Tensor]:
+        return z.unbind() if devices.in_pieces(z.device) else [z]
 
     return (outside(z1, z2) + outside(z2, z1)).div_(2)
 
@@ -309,16 +351,16 @@ TERMS: tuple[Term, ...] = (
         weights=(1.0, 0.0, 0.0),
         typical_std=0.384,
         narrow=False,
-        reach=radius(max(TEXTURE)) + _LOGGED,
+        reach=radius(max(TEXTURE)) + FINE * radius(1 / FINE) + radius(SMOOTH) + FINE - 1,
         description="IR-MAD on the local deviations of the colour bands at two scales: change of texture",
-        fit=RelationChange.fitting(textures),
+        fit=RelationChange.fitting(textures, FINE, functools.partial(textures, stride=FINE)),
     ),
     Term(
         name="gd",
         weights=(1.0, 1.0, 1.0),
         typical_std=0.099,
         narrow=False,
-        reach=radius(GRADIENT) + radius(ENERGY),
+        reach=radius(GRADIENT) + FINE * radius(ENERGY / FINE) + FINE - 1,
         description="energy of the difference's gradient: edges that come or go, not smooth brightening",
         fit=unfitted(gradient_energy),
     ),
@@ -327,7 +369,7 @@ TERMS: tuple[Term, ...] = (
         weights=(1.0, 1.0, 1.0),
         typical_std=0.244,
         narrow=True,
-        reach=radius(AROUND) + _LOGGED,
+        reach=radius(AROUND) + COARSE - 1 + _LOGGED,
         description="how unusual one date is given the class of the other: a whole class may change together",
         fit=ClassChange.fit,
     ),

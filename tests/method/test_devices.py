@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,6 +33,41 @@ def test_devices() -> None:
     for name in ("cuda:99", "abacus"):
         with pytest.raises(DeviceError, match=f"{name}: no such device here"):
             devices.choose_device(name)
+
+
+def test_cuda_computes_in_float32_and_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    try:
+        assert devices.choose_device("auto").type == "cuda"
+        assert (cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark) == (False, True, False)
+        assert not matmul.allow_tf32
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = before
+
+
+def test_constants_are_made_once_and_freed_with_their_owner() -> None:
+    made = []
+
+    class Owner:
+        """Something that is fitted."""
+
+        def make(self) -> list[np.ndarray]:
+            made.append(1)
+            return [np.arange(3.0)]
+
+    owner = Owner()
+    (first,), (second,) = (devices.constants(owner, CPU, owner.make) for _ in range(2))
+    assert first is second
+    assert len(made) == 1
+    count = len(devices._constants)
+    del owner
+    gc.collect()
+    assert len(devices._constants) == count - 1
 
 
 def test_threads_are_put_back() -> None:

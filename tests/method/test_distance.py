@@ -11,9 +11,11 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from geocd.config import Settings
+from geocd.method import terms
 from geocd.method.default import feature_extractor
 from geocd.method.distance import SceneDistance, object_sigma
-from geocd.method.terms import beyond_shift, chi, surroundings
+from geocd.method.filters import gaussian
+from geocd.method.terms import beyond_shift, chi
 from geocd.raster.pair import Chip
 
 
@@ -183,19 +185,28 @@ def test_the_object_window_follows_the_pixel_size() -> None:
     assert object_sigma(0.05) == object_sigma(0.5)
 
 
-def test_classes_and_residuals_are_those_of_the_definition(ground: np.ndarray) -> None:
+def test_classes_and_residuals_are_those_of_the_definition(
+    ground: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against a loop over pixels in float64: nearest centre, affine prediction, Mahalanobis length."""
     pair = chip(noisy(ground, 1), noisy(ground, 2))
     features = fit(pair)
     scaled = features.scaled(pair)
-    residuals = features.distances["cc"].forward
-    context, source, target = surroundings(scaled.z1), scaled.z1, scaled.z2
-    lengths = residuals.distance(context, source, target).numpy()
-    for row, col in [(0, 0), (3, 170), (80, 90), (159, 179), (60, 33)]:
-        c, x, y = (t[:, row, col].double().numpy() for t in (context, source, target))
-        k = ((residuals.centres - c) ** 2).sum(axis=1).argmin()
-        residual = y - np.append(x, 1) @ residuals.slopes[k]
-        assert lengths[row, col] == pytest.approx(np.linalg.norm(residual @ residuals.whitening[k]), rel=1e-4)
+    classes = features.distances["cc"]
+    contexts, (before, after) = terms.contexts(scaled), terms.near(scaled)
+    both = ((classes.forward, contexts[0], before, after), (classes.backward, contexts[1], after, before))
+    expected = np.zeros(scaled.shape, np.float32)
+    for row, col in np.ndindex(scaled.shape):
+        for residuals, context, source, target in both:
+            c, x, y = (t[:, row, col].double().numpy() for t in (context, source, target))
+            k = ((residuals.centres - c) ** 2).sum(axis=1).argmin()
+            residual = (y - np.append(x, 1) @ residuals.slopes[k]) @ residuals.whitening[k]
+            expected[row, col] = max(expected[row, col], np.linalg.norm(residual))
+    expected = gaussian(gaussian(torch.from_numpy(expected), 1).log1p_(), terms.SMOOTH)
+    apart = (classes(scaled) - expected).abs()
+    assert apart.mean() < 0.02, "wide windows are interpolated between the points of a lattice"
+    monkeypatch.setattr(terms, "COARSE", 1)
+    torch.testing.assert_close(classes(scaled), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_chi_is_that_of_irmad(ground: np.ndarray) -> None:

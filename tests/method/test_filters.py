@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from geocd.method.filters import gaussian, gradient, greatest, least, local_deviation, radius
+from geocd.method.filters import gaussian, greatest, least, radius
 
 SHAPES = [(40, 60), (1, 1), (1, 30), (30, 1), (2, 3), (7, 5)]
 
@@ -26,23 +26,6 @@ def test_gaussian_is_that_of_scipy(shape: tuple[int, int], sigma: float, bands: 
     values = image(*(bands,) * bool(bands), *shape)
     expected = ndimage.gaussian_filter(values, (0,) * bool(bands) + (sigma, sigma), truncate=3)
     assert np.allclose(gaussian(torch.from_numpy(values), sigma), expected, atol=2e-6)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_gradient_is_that_of_scipy_but_for_its_sign(shape: tuple[int, int]) -> None:
-    values = image(*shape)
-    for found, order in zip(gradient(torch.from_numpy(values), 2.0), [(0, 1), (1, 0)], strict=True):
-        expected = ndimage.gaussian_filter(values, 2.0, order, truncate=3)
-        assert np.allclose(found.abs(), np.abs(expected), atol=2e-6)
-
-
-def test_gradient_of_a_slope_is_the_slope() -> None:
-    rows, cols = torch.meshgrid(torch.arange(60.0), torch.arange(80.0), indexing="ij")
-    along, across = gradient(0.5 * cols - 0.25 * rows, 2.0)
-    inside = (slice(10, -10), slice(10, -10))
-    # Cut at three deviations, the window sees a little less than all of it.
-    assert along[inside].numpy() == pytest.approx(0.5, rel=0.03)
-    assert across[inside].numpy() == pytest.approx(-0.25, rel=0.03)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -74,13 +57,6 @@ def test_no_window_is_the_image_itself() -> None:
     assert radius(1.0) == 3
 
 
-@pytest.mark.parametrize("sigma", [1.0, 3.0])
-def test_local_deviation(sigma: float) -> None:
-    values = torch.from_numpy(5 + 2 * image(4, 200, 200))
-    assert local_deviation(values, sigma).mean().item() == pytest.approx(2, rel=0.1)
-    assert (local_deviation(torch.full((1, 20, 20), 7.0), sigma) == 0.01).all(), "no less, for its logarithm"
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(25, 60),
@@ -99,8 +75,6 @@ def test_a_cut_gives_the_same_bits_beyond_the_window(
     inner = (slice(None), slice(reach, h - reach), slice(reach, w - reach))
     for window in (
         gaussian,
-        local_deviation,
-        lambda v, s: gradient(v, s)[0],
         lambda v, s: least(greatest(v)),
     ):
         full = window(whole, sigma)[:, top : top + h, left : left + w]
