@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,3 +104,22 @@ def test_a_tile_keeps_a_gpu_fed(
     assert operations.started.total() <= 400, operations.started.most_common()
     assert operations.waits.total() == 0, operations.waits.most_common()
     assert uploaded / 512**2 <= 30
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_repeats_itself_in_any_thread(chip: Chip) -> None:
+    """Two fits, and tiles of several threads: the same bytes."""
+    pair = SimpleNamespace(
+        band_names=["red", "green", "blue", "nir", "swir1", "swir2"], grid=SimpleNamespace(pixel_size=10.0)
+    )
+    settings = Settings.from_flat({"device": "cuda"}).resolved().method
+    first, second = (
+        DefaultDetector.fit([chip], pair, settings, 1)  # type: ignore[arg-type]
+        for _ in range(2)
+    )
+    with ThreadPoolExecutor(4) as pool:
+        maps = list(pool.map(lambda detector: detector.prob(chip), [first, second] * 4))
+    assert len({values.tobytes() for values in maps}) == 1
+    on_cpu = DefaultDetector.fit([chip], pair, Settings().resolved().method, 1)  # type: ignore[arg-type]
+    # a pixel midway between two classes may be assigned to the other one
+    assert np.quantile(np.abs(maps[0] - on_cpu.prob(chip)), 0.999) < 1e-3
