@@ -22,6 +22,7 @@ from scipy import ndimage
 from scipy.cluster import vq
 
 from geocd.config import Settings
+from geocd.errors import SameImageError
 from geocd.pipeline.run import detect
 
 Image = np.ndarray
@@ -106,7 +107,10 @@ def rougher(image: Image, where: tuple[slice, slice], random: np.random.Generato
 
 
 def run(folder: Path, profile: dict[str, Any], before: Image, after: Image, method: str) -> np.ndarray:
-    """Write a pair in the data type of the source, run geocd, return what is changed."""
+    """Write a pair in the data type of the source, run geocd, return what is changed.
+
+    Of two images with the same pixels, which geocd refuses, nothing is.
+    """
     kind = np.dtype(profile["dtype"])
     # Room above, so that gain and offset do not clip; users' uint8 images do, and lose what is clipped.
     for name, image in (("before", before), ("after", after)):
@@ -115,13 +119,16 @@ def run(folder: Path, profile: dict[str, Any], before: Image, after: Image, meth
             image = np.clip(np.round(image), limits.min, limits.max)
         with rasterio.open(folder / f"{name}.tif", "w", **profile) as sink:
             sink.write(image.astype(kind))
-    files, record = detect(
-        folder / "before.tif",
-        folder / "after.tif",
-        folder / "run",
-        settings=Settings.from_flat({"method": method}),
-        overwrite=True,
-    )
+    try:
+        files, record = detect(
+            folder / "before.tif",
+            folder / "after.tif",
+            folder / "run",
+            settings=Settings.from_flat({"method": method}),
+            overwrite=True,
+        )
+    except SameImageError:
+        return np.zeros(before.shape[1:], bool)
     with rasterio.open(files["prob"]) as dataset:
         return dataset.read(1) >= record.threshold
 
