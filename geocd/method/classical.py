@@ -163,7 +163,7 @@ class IrMadDistance:
     @classmethod
     def fit(cls, chips: Sequence[Chip]) -> IrMadDistance:
         """Fit the canonical variates to the jointly valid pixels of a sample."""
-        return cls(IrMad.fit(*valid_pixels(chips)))
+        return cls(IrMad.fit(*valid_pixels(chips, as_stored=True)))
 
     def distance(self, chip: Chip) -> Float32Array:
         """Return the distance, ``(height, width)`` float32, no unit."""

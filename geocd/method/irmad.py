@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -16,8 +17,8 @@ from geocd.types import Float32Array, Float64Array
 #: sqrt(2 (1 - rho)); between nearly equal images that is the deviation of rounding errors, and dividing by
 #: it would turn them into change.
 MAX_CORRELATION = 0.999
-#: Pixels that IR-MAD takes at a time: all of them would take several copies of the sample.
-PIECE = 2**16
+#: Pixels that are taken at a time: they stay in the processor's cache, which is five times faster.
+PIECE = 2**13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +50,8 @@ class IrMad:
     @classmethod
     def fit(
         cls,
-        before: Float64Array,
-        after: Float64Array,
+        before: npt.NDArray[np.floating],
+        after: npt.NDArray[np.floating],
         *,
         iterations: int = 30,
         tolerance: float = 1e-3,
@@ -61,8 +62,8 @@ class IrMad:
 
         Parameters
         ----------
-        before, after : ndarray, (bands, n), float64
-            Constant and linearly dependent bands are allowed.
+        before, after : ndarray, (bands, n), float32 or float64
+            Computed in float64. Constant and linearly dependent bands are allowed.
         iterations : int
             Maximum number of re-weightings.
         tolerance : float
@@ -75,18 +76,22 @@ class IrMad:
         """
         # Working on standardised bands keeps the ridge below meaningful for every unit. A band that
         # does not vary becomes zero and drops out of the canonical variates.
-        raw1, raw2 = before.mean(axis=1), after.mean(axis=1)
+        raw1, raw2 = (date.mean(axis=1, dtype=np.float64) for date in (before, after))
         # Band by band: numpy copies what it takes the deviation of.
-        scale1, scale2 = (_one_over(np.array([band.std() for band in date])) for date in (before, after))
+        scale1, scale2 = (
+            _one_over(np.array([band.std(dtype=np.float64) for band in date])) for date in (before, after)
+        )
         bands, count = before.shape
+        centre, scale = np.concatenate([raw1, raw2])[:, None], np.concatenate([scale1, scale2])[:, None]
 
         def pieces() -> Iterator[Float64Array]:
             """Yield the standardised bands of both dates."""
             for start in range(0, count, PIECE):
                 part = slice(start, start + PIECE)
-                standardised1 = (before[:, part] - raw1[:, None]) * scale1[:, None]
-                standardised2 = (after[:, part] - raw2[:, None]) * scale2[:, None]
-                yield np.concatenate([standardised1, standardised2])
+                pixels = np.concatenate([before[:, part], after[:, part]], dtype=np.float64)
+                pixels -= centre
+                pixels *= scale
+                yield pixels
 
         loading = ridge * np.eye(bands)
         weigh: Callable[[Float64Array], Float64Array] = _equal_weights
@@ -114,12 +119,14 @@ class IrMad:
 
     def chi(self, before: npt.NDArray[np.generic], after: npt.NDArray[np.generic]) -> Float32Array:
         """Return the root of the chi-squared statistic, ``(height, width)`` float32, 0 or more."""
-        shape = before.shape[1:]
-        x = before.reshape(len(before), -1).astype(np.float64)
-        y = after.reshape(len(after), -1).astype(np.float64)
-        variates = self.left @ x - self.right @ y - self.offset[:, None]
-        chi2 = (variates**2 / self.variance[:, None]).sum(axis=0)
-        return np.asarray(np.sqrt(chi2), dtype=np.float32).reshape(shape)
+        vectors = np.hstack([self.left, -self.right])
+        x, y = before.reshape(len(before), -1), after.reshape(len(after), -1)
+        chi = np.empty(x.shape[1], dtype=np.float32)
+        for start in range(0, chi.size, PIECE):
+            part = slice(start, start + PIECE)
+            pixels = np.concatenate([x[:, part], y[:, part]], dtype=np.float64)
+            chi[part] = np.sqrt(_chi2(vectors, self.offset, self.variance, pixels))
+        return chi.reshape(before.shape[1:])
 
 
 def _equal_weights(pixels: Float64Array) -> Float64Array:
@@ -131,10 +138,36 @@ def _no_change(
     vectors: Float64Array, mean: Float64Array, variance: Float64Array, pixels: Float64Array
 ) -> Float64Array:
     """Return the probability that a pixel has not changed: of a chi-squared as large or larger."""
-    variates = vectors @ pixels - (vectors @ mean)[:, None]
-    chi2 = (variates**2 / variance[:, None]).sum(axis=0)
-    # The survival function; scipy.stats has it too, and takes half a second to import.
-    return np.asarray(special.chdtrc(len(variance), chi2), dtype=np.float64)
+    return chi2_survival(len(variance), _chi2(vectors, vectors @ mean, variance, pixels))
+
+
+def _chi2(
+    vectors: Float64Array, offset: Float64Array, variance: Float64Array, pixels: Float64Array
+) -> Float64Array:
+    """Return the squared variates of the pixels of both dates, in units of their variance, summed."""
+    scale = 1 / np.sqrt(variance)[:, None]
+    variates = (vectors * scale) @ pixels
+    variates -= offset[:, None] * scale
+    return np.asarray(np.einsum("ij,ij->j", variates, variates), dtype=np.float64)
+
+
+def chi2_survival(degrees: int, chi2: Float64Array) -> Float64Array:
+    """Return the probability of a chi-squared as large or larger, for a whole number of degrees of freedom.
+
+    By recurrence from 1 or 2 degrees: ``special.chdtrc``, for any number, takes ten times as long.
+    """
+    half = chi2 / 2
+    decay = np.exp(-half)
+    if degrees % 2:
+        root = np.sqrt(half)
+        power, probability, term = 0.5, special.erfc(root), root * decay / math.gamma(1.5)
+    else:
+        power, probability, term = 1.0, decay.copy(), half * decay
+    while power < degrees / 2:
+        probability += term
+        power += 1
+        term *= half / power
+    return np.asarray(probability, dtype=np.float64)
 
 
 def _weighted_moments(
@@ -145,10 +178,9 @@ def _weighted_moments(
     first, second = np.zeros(()), np.zeros(())
     for pixels in pieces:
         weight = weigh(pixels)
-        weighted = pixels * weight
         total += float(weight.sum())
-        first = first + weighted.sum(axis=1)
-        second = second + weighted @ pixels.T
+        first = first + pixels @ weight
+        second = second + (pixels * weight) @ pixels.T
     total = max(total, 1e-12)
     mean = first / total
     return mean, second / total - np.outer(mean, mean)

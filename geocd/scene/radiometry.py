@@ -76,7 +76,10 @@ class BandScale:
         """
         low, high = values.min(axis=1), values.max(axis=1)
         if percentiles is not None:
-            tight_low, tight_high = np.percentile(values, percentiles, axis=1)
+            if percentiles == (0.0, 100.0):  # a percentile takes a sort
+                tight_low, tight_high = low.copy(), high.copy()
+            else:
+                tight_low, tight_high = np.percentile(values, percentiles, axis=1)
             for band, share in enumerate(() if saturated is None else saturated):
                 if 1 - share < percentiles[1] / 100:
                     tight_high[band] = np.quantile(values[band], 1 - share)

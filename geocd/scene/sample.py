@@ -157,12 +157,25 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
     return sample
 
 
-def valid_pixels(chips: Sequence[Chip], bands: slice = slice(None)) -> tuple[Float64Array, Float64Array]:
-    """Return the valid pixels of a sample, before and after, each ``(bands, n)`` float64."""
-    before = np.concatenate([chip.before[bands, chip.valid] for chip in chips], axis=1)
-    after = np.concatenate([chip.after[bands, chip.valid] for chip in chips], axis=1)
-    # Indexing interleaves the bands of a pixel in memory, which makes sums over pixels several times slower.
-    return before.astype(np.float64, order="C"), after.astype(np.float64, order="C")
+def valid_pixels(
+    chips: Sequence[Chip], bands: slice = slice(None), *, as_stored: bool = False
+) -> tuple[Float64Array, Float64Array]:
+    """Return the valid pixels of a sample, before and after, each ``(bands, n)`` float64.
+
+    ``as_stored``: in the type of the chips, which is float32 for most inputs.
+    """
+    count = sum(int(np.count_nonzero(chip.valid)) for chip in chips)
+    number = len(range(*bands.indices(len(chips[0].before))))
+    dtype = chips[0].before.dtype if as_stored else np.float64
+    before, after = np.empty((number, count), dtype), np.empty((number, count), dtype)
+    start = 0
+    for chip in chips:
+        pixels = slice(start, start + int(np.count_nonzero(chip.valid)))
+        for target, source in ((before, chip.before), (after, chip.after)):
+            for band, values in enumerate(source[bands]):  # of all bands at once, those of a pixel interleave
+                target[band, pixels] = values[chip.valid]
+        start = pixels.stop
+    return before, after
 
 
 def zero_shares(chips: Sequence[Chip]) -> tuple[float, float]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import pytest
+from scipy import special, stats
 from simulated import with_object
 
-from geocd.method.irmad import IrMad
+from geocd.method.irmad import PIECE, IrMad, chi2_survival
 
 
 def test_irmad_variates_are_canonical(scene: np.ndarray) -> None:
@@ -31,3 +32,21 @@ def test_irmad_ignores_any_linear_mixing_of_bands(scene: np.ndarray) -> None:
     one = IrMad.fit(*flat).chi(scene, after)
     two = IrMad.fit(flat[0], mixed.reshape(4, -1)).chi(scene, mixed)
     assert np.allclose(one, two, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 6, 13, 40])
+def test_the_chi_squared_distribution_is_that_of_scipy(degrees: int) -> None:
+    chi2 = np.append(0, np.geomspace(1e-9, 300, 1000))
+    assert np.allclose(chi2_survival(degrees, chi2), special.chdtrc(degrees, chi2), rtol=1e-12, atol=1e-100)
+
+
+def test_the_statistic_does_not_depend_on_the_pieces(scene: np.ndarray) -> None:
+    """The fit is the same from the pixels as stored, and the statistic is that of the definition."""
+    after, _ = with_object(scene)
+    before, after = (date.reshape(4, -1).astype(np.float32) for date in (scene, after))
+    assert before.shape[1] % PIECE, "the last piece is a part of one"
+    fitted, same = IrMad.fit(before, after), IrMad.fit(before.astype(float), after.astype(float))
+    assert np.allclose(fitted.left, same.left, rtol=1e-9)
+    variates = same.left @ before - same.right @ after - same.offset[:, None]
+    expected = np.sqrt((variates**2 / same.variance[:, None]).sum(axis=0))
+    assert np.allclose(fitted.chi(before[:, None], after[:, None])[0], expected, rtol=1e-5)

@@ -156,6 +156,9 @@ def test_valid_pixels_of_chips_of_different_sizes() -> None:
     assert before.dtype == after.dtype == np.float64
     assert (after == -before).all()
     assert valid_pixels([chip(two, -two)], slice(1, 2))[1].tolist() == [[-104, -105, -106, -107]]
+    stored = valid_pixels([chip(one, -one, part)], as_stored=True)[0]
+    assert stored.dtype == one.dtype
+    assert (stored == before[:, :3]).all()
 
 
 def test_the_share_of_zeros_is_of_pixels_that_are_zero_in_all_bands() -> None:
