@@ -1,277 +1,269 @@
-"""Speed, memory and seams from 1 to 120 Mpx, beside what else could be run on the same files.
+"""Speed, memory and seams from 256 x 256 pixels to 120 Mpx, beside what else could be run on the same files.
 
-    python benchmarks/scale.py PAIR [--sizes 1,4,16,64,120] [--json scale.json] [--markdown]
-    python benchmarks/scale.py PAIR --tiles         (does the map depend on the tile size?)
+    python benchmarks/scale.py PAIR [--sizes 256px,1,4,16,64,120] [--beside DIR] [--repeat 3] [--markdown]
+    python benchmarks/scale.py PAIR --batch 60 [--beside DIR]    (many pairs of 256 x 256 pixels)
+    python benchmarks/scale.py PAIR --tiles                      (does the map depend on the tile size?)
 
 PAIR is a folder with before.tif and after.tif. Larger pairs are made of its pixels by mirroring, so that
 they have no borders of their own, and are written as tiled GeoTIFFs. In one run, each command is a process
 of its own, and memory (peak resident) and CPU time are what the kernel says of it:
 
+- floor      read both rasters and write one, by the same blocks: what no method can do without
+- otb        otbcli_MultivariateAlterationDetector of the Orfeo ToolBox (Debian: otb-bin), where installed
 - default    geocd detect
 - irmad      geocd detect --method irmad
+- cva        geocd detect --method cva
 - reference  geocd detect --preset reference --weights random on N x N pixels, beside the default on the
              same, and multiplied up to the other sizes (only with --reference-crop N; many minutes).
              Random weights cost what those of ImageNet do
-- otb        otbcli_MultivariateAlterationDetector of the Orfeo ToolBox (Debian: otb-bin), where installed
-- floor      read both rasters and write one, by the same blocks: what no method can do without
+
+With --beside, every command of geocd is also run with the geocd of another checkout, in turn. With --repeat,
+each command is run so many times, in turn with the others, and the run with the least CPU time counts: on a
+busy machine everything takes longer, never shorter. Read seconds only from an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import dataclasses
 import json
 import math
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+from measuring import HERE, Measured, check, detect, floor_command, geocd, make_pair, measured
 from rasterio.windows import Window
 
-GEOCD = [sys.executable, "-c", "from geocd.cli import main; main()", "-q", "detect"]
 OTB = "otbcli_MultivariateAlterationDetector"
-BLOCK = 512
+#: Options of ``geocd detect`` for each method of geocd.
+OPTIONS = {"default": (), "irmad": ("--method", "irmad"), "cva": ("--method", "cva")}
+#: Side of the pairs of ``--batch``, in pixels.
+SMALL = 256
 COLUMNS = (
-    *("s", "s/Mpx", "s/further Mpx", "Mpx/s", "CPU s/Mpx", "MB", "seam score"),
-    *("x floor", "x default", "CPU x default"),
+    *("Mpx", "what", "s", "CPU s", "s/further Mpx", "CPU s/further Mpx", "MB", "seam score"),
+    *("CPU x floor", "CPU x otb"),
 )
+#: With ``--beside``: ratios to the same method of the other checkout.
+BESIDE_COLUMNS = ("s x beside", "CPU x beside")
 
 
-def measured(command: list[str]) -> dict[str, Any]:
-    """Run a command; return wall and CPU seconds, peak memory in MB, exit code and stderr.
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One command on one pair.
 
-    The kernel also counts what this process held as it began the other, so less than 100 MB is never seen.
+    Attributes
+    ----------
+    method, checkout : str
+        ``checkout`` is empty where geocd is not run.
+    megapixels : float
+    run : Measured
+    seam_score : float or None
+    stages : mapping or None
+        Seconds by stage, as the run reports them.
     """
-    begin = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        text = said.read().strip()
-    return {
-        "code": process.returncode,
-        "wall_s": time.perf_counter() - begin,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "memory_mb": usage.ru_maxrss / 1024,
-        "said": text[-2000:],
-    }
+
+    method: str
+    checkout: str
+    megapixels: float
+    run: Measured
+    seam_score: float | None = None
+    stages: dict[str, float] | None = None
+
+    @classmethod
+    def of(cls, method: str, checkout: str, megapixels: float, run: Measured, stem: Path) -> Row:
+        """Return the row of a run, with what its item says of it, if it has one."""
+        path = stem.with_name(stem.name + ".json")
+        if run.code != 0 or not path.exists():
+            return cls(method, checkout, megapixels, run)
+        properties = json.loads(path.read_text(encoding="utf-8"))["properties"]
+        score = properties["geocd:summary"]["seam_score"]
+        return cls(method, checkout, megapixels, run, score, properties.get("geocd:timings"))
+
+    def report(self) -> None:
+        """Say how it went, on stderr."""
+        run = self.run
+        what = (
+            f"{run.wall_s:.1f} s, CPU {run.cpu_s:.1f} s, {run.memory_mb:.0f} MB" if not run.code else run.said
+        )
+        print(f"{self.megapixels:g} Mpx, {self.method} {self.checkout}: {what}", file=sys.stderr, flush=True)
 
 
-def mirrored(begin: int, length: int, size: int) -> np.ndarray:
-    """Return which of ``size`` pixels stand at ``begin``... of an axis that goes to and fro."""
-    positions = np.arange(begin, begin + length) % (2 * size)
-    return np.where(positions < size, positions, 2 * size - 1 - positions)
+def best(repeat: int, jobs: Sequence[Callable[[], Row]]) -> list[Row]:
+    """Run all jobs ``repeat`` times in turn; return the row of each with the least CPU time."""
+    rounds = []
+    for _ in range(repeat):
+        rounds.append([job() for job in jobs])
+        for row in rounds[-1]:
+            row.report()
+    return [
+        min(rows, key=lambda row: (row.run.code != 0, row.run.cpu_s)) for rows in zip(*rounds, strict=True)
+    ]
 
 
-def enlarge(source: Path, target: Path, height: int, width: int) -> None:
-    """Write a raster of any size from the pixels of another, a row of blocks at a time."""
-    with rasterio.open(source) as dataset:
-        values = dataset.read()
-        profile = {
-            "driver": "GTiff",
-            "crs": dataset.crs,
-            "transform": dataset.transform,
-            "nodata": dataset.nodata,
-            "count": dataset.count,
-            "dtype": dataset.dtypes[0],
-            "height": height,
-            "width": width,
-            "tiled": True,
-            "blockxsize": BLOCK,
-            "blockysize": BLOCK,
-            "compress": "deflate",
-            "zlevel": 1,
-            "predictor": 2 if np.dtype(dataset.dtypes[0]).kind in "iu" else 3,
-            "interleave": "band",
-            "bigtiff": "if_safer",
-        }
-        descriptions, tags = dataset.descriptions, dataset.tags()
-    cols = mirrored(0, width, values.shape[2])
-    with rasterio.open(target, "w", **profile) as sink:
-        sink.descriptions = descriptions
-        sink.update_tags(**{k: v for k, v in tags.items() if k != "AREA_OR_POINT"})
-        for row in range(0, height, BLOCK):
-            rows = mirrored(row, min(BLOCK, height - row), values.shape[1])
-            strip = values[:, rows[:, None], cols[None, :]]
-            sink.write(strip, window=Window(0, row, width, len(rows)))
+def jobs_of(
+    pair: tuple[Path, Path], folder: Path, methods: Sequence[str], checkouts: dict[str, Path]
+) -> Iterator[Callable[[], Row]]:
+    """Yield what is to be measured on one pair: each method of geocd with every checkout, in turn."""
+    with rasterio.open(pair[0]) as dataset:
+        megapixels = dataset.height * dataset.width / 1e6
 
+    def job(method: str, name: str, command: list[str], stem: Path) -> Callable[[], Row]:
+        checkout = checkouts.get(name, HERE)
+        return lambda: Row.of(method, name, megapixels, measured(command, checkout), stem)
 
-def make_pair(folder: Path, target: Path, megapixels: float) -> tuple[Path, Path]:
-    """Write a square pair of so many megapixels."""
-    side = round(math.sqrt(megapixels * 1e6))
-    target.mkdir(parents=True, exist_ok=True)
-    paths = target / "before.tif", target / "after.tif"
-    for path in paths:
-        if not path.exists():
-            enlarge(folder / path.name, path, side, side)
-    return paths
-
-
-def floor(before: str, after: str, target: str) -> None:
-    """Read both rasters and write one band of float32, by blocks, compressed as a result is."""
-    with (
-        rasterio.Env(GDAL_CACHEMAX=128),
-        rasterio.open(before) as before_image,
-        rasterio.open(after) as after_image,
-    ):
-        profile = {
-            "driver": "GTiff",
-            "crs": before_image.crs,
-            "transform": before_image.transform,
-            "count": 1,
-            "dtype": "float32",
-            "height": before_image.height,
-            "width": before_image.width,
-            "tiled": True,
-            "blockxsize": BLOCK,
-            "blockysize": BLOCK,
-            "compress": "deflate",
-            "predictor": 3,
-            "bigtiff": "if_safer",
-        }
-        with rasterio.open(target, "w", **profile) as sink:
-            for row in range(0, before_image.height, BLOCK):
-                for col in range(0, before_image.width, BLOCK):
-                    window = Window(
-                        col, row, min(BLOCK, before_image.width - col), min(BLOCK, before_image.height - row)
-                    )
-                    # Something that must be computed from all bands of both and compresses like a map.
-                    apart = (before_image.read(window=window) > after_image.read(window=window)).mean(axis=0)
-                    sink.write(apart.astype(np.float32), 1, window=window)
-
-
-def commands(before: Path, after: Path, out: Path, methods: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield what is to be measured on one pair."""
-    pair = [str(before), str(after)]
     for method in methods:
-        stem = ["-o", str(out / method), "--overwrite"]
         if method == "floor":
-            yield method, [sys.executable, __file__, "--floor", *pair, str(out / "floor.tif")]
-        elif method == "default":
-            yield method, [*GEOCD, *pair, *stem]
-        elif method == "irmad":
-            yield method, [*GEOCD, *pair, *stem, "--method", "irmad"]
-        elif method == "otb" and shutil.which(OTB):
-            yield method, [OTB, "-in1", pair[0], "-in2", pair[1], "-out", str(out / "otb.tif"), "float"]
+            yield job(method, "", floor_command(pair, folder / "floor.tif"), folder / "floor")
+        elif method == "otb":
+            images = ["-in1", str(pair[0]), "-in2", str(pair[1]), "-out", str(folder / "otb.tif"), "float"]
+            yield job(method, "", [OTB, *images], folder / "otb")
+        else:
+            for number, name in enumerate(checkouts):
+                stem = folder / f"{method}{number}"
+                yield job(method, name, detect(pair, stem, *OPTIONS[method]), stem)
 
 
-def reported(stem: Path) -> dict[str, Any]:
-    """Return what a run of geocd says of itself: seam score, seconds by stage."""
-    path = stem.with_name(stem.name + ".json")
-    if not path.exists():
-        return {"seam_score": None}
-    properties = json.loads(path.read_text(encoding="utf-8"))["properties"]
-    return {
-        "seam_score": properties["geocd:summary"]["seam_score"],
-        "stages": properties.get("geocd:timings"),
-    }
-
-
-def measure(
-    folder: Path, sizes: list[float], methods: list[str], crop: int | None, scratch: Path, record: Path | None
-) -> list[dict[str, Any]]:
-    """Measure all methods on all sizes; the reference on one crop, for all sizes. Save as it goes on."""
-    rows: list[dict[str, Any]] = []
-    reference = None
-    if crop is not None:
-        pair = [str(path) for path in make_pair(folder, scratch / "crop", crop * crop / 1e6)]
-        for method, extra in (
-            ("default", []),
-            ("reference", ["--preset", "reference", "--weights", "random"]),
-        ):
-            stem = scratch / "crop" / method
-            row = measured([*GEOCD, *pair, "-o", str(stem), "--overwrite", *extra])
-            row |= {"method": method, "megapixels": crop * crop / 1e6} | reported(stem)
-            rows.append(row)
-            report(method, row)
-        reference = rows[-1]
-    for size in sizes:
-        where = scratch / f"{size:g}"
-        before, after = make_pair(folder, where, size)
-        with rasterio.open(before) as dataset:
-            megapixels = dataset.height * dataset.width / 1e6
-            bands, kind = dataset.count, dataset.dtypes[0]
-        for method, command in commands(before, after, where, methods):
-            row = measured(command) | {"method": method, "megapixels": megapixels}
-            rows.append(row | {"bands": bands, "dtype": kind} | reported(where / method))
-            report(method, row)
-            save(rows, record)
-        if reference is not None and reference["code"] == 0:
-            share = megapixels / reference["megapixels"]
-            extrapolated = {key: reference[key] * share for key in ("wall_s", "cpu_s")}
-            rows.append(
-                reference
-                | extrapolated
-                | {"method": f"reference, from {crop} x {crop}", "megapixels": megapixels}
-            )
-        shutil.rmtree(where)
+def measure(options: argparse.Namespace, checkouts: dict[str, Path], scratch: Path) -> list[Row]:
+    """Measure all methods on all sizes, and save as it goes on."""
+    rows: list[Row] = []
+    if options.reference_crop is not None:
+        rows += reference_rows(options, scratch)
+    reference = rows[-1] if rows and rows[-1].run.code == 0 else None
+    for size in options.sizes.split(","):
+        side = int(size[:-2]) if size.endswith("px") else round(math.sqrt(float(size) * 1e6))
+        folder = scratch / size
+        pair = make_pair(options.folder, folder, side, side)
+        rows += best(options.repeat, list(jobs_of(pair, folder, options.methods.split(","), checkouts)))
+        save(rows, options.json)
+        if reference is not None:
+            share = side * side / 1e6 / reference.megapixels
+            run = reference.run
+            larger = dataclasses.replace(run, wall_s=run.wall_s * share, cpu_s=run.cpu_s * share)
+            name = f"reference, from {options.reference_crop} x {options.reference_crop}"
+            rows.append(dataclasses.replace(reference, method=name, megapixels=side * side / 1e6, run=larger))
+        shutil.rmtree(folder)
     return rows
 
 
-def report(method: str, row: dict[str, Any]) -> None:
-    """Say how a measurement went, on stderr."""
-    what = f"{row['wall_s']:.1f} s, {row['memory_mb']:.0f} MB" if row["code"] == 0 else row["said"]
-    print(f"{row['megapixels']:g} Mpx, {method}: {what}", file=sys.stderr, flush=True)
+def reference_rows(options: argparse.Namespace, scratch: Path) -> list[Row]:
+    """Measure the default and the preset ``reference`` on a crop."""
+    side = options.reference_crop
+    pair = make_pair(options.folder, scratch / "crop", side, side)
+    rows = []
+    for method, extra in (("default", ()), ("reference", ("--preset", "reference", "--weights", "random"))):
+        stem = scratch / "crop" / method
+        rows.append(Row.of(method, "", side * side / 1e6, measured(detect(pair, stem, *extra)), stem))
+        rows[-1].report()
+    return rows
 
 
-def save(rows: list[dict[str, Any]], path: Path | None) -> None:
+def measure_batch(options: argparse.Namespace, checkouts: dict[str, Path], scratch: Path) -> list[Row]:
+    """Measure `geocd batch` of small pairs, which are windows of the pair; the rows are of one pair each."""
+    small = scratch / "pairs"
+    small.mkdir()
+    with (small / "pairs.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "before", "after"])
+        for number in range(options.batch):
+            names = [f"{number}_{name}" for name in ("before.tif", "after.tif")]
+            for name in names:
+                cut(options.folder / name.partition("_")[2], small / name, number)
+            rows.writerow([number, *names])
+
+    def job(name: str) -> Callable[[], Row]:
+        def run() -> Row:
+            out = Path(tempfile.mkdtemp(dir=scratch))
+            whole = measured(geocd("-qq", "batch", small / "pairs.csv", out), checkouts[name])
+            each = (value / options.batch for value in (whole.wall_s, whole.cpu_s))
+            one = dataclasses.replace(whole, **dict(zip(("wall_s", "cpu_s"), each, strict=True)))
+            return Row(f"a pair of {options.batch}", name, SMALL**2 / 1e6, one)
+
+        return run
+
+    return best(options.repeat, [job(name) for name in checkouts])
+
+
+def cut(source: Path, target: Path, number: int) -> None:
+    """Write a small window of a raster, another one for each number up to the number of them."""
+    with rasterio.open(source) as dataset:
+        rows, cols = (max(1, size - SMALL) for size in dataset.shape)
+        window = Window(
+            number * 151 % cols, number * 97 % rows, *(min(SMALL, size) for size in dataset.shape[::-1])
+        )
+        profile = dataset.profile | {"height": window.height, "width": window.width, "tiled": False}
+        profile = {key: value for key, value in profile.items() if not key.startswith("block")}
+        with rasterio.open(target, "w", **profile) as sink:
+            sink.write(dataset.read(window=window))
+            sink.descriptions = dataset.descriptions
+
+
+def save(rows: list[Row], path: Path | None) -> None:
     """Write all that was measured, and how busy the machine is."""
     if path is not None:
-        record = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(), "rows": rows}
+        each = [dataclasses.asdict(row) for row in rows]
+        record = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg(), "rows": each}
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def table(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the rows as text, with the ratios to the floor and to the default of the same size.
+def table(rows: list[Row], names: list[str]) -> list[list[str]]:
+    """Return the rows as text, with the ratios to floor, OTB and the other checkout on the same size.
 
-    ``s/further Mpx`` is the slope from the next smaller size: what a run costs once is not in it.
+    What a further Mpx takes is the slope from the next smaller size: what a run costs once is not in it.
     """
     lines = []
     for row in rows:
-        size = row["megapixels"]
-        name = [f"{size:.3g}", row["method"]]
-        if row["code"] != 0:
-            lines.append([*name, f"exit {row['code']}", *[""] * (len(COLUMNS) - 1)])
+        label = row.method if row.checkout in ("", names[0]) else f"{row.method} at {row.checkout}"
+        begin = [f"{row.megapixels:.3g}", label]
+        if row.run.code != 0:
+            lines.append([*begin, f"exit {row.run.code}"])
             continue
-        further = ""
-        alike = [
-            r for r in rows if r["method"] == row["method"] and r["code"] == 0 and r["megapixels"] < size
+        smaller = [
+            other
+            for other in rows
+            if (other.method, other.checkout, other.run.code) == (row.method, row.checkout, 0)
+            and other.megapixels < row.megapixels
         ]
-        if alike:
-            smaller = max(alike, key=lambda r: float(r["megapixels"]))
-            further = f"{(row['wall_s'] - smaller['wall_s']) / (size - smaller['megapixels']):.3g}"
-        like = {r["method"]: r for r in rows if r["megapixels"] == size and r["code"] == 0}
-        ratios = [
-            f"{row[key] / like[other][key]:.3g}" if other in like else ""
-            for key, other in (("wall_s", "floor"), ("wall_s", "default"), ("cpu_s", "default"))
-        ]
-        seam = row["seam_score"]
-        lines.append(
-            [
-                *name,
-                f"{row['wall_s']:.1f}",
-                f"{row['wall_s'] / size:.3g}",
-                further,
-                f"{size / row['wall_s']:.3g}",
-                f"{row['cpu_s'] / size:.3g}",
-                f"{row['memory_mb']:.0f}",
-                "" if seam is None else f"{seam:.3f}",
-                *ratios,
+        further = ["", ""]
+        if smaller:
+            last = max(smaller, key=lambda other: other.megapixels)
+            more = row.megapixels - last.megapixels
+            further = [
+                f"{(getattr(row.run, k) - getattr(last.run, k)) / more:.3g}" for k in ("wall_s", "cpu_s")
             ]
-        )
+        same = {
+            (other.method, other.checkout): other.run
+            for other in rows
+            if other.megapixels == row.megapixels and other.run.code == 0
+        }
+        beside = same.get((row.method, names[1])) if len(names) > 1 and row.checkout == names[0] else None
+        ratios = [
+            ratio(row.run.cpu_s, same.get(("floor", ""))),
+            ratio(row.run.cpu_s, same.get(("otb", ""))),
+            "" if beside is None else f"{row.run.wall_s / beside.wall_s:.2f}",
+            ratio(row.run.cpu_s, beside),
+        ]
+        seam = "" if row.seam_score is None else f"{row.seam_score:.3f}"
+        run = [f"{row.run.wall_s:.1f}", f"{row.run.cpu_s:.2f}", *further, f"{row.run.memory_mb:.0f}", seam]
+        lines.append([*begin, *run, *ratios[: 4 if len(names) > 1 else 2]])
     return lines
 
 
-def show(head: list[str], lines: list[list[str]], markdown: bool) -> None:
-    """Print a table, as text or as markdown."""
+def ratio(cpu_s: float, other: Measured | None) -> str:
+    """Return the ratio to the CPU time of another run, empty without one."""
+    return "" if other is None else f"{cpu_s / other.cpu_s:.2f}"
+
+
+def show(head: Sequence[str], lines: list[list[str]], markdown: bool) -> None:
+    """Print a table, as text or as markdown; short lines are filled."""
+    lines = [[*line, *[""] * (len(head) - len(line))] for line in lines]
     if markdown:
         print("| " + " | ".join(head) + " |")
         print("|" + "|".join("---" if i < 2 else "--:" for i in range(len(head))) + "|")
@@ -283,7 +275,7 @@ def show(head: list[str], lines: list[list[str]], markdown: bool) -> None:
         print("".join(text.rjust(n) for text, n in zip(line, width, strict=True)))
 
 
-def compare_tiles(folder: Path, side: int, scratch: Path) -> list[dict[str, Any]]:
+def compare_tiles(folder: Path, side: int, scratch: Path) -> tuple[list[Row], list[list[str]]]:
     """Run the default method with several tile sizes, and compare with one whole tile."""
     pair = []
     for name in ("before.tif", "after.tif"):
@@ -294,40 +286,42 @@ def compare_tiles(folder: Path, side: int, scratch: Path) -> list[dict[str, Any]
             with rasterio.open(scratch / name, "w", **profile) as sink:
                 sink.write(source.read(window=Window(0, 0, side, side)))
                 sink.descriptions = source.descriptions
-        pair.append(str(scratch / name))
+        pair.append(scratch / name)
     maps: dict[int, np.ndarray] = {}
-    rows = []
+    rows, lines = [], []
     for size in (side, 512, 256):
         stem = scratch / f"tiles{size}"
-        row = measured([*GEOCD, *pair, "-o", str(stem), "--overwrite", "--tile-size", str(size)])
-        if row["code"] != 0:
-            raise SystemExit(row["said"])
+        run = measured(detect(pair, stem, "--tile-size", str(size)))
+        if run.code != 0:
+            raise SystemExit(run.said)
+        rows.append(Row.of(f"tiles of {size}", "", side * side / 1e6, run, stem))
+        rows[-1].report()
         with rasterio.open(stem.with_name(stem.name + "_prob.tif")) as dataset:
             maps[size] = dataset.read(1)
-        tiled, whole = maps[size], maps[side]
-        changed, reference = tiled >= 0.5, whole >= 0.5
-        row |= {
-            "tile_size": size,
-            "megapixels": side * side / 1e6,
-            **reported(stem),
-            "mean_abs_difference": float(np.nanmean(np.abs(tiled - whole))),
-            "largest_difference": float(np.nanmax(np.abs(tiled - whole))),
-            "iou": float((changed & reference).sum() / max((changed | reference).sum(), 1)),
-        }
-        report(f"tiles of {size}", row)
-        rows.append(row)
-    return rows
+        difference = np.abs(maps[size] - maps[side])
+        changed, whole = maps[size] >= 0.5, maps[side] >= 0.5
+        score = rows[-1].seam_score
+        lines.append(
+            [
+                str(size),
+                "" if score is None else f"{score:.3f}",
+                f"{np.nanmean(difference):.2g}",
+                f"{np.nanmax(difference):.2g}",
+                f"{(changed & whole).sum() / max((changed | whole).sum(), 1):.4f}",
+            ]
+        )
+    return rows, lines
 
 
-def main() -> None:
-    """Run the benchmark."""
-    if sys.argv[1:2] == ["--floor"]:  # as a process of its own, to be measured
-        floor(*sys.argv[2:])
-        return
+def arguments() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--sizes", default="1,4,16", help="megapixels; default 1,4,16")
-    parser.add_argument("--methods", default="floor,default,irmad,otb")
+    parser.add_argument("--sizes", default="1,4,16", help="megapixels, or the side as 256px; default 1,4,16")
+    parser.add_argument("--methods", default="floor,otb,default,irmad,cva")
+    parser.add_argument("--beside", type=Path, metavar="DIR", help="another checkout of geocd")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="least CPU time of N runs")
+    parser.add_argument("--batch", type=int, metavar="N", help="measure a batch of N small pairs instead")
     parser.add_argument("--reference-crop", type=int, metavar="N", help="run preset reference on N x N px")
     parser.add_argument("--tiles", action="store_true", help="compare tile sizes instead")
     parser.add_argument("--side", type=int, default=1024, help="of the window for --tiles")
@@ -335,32 +329,29 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
-    methods = options.methods.split(",")
-    if "otb" in methods and not shutil.which(OTB):
+    if "otb" in options.methods and not shutil.which(OTB):
         print(f"{OTB} is not installed (Debian: otb-bin), left out.", file=sys.stderr)
+        options.methods = options.methods.replace("otb,", "").replace(",otb", "")
+    return options
+
+
+def main() -> None:
+    """Run the benchmark."""
+    options = arguments()
+    others = [] if options.beside is None else [options.beside.resolve()]
+    checkouts = {check(folder): folder for folder in (HERE, *others)}
+    head: Sequence[str] = [*COLUMNS, *(BESIDE_COLUMNS if others else ())]
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         if options.tiles:
-            rows = compare_tiles(options.folder, options.side, Path(scratch))
+            rows, lines = compare_tiles(options.folder, options.side, Path(scratch))
             head = ["tile size", "tiles' seam score", "mean difference", "largest", "IoU of changed"]
-            lines = [
-                [
-                    str(row["tile_size"]),
-                    "" if row["seam_score"] is None else f"{row['seam_score']:.3f}",
-                    f"{row['mean_abs_difference']:.2g}",
-                    f"{row['largest_difference']:.2g}",
-                    f"{row['iou']:.4f}",
-                ]
-                for row in rows
-            ]
         else:
-            sizes = [float(size) for size in options.sizes.split(",")]
-            rows = measure(
-                options.folder, sizes, methods, options.reference_crop, Path(scratch), options.json
-            )
-            head, lines = ["Mpx", "what", *COLUMNS], table(rows)
+            run = measure if options.batch is None else measure_batch
+            rows = run(options, checkouts, Path(scratch))
+            lines = table(rows, list(checkouts))
     show(head, lines, options.markdown)
     save(rows, options.json)
-    sys.exit(int(any(row["code"] != 0 for row in rows)))
+    sys.exit(int(any(row.run.code != 0 for row in rows)))
 
 
 if __name__ == "__main__":
