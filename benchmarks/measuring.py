@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -111,9 +110,12 @@ def enlarge(source: Path, target: Path, height: int, width: int) -> None:
             "dtype": dataset.dtypes[0],
             "height": height,
             "width": width,
-            "tiled": True,
-            "blockxsize": BLOCK,
-            "blockysize": BLOCK,
+            # blocks of a row of pixels would be empty but for one row
+            **(
+                {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK}
+                if min(height, width) >= BLOCK
+                else {}
+            ),
             "compress": "deflate",
             "zlevel": 1,
             "predictor": 2 if np.dtype(dataset.dtypes[0]).kind in "iu" else 3,

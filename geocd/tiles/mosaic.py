@@ -1,8 +1,8 @@
 """Tiles back into one raster: weighted blend, flushed in finished block rows.
 
-Memory is one row of tiles, whatever the height of the raster. Tiles must be added in the order of their
-:class:`~geocd.tiles.tiling.Tiling`, so that the floating point sums, and with them every output byte, do not
-depend on how many tiles are computed at a time.
+Memory is one row of tiles and less than a row of blocks, whatever the height of the raster. Tiles must be
+added in the order of their :class:`~geocd.tiles.tiling.Tiling`, so that the floating point sums, and with
+them every output byte, do not depend on how many tiles are computed at a time.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ class Mosaic:
         self._block = block
         self._first = 0  # row of the raster that is row 0 of the two sums
         self._next = 0  # index of the tile that must come next
-        self._sum = np.zeros((bands, 0, tiling.width), dtype=np.float32)
-        self._weight = np.zeros((0, tiling.width), dtype=np.float32)
+        # less than a row of blocks waits for the next row of tiles
+        rows = min(tiling.height, block + tiling.tile_shape[0])
+        self._sum = np.zeros((bands, rows, tiling.width), dtype=np.float32)
+        self._weight = np.zeros((rows, tiling.width), dtype=np.float32)
 
     def add(self, tile: Tile, values: Float32Array) -> None:
         """Add a tile.
@@ -69,7 +71,6 @@ class Mosaic:
         height, width = int(tile.window.height), int(tile.window.width)
         if tile.col == 0:
             self._flush_until(top)
-            self._grow(top + height)
         valid = np.isfinite(values[0])
         weight = np.where(valid, self._tiling.weight(tile), np.float32(0))
         rows = slice(top - self._first, top - self._first + height)
@@ -89,24 +90,19 @@ class Mosaic:
             raise ValueError(f"only {self._next} of {len(self._tiling)} tiles were added")
         self._flush_until(self._tiling.height, last=True)
 
-    def _grow(self, until: int) -> None:
-        """Make room for all rows above ``until``."""
-        missing = until - self._first - self._weight.shape[0]
-        if missing > 0:
-            bands, _, width = self._sum.shape
-            self._sum = np.concatenate([self._sum, np.zeros((bands, missing, width), np.float32)], axis=1)
-            self._weight = np.concatenate([self._weight, np.zeros((missing, width), np.float32)])
-
     def _flush_until(self, row: int, *, last: bool = False) -> None:
-        """Pass on all rows above ``row`` that fill whole blocks."""
+        """Pass on all rows above ``row`` that fill whole blocks, and make room for as many."""
         end = row if last else row // self._block * self._block
         count = end - self._first
         if count <= 0:
             return
-        values = _mean(self._sum[:, :count], self._weight[:count])
         for begin in range(0, count, self._block):
-            self._flush(self._first + begin, values[:, begin : begin + self._block])
-        self._sum, self._weight = self._sum[:, count:], self._weight[count:]
+            rows = slice(begin, min(begin + self._block, count))
+            self._flush(self._first + begin, _mean(self._sum[:, rows], self._weight[rows]))
+        for sums in (*self._sum, self._weight):
+            rest = len(sums) - count
+            sums[:rest] = sums[count:]
+            sums[rest:] = 0
         self._first = end
 
 
@@ -149,6 +145,6 @@ def _inside(window: Window, part: Window) -> tuple[slice, slice]:
 
 def _mean(total: Float32Array, weight: Float32Array) -> Float32Array:
     """Return the weighted mean, NaN where nothing has a weight."""
-    with np.errstate(invalid="ignore"):
-        # not the NaN of 0 / 0, whose sign depends on the processor
-        return np.where(weight > 0, total / weight, np.float32(np.nan)).astype(np.float32)
+    # not the NaN of 0 / 0, whose sign depends on the processor
+    mean = np.full_like(total, np.nan)
+    return np.divide(total, weight, out=mean, where=weight > 0)
