@@ -11,6 +11,7 @@ from pathlib import Path
 import pyogrio
 import pyproj
 
+from geocd.machine import memory, memory_limit
 from geocd.raster.projections import projection_problems
 from geocd.report.record import versions
 
@@ -67,7 +68,7 @@ def inspect_environment() -> Environment:
     """Return versions, devices, memory and variables, and test whether GDAL and PROJ find their data."""
     problems = [*_data_problems(), *projection_problems()]
     devices, threads = _devices(problems)
-    total, free = _memory()
+    total, free = memory()
     return Environment(
         versions={
             **versions(),
@@ -83,7 +84,7 @@ def inspect_environment() -> Environment:
         threads=threads,
         memory=total,
         free=free,
-        limit=_limit(),
+        limit=memory_limit(),
         variables=_variables(),
         troubles=problems,
     )
@@ -126,32 +127,6 @@ def _data_problems() -> list[str]:
                 f"program. Unset it ('unset {name}'), or set it to the right folder."
             )
     return problems
-
-
-def _memory() -> tuple[int | None, int | None]:
-    """Return the memory of the machine and how much of it is free, in MB; None where unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        values = {name: int(rest.split()[0]) // 1024 for name, rest in (line.split(":") for line in lines)}
-        return values["MemTotal"], values["MemAvailable"]
-    except (OSError, ValueError, KeyError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20, None
-    except (AttributeError, ValueError, OSError):  # Windows
-        return None, None
-
-
-def _limit() -> int | None:
-    """Return the memory that the innermost container or job allows, in MB; None where there is no limit."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = int(Path(path).read_text(encoding="ascii"))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-        if limit < 2**60:
-            return limit // 2**20
-    return None
 
 
 __all__ = ["Environment", "inspect_environment"]

@@ -33,6 +33,7 @@ LAYERS: list[dict[str, str]] = [
         "spelling": "options in messages, as each surface spells them",
         "heap": "memory that the C library holds back",
         "threads": "threads of numpy's and scipy's linear algebra",
+        "machine": "the memory of this machine",
     },
     {"raster": "files to pixels: grids, sensors, windows, warping, pairs, the probability raster"},
     {"tiles": "overlapping tiles, their blending, and how visible their seams are"},

@@ -18,7 +18,7 @@ from geocd.types import Steps
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What a method takes, as measured by ``benchmarks/scale.py``.
+    """What a method takes; ``benchmarks/memory.py`` measures whether runs keep to it.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ METHODS: dict[str, Method] = {
             description="geocd's own method, fitted to this pair without labels",
             fit=_fit_deep,
             uses_torch=True,
-            memory=Memory(start=400, fitted=570, tile=(450, 100), fit=(85, 13)),
+            memory=Memory(start=450, fitted=510, tile=(520, 50), fit=(60, 6)),
             steps=_steps_deep,
         ),
         Method(
@@ -133,14 +133,14 @@ METHODS: dict[str, Method] = {
             description="change vector analysis, a classical method",
             fit=_fit_classical,
             uses_torch=False,
-            memory=Memory(start=215, fitted=225, tile=(150, 25), fit=(60, 20)),
+            memory=Memory(start=265, fitted=265, tile=(130, 25), fit=(50, 1)),
         ),
         Method(
             name="irmad",
             description="IR-MAD, a classical method",
             fit=_fit_classical,
             uses_torch=False,
-            memory=Memory(start=215, fitted=225, tile=(150, 25), fit=(40, 40)),
+            memory=Memory(start=265, fitted=265, tile=(130, 25), fit=(30, 9)),
         ),
     )
 }

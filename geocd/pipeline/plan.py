@@ -1,9 +1,12 @@
 """How much memory a run takes, and the tiles and jobs that fit a limit.
 
 A model with measured constants, not a measurement: the number of tiles computed at a time is decided before
-any pixel is read, and is the same on every run. ``benchmarks/scale.py`` measures the peak of whole runs. Not
-counted: tensors on a graphics card, the outlines of polygons (some 200 bytes per vertex), and the values of
-regions that lie side by side by the thousand in one row.
+any pixel is read, and is the same on every run. It goes by stages, each of which frees what it took, so that
+the peak is that of the largest. ``benchmarks/memory.py`` measures whole runs beside their plan.
+
+Of a graphics card's memory nothing is counted: where a tile does not fit, it is halved
+(:mod:`geocd.method.devices`). What polygons take is in proportion to their corners, which nobody knows before
+there is a map: what the stage ``polygons`` leaves of the limit is room for one per ``CORNER_BYTES``.
 """
 
 from __future__ import annotations
@@ -18,15 +21,18 @@ from typing import TypedDict
 
 from geocd.config import RunSettings, check_tile_size
 from geocd.errors import ConfigError
+from geocd.machine import usable_memory
 from geocd.method.methods import METHODS
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.sample import sample_pixels
 from geocd.tiles.tiling import Tiling
 from geocd.vectorize.polygons import STRIP_PIXELS
+from geocd.vectorize.regions import PIECE
 
-#: Megabytes (2**20 bytes) of a run without a limit of the user.
-DEFAULT_LIMIT = 2000
+#: Megabytes (2**20 bytes) of a run without a limit of the user: in all, or for each tile at a time; and no
+#: more than this share of what the machine has.
+DEFAULT_LIMIT, LIMIT_PER_JOB, MOST_OF_MACHINE = 2000, 200, 0.5
 #: GDAL's block cache: this share of the limit, within this range of megabytes. Up to four tiles read a block.
 CACHE_SHARE, CACHE_RANGE = 1 / 16, (16, 128)
 #: Tiles are made smaller in steps of this many pixels, down to the least side.
@@ -42,8 +48,17 @@ FURTHER = 0.8
 FITTED_TILE = 1.5
 #: Copies of the pixels and of the validity of a block that are held while it is warped.
 WARP_COPIES = 6
-#: Bytes per pixel of the rows being blended (sums, weights, output), and of those being polygonized.
-BLEND_BYTES, POLYGON_BYTES = 20, 40
+#: Bytes per pixel of the rows being blended (sums, weights, output), of the strip that is read for polygons,
+#: of the piece of it that is polygonized, and of a picture in the report.
+BLEND_BYTES, STRIP_BYTES, PIECE_BYTES, PICTURE_BYTES = 12, 14, 26, 190
+#: Pixels of a picture.
+PICTURE_PIXELS = 1_000_000
+#: Bytes per corner of the outlines of polygons, when the file is made.
+CORNER_BYTES = 150
+#: Bytes that a tile takes outside the graphics card that computes it, per pixel, and per pixel and band; and
+#: megabytes of a process that uses a card, beside those of a torch that was built for it. By counting: no
+#: card was at hand.
+ON_GPU, GPU_CONTEXT = (60, 16), 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +121,32 @@ def gpu_build() -> bool:
     return any(next(folder.glob(f"libtorch_{kind}.so"), None) is not None for kind in ("cuda", "hip"))
 
 
-def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: int) -> int:
-    """Predict the peak memory of a run.
+def on_gpu(settings: RunSettings) -> bool:
+    """Return whether tiles are computed in the memory of a graphics card.
+
+    Raises
+    ------
+    DeviceError
+        The settings name a device that is not there.
+    """
+    if not METHODS[settings.method.method].uses_torch or settings.method.device == "cpu" or not gpu_build():
+        return False
+    from geocd.method.devices import choose_device
+
+    return choose_device(settings.method.device).type == "cuda"
+
+
+def default_limit(jobs: int) -> int:
+    """Return the megabytes that a run of so many tiles at a time aims at without a limit of the user.
+
+    A machine of many processors has more memory, too.
+    """
+    most = MOST_OF_MACHINE * (usable_memory() or 0)
+    return max(DEFAULT_LIMIT, min(LIMIT_PER_JOB * jobs, int(most)))
+
+
+def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: int) -> dict[str, float]:
+    """Predict the peak memory of the stages of a run, in megabytes (2**20 bytes).
 
     Parameters
     ----------
@@ -119,33 +158,42 @@ def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit:
         Number of tiles computed at a time.
     limit : int
         Memory limit in megabytes, which determines the size of the block cache.
-
-    Returns
-    -------
-    int
-        Megabytes (2**20 bytes).
     """
     method = settings.method
     height, width = pair.grid.shape
     bands, item = pair.values_per_pixel, pair.itemsize
+    memory, gpu = METHODS[method.method].memory, on_gpu(settings)
+    process = cache_size(limit) + GPU_CONTEXT * gpu
+    if METHODS[method.method].uses_torch and gpu_build():
+        process += GPU_BUILD
     sampled = min(height * width, sample_pixels(pair))
-    uses_torch, memory = METHODS[method.method].uses_torch, METHODS[method.method].memory
     fit_per_pixel, fit_per_band = memory.fit
-    imported = GPU_BUILD if uses_torch and gpu_build() else 0
-    fit = memory.start + imported + sampled * (fit_per_pixel + bands * (fit_per_band + 2 * item)) / 2**20
+    sample = sampled * (fit_per_pixel + bands * (fit_per_band + 2 * item))
 
     reference = method.method == "deep" and method.preset == "reference"
-    per_pixel, per_band = REFERENCE_BYTES if reference else memory.tile
+    per_pixel, per_band = ON_GPU if gpu else REFERENCE_BYTES if reference else memory.tile
     pixels = min(tile_size, height) * min(tile_size, width)
     tile: float = pixels * (per_pixel + bands * (per_band + 4 * (item - 4)))
     if method.method == "deep" and method.fit == "tile":
         tile *= FITTED_TILE
     if pair.warp is not None:
         tile += pair.warp.most_pixels * (bands + 1) * item * WARP_COPIES
-    rows = width * (BLOCK_SIZE + min(tile_size, height)) * BLEND_BYTES * (1 + method.uncertainty)
-    tiles = (tile * (1 + FURTHER * (jobs - 1)) + rows) / 2**20
-    polygons = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS)) * POLYGON_BYTES / 2**20
-    return math.ceil(cache_size(limit) + max(fit, memory.fitted + imported + max(tiles, polygons)))
+    rows = width * min(height, BLOCK_SIZE + tile_size) * BLEND_BYTES * (1 + method.uncertainty)
+    strip = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS))
+    picture = min(height * width, PICTURE_PIXELS)
+    return {
+        "fit": process + memory.start + sample / 2**20,
+        "tiles": process + memory.fitted + (tile * (1 + FURTHER * (jobs - 1)) + rows) / 2**20,
+        "polygons": process
+        + memory.fitted
+        + (strip * STRIP_BYTES + min(strip, max(width, PIECE)) * PIECE_BYTES) / 2**20,
+        "pictures": process + memory.fitted + picture * PICTURE_BYTES / 2**20,
+    }
+
+
+def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: int) -> int:
+    """Predict the peak memory of a run, in megabytes: that of its largest stage, see :func:`stages`."""
+    return math.ceil(max(stages(pair, settings, tile_size, jobs, limit).values()))
 
 
 def plan_run(
@@ -161,7 +209,7 @@ def plan_run(
     jobs : int
         Maximum number of tiles computed at a time.
     limit : int, optional
-        Memory limit of the process in megabytes. Default: ``DEFAULT_LIMIT``, which is only a target: it
+        Memory limit of the process in megabytes. Default: :func:`default_limit`, which is only a target: it
         lowers a number of jobs that the user has not chosen, and nothing else.
     jobs_given : bool
         Whether the user has chosen the number of jobs.
@@ -176,7 +224,7 @@ def plan_run(
         The limit is too small for one tile at a time. The message has the smallest limit that works.
     """
     tiling = settings.tiling
-    budget = DEFAULT_LIMIT if limit is None else limit
+    budget = default_limit(jobs) if limit is None else limit
 
     def peak(tile_size: int, jobs: int) -> int:
         return predict(pair, settings, tile_size, jobs, budget)

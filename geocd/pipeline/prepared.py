@@ -20,7 +20,7 @@ from geocd.errors import ConfigError
 from geocd.method.detector import Detector
 from geocd.method.methods import METHODS
 from geocd.pipeline.beside import beside
-from geocd.pipeline.plan import DEFAULT_LIMIT, Plan, available_jobs, cache_size, plan_run
+from geocd.pipeline.plan import Plan, available_jobs, cache_size, default_limit, plan_run
 from geocd.pipeline.timing import Stopwatch
 from geocd.raster.files import Source, bounded_cache, check_two_files
 from geocd.raster.handles import Companions
@@ -163,7 +163,7 @@ def open_run(
     resolved = (settings or Settings()).resolved()
     jobs_given, jobs = jobs is not None, available_jobs(jobs)
     with (
-        bounded_cache(cache_size(mem_limit or DEFAULT_LIMIT)),
+        bounded_cache(cache_size(mem_limit or default_limit(jobs))),
         open_pair(before, after, resolved.read, valid) as pair,
     ):
         check_two_files(before, after)  # what cannot be opened says so first

@@ -20,6 +20,7 @@ from geocd.errors import ConfigError
 
 if TYPE_CHECKING:
     import geopandas
+    from typing_extensions import Buffer
 
 #: Name of the layer, in formats whose layers have names.
 LAYER = "changes"
@@ -35,17 +36,28 @@ def write_with_gdal(frame: geopandas.GeoDataFrame, path: Path, fmt: VectorFormat
     On a disk where a single write fails, GDAL's GeoPackage lacks the CRS, the extent or the spatial index,
     and no error says so.
     """
-    buffer = io.BytesIO()
-    frame.to_file(
-        buffer,
-        driver=fmt.driver,
-        engine="pyogrio",
-        layer=LAYER,
-        geometry_type=fmt.geometry_type,
-        dataset_options=dict(fmt.dataset_options),
-        layer_options=dict(fmt.layer_options),
-    )
-    path.write_bytes(buffer.getbuffer())
+    with path.open("wb") as file:
+        frame.to_file(
+            _Straight(file),
+            driver=fmt.driver,
+            engine="pyogrio",
+            layer=LAYER,
+            geometry_type=fmt.geometry_type,
+            dataset_options=dict(fmt.dataset_options),
+            layer_options=dict(fmt.layer_options),
+        )
+
+
+class _Straight(io.BytesIO):
+    """The buffer that pyogrio asks for, which hands on what is written instead of holding a copy."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        super().__init__()
+        self._file = file
+
+    def write(self, data: Buffer, /) -> int:
+        """Write into the file."""
+        return self._file.write(data)
 
 
 def write_shapefile(frame: geopandas.GeoDataFrame, path: Path, fmt: VectorFormat, stamp: str) -> None:

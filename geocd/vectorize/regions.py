@@ -35,6 +35,8 @@ UNIT = 2.0**-26
 EXACT = 2048
 #: Columns of a row of blocks whose pixels are measured at once.
 SLAB = BLOCK_SIZE
+#: Pixels of rows that are added at once, unless one row has more.
+PIECE = 2**22
 #: Corners of outlines that are linked at once, unless one region has more.
 CORNERS = 2**18
 
@@ -180,6 +182,12 @@ class Regions:
             Change probability in [0, 1]; not used where not changed.
         changed : ndarray, (rows, width), bool
         """
+        rows = max(1, PIECE // self.grid.width)
+        for start in range(0, changed.shape[0], rows):
+            self._add(prob[start : start + rows], changed[start : start + rows])
+
+    def _add(self, prob: Float32Array, changed: BoolArray) -> None:
+        """Add rows that fit into memory together with what is computed of them."""
         height = changed.shape[0]
         if changed.any() or self._above.any():
             # The last row above connects the strips; an unchanged column on each side closes the outlines.

@@ -44,7 +44,7 @@ def pair(make_pair: MakePair) -> Pair:
 
 def test_a_smaller_limit_means_fewer_tiles_then_smaller_ones(pair: Pair) -> None:
     settings = Settings().resolved()
-    plans = [planning.plan_run(pair, settings, 8, limit) for limit in range(4000, 900, -10)]
+    plans = [planning.plan_run(pair, settings, 8, limit) for limit in range(4000, 830, -5)]
     assert plans[0].jobs == 8
     assert plans[0].tile_size == 512
     for more, less in itertools.pairwise(plans):
@@ -98,8 +98,51 @@ def test_without_a_limit_only_a_number_of_jobs_that_nobody_asked_for_is_lowered(
     plan = planning.plan_run(pair, settings, 8, None, jobs_given=False)
     assert (plan.jobs, plan.tile_size, plan.limit) == (1, 2048, planning.DEFAULT_LIMIT)
     small = planning.plan_run(pair, Settings().resolved(), 64, None, jobs_given=False)
-    assert small.peak <= planning.DEFAULT_LIMIT
+    assert small.peak <= small.limit
     assert small.jobs > 2
+
+
+@pytest.mark.parametrize(("machine", "limit"), [(8000, 2000), (16_000, 3200), (None, 2000)])
+def test_a_machine_of_many_processors_is_not_held_to_few_tiles(
+    machine: int | None, limit: int, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But to half of its memory."""
+    monkeypatch.setattr(
+        planning, "usable_memory", lambda: machine and 2 * machine if machine != 8000 else 4000
+    )
+    plan = planning.plan_run(pair, Settings().resolved(), 16, None, jobs_given=False)
+    assert (plan.limit, plan.jobs > 10) == (limit, limit > 2000)
+
+
+def test_on_a_graphics_card_a_tile_takes_little_of_the_other_memory(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = []
+    for gpu in (False, True):
+        monkeypatch.setattr(planning, "on_gpu", lambda settings, gpu=gpu: gpu)
+        plans = [planning.stages(pair, Settings().resolved(), 512, jobs, 4000)["tiles"] for jobs in (1, 16)]
+        tiles.append(plans[1] - plans[0])
+    assert tiles[1] < tiles[0] / 4
+
+
+def test_without_a_card_nothing_is_computed_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "gpu_build", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not planning.on_gpu(Settings().resolved())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert planning.on_gpu(Settings().resolved())
+    assert not planning.on_gpu(Settings.from_flat({"device": "cpu"}).resolved())
+    assert not planning.on_gpu(Settings.from_flat({"method": "cva"}).resolved())
+
+
+@pytest.mark.parametrize("shape", [(1, 4_000_000), (4_000_000, 1), (600, 40_000), (40_000, 600)])
+@pytest.mark.parametrize("method", ["deep", "cva", "irmad"])
+def test_a_flat_raster_takes_no_more_than_a_square_one(
+    shape: tuple[int, int], method: str, pair: Pair
+) -> None:
+    settings = Settings.from_flat({"method": method}).resolved()
+    pair.grid = type(pair.grid)(pair.grid.crs, pair.grid.transform, *shape)
+    assert planning.plan_run(pair, settings, 2, 1200).tile_size == 512
 
 
 def test_a_much_finer_image_needs_memory_while_it_is_warped(make_pair: MakePair) -> None:

@@ -198,6 +198,17 @@ def test_only_the_quartiles_of_large_regions_are_rounded(side: int) -> None:
     np.testing.assert_allclose([line.p_q25, line.p_q50, line.p_q75], expected, rtol=0, atol=error)
 
 
+def test_wide_rows_are_added_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    prob = np.random.default_rng(8).uniform(0, 1, (70, 90)).astype(np.float32)
+    changed = prob > 0.4
+    grid = grid_for(prob)
+    expected = find(prob, changed, [70], grid)
+    monkeypatch.setattr(regions, "PIECE", 400)  # four rows, and then less than one
+    pd.testing.assert_frame_equal(find(prob, changed, [70], grid), expected, check_exact=True)
+    monkeypatch.setattr(regions, "PIECE", 80)
+    pd.testing.assert_frame_equal(find(prob, changed, [70], grid), expected, check_exact=True)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.6, 0.9])
 @pytest.mark.parametrize(("corners", "columns", "rows"), [(1, 512, 512), (40, 7, 10), (2**18, 1, 3)])
 def test_it_does_not_matter_how_much_is_done_at_a_time(
