@@ -114,8 +114,8 @@ def run(name: str, case: Case, source: Path, scratch: Path) -> tuple[list[str], 
         [sys.executable, "-c", FORECAST, *pair, json.dumps(case.settings), json.dumps(limit)], HERE
     )
     if plan.code:
-        raise SystemExit(f"{name}: {plan.said}")
-    tile, jobs, peak = plan.said.split()
+        print(f"{name}: {plan.said}", file=sys.stderr)
+    tile, jobs, peak = plan.said.split() if not plan.code else ["", "", "refused"]
     options = [f"--{key}={value}" for key, value in case.settings.items()]
     options += ["--mem-limit", str(limit)] if limit is not None else []
     done = measured(detect(pair, scratch / "out", *options))
