@@ -110,12 +110,10 @@ def enlarge(source: Path, target: Path, height: int, width: int) -> None:
             "dtype": dataset.dtypes[0],
             "height": height,
             "width": width,
-            # blocks of a row of pixels would be empty but for one row
-            **(
-                {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK}
-                if min(height, width) >= BLOCK
-                else {}
-            ),
+            "tiled": True,
+            # of a few rows, blocks of as few: they would be empty otherwise
+            "blockxsize": min(BLOCK, -(-width // 16) * 16),
+            "blockysize": min(BLOCK, -(-height // 16) * 16),
             "compress": "deflate",
             "zlevel": 1,
             "predictor": 2 if np.dtype(dataset.dtypes[0]).kind in "iu" else 3,

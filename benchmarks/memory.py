@@ -1,6 +1,6 @@
 """Whether runs stay within their memory: peak of whole runs, as the kernel sees it, beside limit and plan.
 
-    python benchmarks/memory.py PAIR [--cases "16Mpx;row"] [--scratch DIR] [--markdown]
+    python benchmarks/memory.py PAIR [--cases "16Mpx;row"] [--scratch DIR]
 
 PAIR is a folder with before.tif and after.tif, whose pixels are mirrored to other shapes. A torch that was
 built for GPUs takes some 400 MB more than the limits without an option below allow for. Exits 1 where a run

@@ -38,6 +38,15 @@ def sample_pixels(pair: Pair) -> int:
     return int(SAMPLE_PIXELS * min(1.0, SAMPLE_VALUES / pair.values_per_pixel))
 
 
+def _squares(height: int, width: int, side: int) -> Tiling:
+    """Return squares side by side; of a raster of few rows or columns, strips of as many pixels.
+
+    Thousands of strips of 256 pixels each take many times as long to read and to compute.
+    """
+    narrow = min(height, width)
+    return Tiling(height, width, side if 4 * narrow >= side else side**2 // narrow, 0)
+
+
 def sample_chips(pair: Pair, *, max_pixels: int | None = None, chip_size: int = SAMPLE_CHIP) -> list[Chip]:
     """Read a bounded, evenly spread sample of the pair.
 
@@ -48,7 +57,7 @@ def sample_chips(pair: Pair, *, max_pixels: int | None = None, chip_size: int = 
         A raster with no more pixels than this is returned whole, as one chip; a larger one as square chips
         with about this many valid pixels in total. Default: :func:`sample_pixels`.
     chip_size : int
-        Side of a chip, in pixels.
+        Side of a chip, in pixels; of a raster of few rows or columns, chips are longer.
 
     Returns
     -------
@@ -68,7 +77,7 @@ def sample_chips(pair: Pair, *, max_pixels: int | None = None, chip_size: int = 
         chips = [pair.read(grid.window)]
         ignored = _ignores(chips[0])
     else:
-        tiling = Tiling(grid.height, grid.width, chip_size, 0)
+        tiling = _squares(grid.height, grid.width, chip_size)
         chips, total, ignored = [], 0, False
         # Chips of which less than a tenth is valid are used only where there are no others.
         sparse: list[Chip] = []
@@ -143,7 +152,7 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
     squares = [
         (chip, tile.window)
         for chip in chips
-        for tile in Tiling(chip.valid.shape[0], chip.valid.shape[1], size, 0)
+        for tile in _squares(chip.valid.shape[0], chip.valid.shape[1], size)
     ]
     sample: list[Chip] = []
     for index in _scattered(len(squares)):

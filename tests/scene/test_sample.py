@@ -175,3 +175,13 @@ def test_the_share_of_zeros_is_of_pixels_that_are_zero_in_all_bands() -> None:
     assert zero_shares([one, two]) == (5 / 12, 4 / 12)
     assert zero_shares([chip(before, after, valid & False)]) == (0, 0)
     assert zero_shares([chip(np.zeros((1, 1, 1)), np.ones((1, 1, 1)))]) == (1, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1)])
+def test_of_a_flat_raster_chips_are_long(shape: tuple[int, int], make_pair) -> None:
+    image = np.arange(5000, dtype=np.uint16).reshape(1, *shape) + 1
+    with Pair(*make_pair(image, image)) as pair:
+        chips = sample_chips(pair, max_pixels=3000, chip_size=32)
+    assert [chip.valid.size for chip in chips] == [1024] * 3
+    pieces = crops(chips, 900, size=16)
+    assert [chip.valid.size for chip in pieces] == [256] * 4
