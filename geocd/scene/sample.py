@@ -39,12 +39,18 @@ def sample_pixels(pair: Pair) -> int:
 
 
 def _squares(height: int, width: int, side: int) -> Tiling:
-    """Return squares side by side; of a raster of few rows or columns, strips of as many pixels.
+    """Return squares side by side; of a raster of few rows or columns, longer strips.
 
-    Thousands of strips of 256 pixels each take many times as long to read and to compute.
+    Thousands of strips of 256 pixels take many times as long to read and to compute; one long strip takes
+    much memory for the surroundings of its pixels, which are mirrored.
     """
     narrow = min(height, width)
-    return Tiling(height, width, side if 4 * narrow >= side else side**2 // narrow, 0)
+    return Tiling(height, width, side if _roomy(height, width, side) else side**2 // 4 // narrow, 0)
+
+
+def _roomy(height: int, width: int, side: int) -> bool:
+    """Return whether a raster or chip has enough rows and columns for squares of this side."""
+    return 4 * min(height, width) >= side
 
 
 def sample_chips(pair: Pair, *, max_pixels: int | None = None, chip_size: int = SAMPLE_CHIP) -> list[Chip]:
@@ -137,7 +143,7 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
     ----------
     chips : sequence of Chip
     max_pixels : int
-        Chips with no more pixels than this in total are returned as they are.
+        Chips with no more pixels than this in total are returned as they are, unless they are flat.
     size : int
         Side of a square, in pixels.
 
@@ -147,7 +153,9 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
         Enough squares with valid pixels to reach ``max_pixels``, if there are enough. Which ones depends only
         on the sizes of the chips and on where they are valid.
     """
-    if sum(chip.valid.size for chip in chips) <= max_pixels:
+    if sum(chip.valid.size for chip in chips) <= max_pixels and all(
+        _roomy(chip.valid.shape[0], chip.valid.shape[1], size) for chip in chips
+    ):
         return list(chips)
     squares = [
         (chip, tile.window)

@@ -182,6 +182,7 @@ def test_of_a_flat_raster_chips_are_long(shape: tuple[int, int], make_pair) -> N
     image = np.arange(5000, dtype=np.uint16).reshape(1, *shape) + 1
     with Pair(*make_pair(image, image)) as pair:
         chips = sample_chips(pair, max_pixels=3000, chip_size=32)
-    assert [chip.valid.size for chip in chips] == [1024] * 3
-    pieces = crops(chips, 900, size=16)
-    assert [chip.valid.size for chip in pieces] == [256] * 4
+        (whole,) = sample_chips(pair, max_pixels=5000, chip_size=32)
+    assert [chip.valid.size for chip in chips] == [256] * 12
+    assert [chip.valid.size for chip in crops(chips, 3072, size=16)] == [64] * 48
+    assert max(chip.valid.size for chip in crops([whole], 5000, size=32)) == 256
