@@ -50,7 +50,9 @@ FITTED_TILE = 1.5
 WARP_COPIES = 6
 #: Bytes per pixel of the rows being blended (sums, weights, output), of the strip that is read for polygons,
 #: of the piece of it that is polygonized, and of a picture in the report.
-BLEND_BYTES, STRIP_BYTES, PIECE_BYTES, PICTURE_BYTES = 12, 14, 26, 190
+BLEND_BYTES, STRIP_BYTES, PIECE_BYTES, PICTURE_BYTES = 12, 16, 30, 190
+#: Megabytes that the measuring of a shift takes, beside the fit where several tiles are computed at a time.
+SHIFT = 100
 #: Pixels of a picture.
 PICTURE_PIXELS = 1_000_000
 #: Bytes per corner of the outlines of polygons, when the file is made.
@@ -180,13 +182,12 @@ def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: 
         tile += pair.warp.most_pixels * (bands + 1) * item * WARP_COPIES
     rows = width * min(height, BLOCK_SIZE + tile_size) * BLEND_BYTES * (1 + method.uncertainty)
     strip = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS))
+    piece = min(height * width, max(width, PIECE)) * PIECE_BYTES  # of polygons; also while tiles are computed
     picture = min(height * width, PICTURE_PIXELS)
     return {
-        "fit": process + memory.start + sample / 2**20,
-        "tiles": process + memory.fitted + (tile * (1 + FURTHER * (jobs - 1)) + rows) / 2**20,
-        "polygons": process
-        + memory.fitted
-        + (strip * STRIP_BYTES + min(strip, max(width, PIECE)) * PIECE_BYTES) / 2**20,
+        "fit": process + memory.start + sample / 2**20 + SHIFT * (jobs > 1),
+        "tiles": process + memory.fitted + (tile * (1 + FURTHER * (jobs - 1)) + rows + piece) / 2**20,
+        "polygons": process + memory.fitted + (strip * STRIP_BYTES + piece) / 2**20,
         "pictures": process + memory.fitted + picture * PICTURE_BYTES / 2**20,
     }
 

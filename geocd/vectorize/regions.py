@@ -36,7 +36,7 @@ EXACT = 2048
 #: Columns of a row of blocks whose pixels are measured at once.
 SLAB = BLOCK_SIZE
 #: Pixels of rows that are added at once, unless one row has more.
-PIECE = 2**22
+PIECE = 2**20
 #: Corners of outlines that are linked at once, unless one region has more.
 CORNERS = 2**18
 
