@@ -8,6 +8,7 @@
 #                  UV_FLAGS="..." is handed to `uv pip install`
 #   make lint      ruff: rules and format
 #   make types     mypy --strict
+#   make cost      whether a run costs no more CPU time than it should
 #   make docs      the site, as site/index.html
 #   make plugin    the QGIS plugin, as dist/geocd_qgis.zip
 #   make setup     only the set-up, with everything for development, into .venv
@@ -26,7 +27,7 @@ BIN := $(VENV)/bin
 WANTED := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest lint types docs plugin clean
+.PHONY: help setup demo test test-lowest lint types cost docs plugin clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -82,6 +83,9 @@ lint: $(VENV)/ready-test
 
 types: $(VENV)/ready-test
 	$(BIN)/python -m mypy
+
+cost: $(VENV)/ready-test
+	$(BIN)/python benchmarks/regression.py
 
 # A warning (a link that leads nowhere, a docstring that cannot be read) fails it.
 docs: $(VENV)/ready-test
