@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     metavar="MB",
     help="Memory that the process may take (1 MB = 2**20 bytes): first fewer tiles at a time, then smaller "
-    "ones. Default: about 2000, unless --jobs is given.",
+    "ones. Default, unless --jobs is given: about 2000, or 200 for each processor.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 @click.option(

@@ -76,7 +76,7 @@ def detect(
         Called as ``progress(stage, done, total)``.
     jobs : int, optional
         Number of tiles computed at a time; default: the number of available processors, or as many tiles as
-        fit into 2000 MB. Outputs do not depend on it.
+        fit into :func:`~geocd.pipeline.plan.default_limit`. Outputs do not depend on it.
     mem_limit : int, optional
         Memory limit of the process in megabytes: fewer tiles are computed at a time and, if necessary,
         smaller ones. Outputs depend on it only where tiles are made smaller.
