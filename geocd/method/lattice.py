@@ -96,6 +96,11 @@ class Stack:
             values = values.index_select(axis, mirrored(length, reach, values.device))
         return cls(values, reach, origin, (height, width))
 
+    def rows(self, begin: int, end: int) -> Stack:
+        """Return the rows of the chip from ``begin`` to before ``end``, with their surroundings."""
+        origin, shape = (self.origin[0] + begin, self.origin[1]), (end - begin, self.shape[1])
+        return Stack(self.values[begin : end + 2 * self.reach], self.reach, origin, shape)
+
     def squared(self) -> Stack:
         """Return the squares."""
         return dataclasses.replace(self, values=self.values * self.values)

@@ -37,6 +37,8 @@ SMOOTH = 1.5
 TEXTURE = (2.0, 5.0)
 GRADIENT, ENERGY = 2.0, 6.0
 NEAR, AROUND, ROUGHNESS = 0.7, WIDEST, 3.0
+#: Rows whose classes are computed at a time on a CPU.
+ROWS = 128
 #: Strides of the lattices of the scene on which wide windows are computed.
 FINE, COARSE = STRIDES
 SHALLOW, MIDDLE = 1.5, 1.0
@@ -273,8 +275,16 @@ class ClassChange:
         coarse = wide_context(pair, COARSE)
         # linear in the context: first the distances, then between the points of the lattice
         rest = torch.addmm(classes.squared[:, None], classes.wide, coarse.flatten(1))
-        wide = pair.lattice(COARSE).on(pair.lattice(1), rest.view(-1, *coarse.shape[1:]))
-        unusual = longest(classes, pair.stack.gaussian(1), wide, pair.stack.gaussian(NEAR))
+        rest = rest.view(-1, *coarse.shape[1:])
+        height, parts = pair.shape[0], []
+        step = ROWS if devices.in_pieces(rest.device) else height
+        for begin in range(0, height, step):  # or all bands under all windows are in memory at once
+            part = pair.stack.rows(begin, min(begin + step, height))
+            lattice = part.lattice(COARSE)
+            first = part.origin[0] // COARSE - pair.origin[0] // COARSE
+            wide = lattice.on(part.lattice(1), rest[:, first : first + lattice.size[0]])
+            parts.append(longest(classes, part.gaussian(1), wide, part.gaussian(NEAR)))
+        unusual = torch.cat(parts)
         return finished(gaussian(unusual, 1).log1p_(), pair)
 
     def _classes(self) -> list[Float32Array]:
