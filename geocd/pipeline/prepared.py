@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from geocd import heap
@@ -19,7 +18,6 @@ from geocd.config import RASTERS, ReadSettings, RunSettings, Settings
 from geocd.errors import ConfigError
 from geocd.method.detector import Detector
 from geocd.method.methods import METHODS
-from geocd.pipeline.beside import beside
 from geocd.pipeline.plan import Plan, available_jobs, cache_size, default_limit, plan_run
 from geocd.pipeline.timing import Stopwatch
 from geocd.raster.files import Source, bounded_cache, check_two_files
@@ -120,13 +118,11 @@ class OpenRun:
                 pair = pair.ignoring(Rules.of(read.ignore, pair.band_names, pair.scalings).fitted_to(pair))
             chips = sample_chips(pair)
             check_different(chips, pair.before_path, pair.after_path)
-        with beside(self.plan.jobs) as start:
-            measured = start(partial(SceneFacts.measure, chips, pair)) if facts else None
-            with stopwatch.stage("fit"):
-                detector = fit_detector(chips, pair, self.settings, self.plan.jobs, steps)
-            with stopwatch.stage("shift"):
-                scene = None if measured is None else measured()
-        del chips, measured
+        with stopwatch.stage("shift"):
+            scene = SceneFacts.measure(chips, pair) if facts else None
+        with stopwatch.stage("fit"):
+            detector = fit_detector(chips, pair, self.settings, self.plan.jobs, steps)
+        del chips
         heap.release()
         steps(1, 1)
         return PreparedRun(pair, self.settings, self.plan, alignment, detector, scene)
