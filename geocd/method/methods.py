@@ -125,7 +125,7 @@ METHODS: dict[str, Method] = {
             description="geocd's own method, fitted to this pair without labels",
             fit=_fit_deep,
             uses_torch=True,
-            memory=Memory(start=450, fitted=510, tile=(520, 50), fit=(60, 6)),
+            memory=Memory(start=450, fitted=510, tile=(640, 70), fit=(60, 6)),
             steps=_steps_deep,
         ),
         Method(

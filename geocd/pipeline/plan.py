@@ -56,7 +56,7 @@ SHIFT = 100
 #: Pixels of a picture.
 PICTURE_PIXELS = 1_000_000
 #: Bytes per corner of the outlines of polygons, when the file is made.
-CORNER_BYTES = 150
+CORNER_BYTES = 180
 #: Bytes that a tile takes outside the graphics card that computes it, per pixel, and per pixel and band; and
 #: megabytes of a process that uses a card, beside those of a torch that was built for it. By counting: no
 #: card was at hand.
