@@ -33,6 +33,9 @@ STD_RANGE = (0.7, 1.6)
 #: No single distance counts for more than this many deviations, and the sum no more than GATE above that
 #: of the distances with narrow windows: wide windows alone would draw a halo around each change.
 CAP, GATE = 4.0, 0.5
+#: And features for no more than this above the distance between edges: where there is little to see (water,
+#: sand), they follow a veil of haze, which makes no edges.
+VEIL = 1.75
 #: And no more than BEYOND[0] + BEYOND[1] times what lies beyond a shift by one pixel (``beyond_shift``):
 #: misregistration and blur make differences at every edge, but hardly any of this kind.
 BEYOND = (0.2, 8.0)
@@ -234,6 +237,10 @@ class SceneDistance:
                 total.add_(scaled[term.name], alpha=self.weight[term.name])
             return total.div_(sum(self.weight[term.name] for term in members))
 
+        if edges := [term for term in included if term.edges]:
+            most = mean(edges).add_(VEIL)
+            deep = [term.name for term in included if term.deep]
+            scaled |= {name: torch.minimum(scaled[name], most) for name in deep}
         narrow = [term for term in included if term.narrow]
         distance = torch.minimum(mean(included), mean(narrow).add_(GATE))
         if self.object_sigma > 0:

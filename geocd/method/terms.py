@@ -70,6 +70,8 @@ class Term:
         Typical standard deviation over real pairs, in the distance's own units.
     narrow : bool
         Whether its window is narrow: the gate looks at these distances only.
+    edges : bool
+        Whether it sees edges and not smooth brightening: features count for little without it.
     reach : int
         Pixels around a pixel that its distance depends on, all windows included; of a deep distance without
         the reach of its level.
@@ -94,6 +96,12 @@ class Term:
     fit: Callable[[FitSample], Distance]
     level: int | None = None
     stride: tuple[int, int] | None = None
+    edges: bool = False
+
+    @property
+    def deep(self) -> bool:
+        """Whether it compares features, of D-FE or made elsewhere."""
+        return self.level is not None or self.stride is not None
 
     def weight(self, pixel_size: float | None) -> float:
         """Return the weight in the sum for a pixel size in metres: 0, or ``LEAST_WEIGHT`` or more."""
@@ -373,6 +381,7 @@ TERMS: tuple[Term, ...] = (
         reach=radius(GRADIENT) + FINE * radius(ENERGY / FINE) + FINE - 1,
         description="energy of the difference's gradient: edges that come or go, not smooth brightening",
         fit=unfitted(gradient_energy),
+        edges=True,
     ),
     Term(
         name="cc",

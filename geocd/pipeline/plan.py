@@ -51,8 +51,8 @@ WARP_COPIES = 6
 #: Bytes per pixel of the rows being blended (sums, weights, output), of the strip that is read for polygons,
 #: of the piece of it that is polygonized, and of a picture in the report.
 BLEND_BYTES, STRIP_BYTES, PIECE_BYTES, PICTURE_BYTES = 12, 16, 30, 190
-#: Megabytes that the measuring of a shift takes, beside the fit where several tiles are computed at a time.
-SHIFT = 100
+#: Bytes per pixel of the sample that the measuring of a shift takes.
+SHIFT_BYTES = 50
 #: Pixels of a picture.
 PICTURE_PIXELS = 1_000_000
 #: Bytes per corner of the outlines of polygons, when the file is made.
@@ -184,8 +184,10 @@ def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: 
     strip = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS))
     piece = min(height * width, max(width, PIECE)) * PIECE_BYTES  # of polygons; also while tiles are computed
     picture = min(height * width, PICTURE_PIXELS)
+    shift = sampled * (SHIFT_BYTES + bands * 2 * item)
     return {
-        "fit": process + memory.start + sample / 2**20 + SHIFT * (jobs > 1),
+        "shift": process + memory.start + shift / 2**20,
+        "fit": process + memory.start + sample / 2**20,
         "tiles": process + memory.fitted + (tile * (1 + FURTHER * (jobs - 1)) + rows + piece) / 2**20,
         "polygons": process + memory.fitted + (strip * STRIP_BYTES + piece) / 2**20,
         "pictures": process + memory.fitted + picture * PICTURE_BYTES / 2**20,

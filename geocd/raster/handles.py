@@ -94,8 +94,7 @@ class OpenFiles:
             yield datasets
             return
         with self._lock:
-            if self._reading:
-                self._lock.wait(PATIENCE)
+            self._lock.wait_for(lambda: self._free or not self._reading, PATIENCE)
             datasets = self._free.pop() if self._free else None
             self._reading += 1
         try:

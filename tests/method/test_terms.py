@@ -17,7 +17,7 @@ from geocd.config import Settings
 from geocd.method import terms
 from geocd.method.decision import logistic_prob
 from geocd.method.default import DECISION, SLOPE_ABOVE, SLOPE_BELOW, DefaultDetector, jackknife
-from geocd.method.distance import BEYOND, CAP, GATE, SceneDistance
+from geocd.method.distance import BEYOND, CAP, GATE, VEIL, SceneDistance
 from geocd.method.extractor import Extractor, Lite0Features
 from geocd.method.scaled import FeatureMaps, FitSample, ScaledPair, Scaling
 from geocd.raster.pair import Chip
@@ -86,6 +86,10 @@ def combined(scene: SceneDistance, maps: dict[str, np.ndarray], names: list[str]
         weight = scene.weight
         return sum(weight[n] * scaled[n] for n in members) / sum(weight[n] for n in members)
 
+    deep = [name for name in names if table[name].deep]
+    if edges := [name for name in names if table[name].edges]:
+        most = VEIL + mean(edges)
+        scaled |= {name: np.minimum(scaled[name], most) for name in deep}
     gate = GATE + mean([name for name in names if table[name].narrow])
     return np.minimum(np.minimum(mean(names), gate), BEYOND[0] + BEYOND[1] * maps["beyond"])
 

@@ -404,7 +404,7 @@ def test_the_uncertainty_is_the_jackknife_over_the_distances(pair: tuple[Path, P
     """Computed here from the parts: a distance whose left-out maps move the probability most."""
     from geocd.method import default
     from geocd.method.decision import logistic_prob
-    from geocd.method.distance import BEYOND, CAP, GATE
+    from geocd.method.distance import BEYOND, CAP, GATE, VEIL
 
     settings = Settings.from_flat({"uncertainty": True}).resolved()
     with Pair(*pair) as opened:
@@ -418,9 +418,13 @@ def test_the_uncertainty_is_the_jackknife_over_the_distances(pair: tuple[Path, P
     weights = features.weight
     narrow = {term.name for term in features.included if term.narrow}
     scaled = {n: np.minimum((maps[n] - features.centre[n]) / features.scale[n], CAP) for n in weights}
-    left_out = []
+    deep = {term.name for term in features.included if term.deep}
+    every, left_out = scaled, []
     for name in weights:
         means = []
+        scaled = dict(every)
+        if name != "gd":
+            scaled |= {n: np.minimum(every[n], every["gd"] + VEIL) for n in deep}
         for names in (sorted(set(weights) - {name}), sorted(narrow - {name})):
             total = sum(weights[n] * scaled[n] for n in names)
             means.append(total / sum(weights[n] for n in names))
