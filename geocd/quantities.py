@@ -34,10 +34,15 @@ def in_percent(share: float) -> str:
     return "less than 0.1 %" if share > 0 and text == "0.0" else f"{text} %"
 
 
+def listed_values(values: Sequence[float], most: int = 12) -> str:
+    """Return the first values of a raster, and how many more there are."""
+    return enumerated([f"{value:.6g}" for value in values], most)
+
+
 def enumerated(names: Sequence[str], most: int = 4) -> str:
     """Return the first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-__all__ = ["area_in_words", "day", "digits", "enumerated", "in_percent"]
+__all__ = ["area_in_words", "day", "digits", "enumerated", "in_percent", "listed_values"]

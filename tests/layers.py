@@ -32,7 +32,7 @@ LAYERS: list[dict[str, str]] = [
         "configfile": "settings in TOML",
         "spelling": "options in messages, as each surface spells them",
         "heap": "memory that the C library holds back",
-        "threads": "threads of numpy's and scipy's linear algebra",
+        "threads": "numbers of threads that belong to the process",
         "machine": "the memory of this machine",
     },
     {"raster": "files to pixels: grids, sensors, windows, warping, pairs, the probability raster"},

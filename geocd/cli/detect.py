@@ -124,16 +124,13 @@ def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
     """Print what was ignored, what deserves a look, how much has changed, and the files to open."""
     from geocd.findings import unexpected
     from geocd.quantities import area_in_words
-    from geocd.scene.ignore import description
+    from geocd.scene.ignore import described
 
     summary = record.summary
     if record.alignment is not None:
         echo(_aligned(record.alignment), err=True)
     if summary.ignored_share:
-        shares = (
-            f"{share:.2%} as {kind.removeprefix('mask:')} ({description(kind)})"
-            for kind, share in summary.ignored_share.items()
-        )
+        shares = (f"{share:.2%} as {described(kind)}" for kind, share in summary.ignored_share.items())
         echo(f"Ignored of the valid area: {'; '.join(shares)}.", err=True)
     for finding in unexpected(record.findings):
         echo(f"{finding.label}: {finding}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
 import logging
 import os
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from geocd.errors import DeviceError
 from geocd.raster.pair import Chip
+from geocd.threads import Shared
 from geocd.types import Float32Array
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -148,30 +150,12 @@ def one_thread() -> Iterator[None]:
     instead. The setting belongs to the process: where several threads are inside at once, the last one to
     leave restores it.
     """
-    with _limit.lock:
-        if not _limit.users:
-            _limit.original = torch.get_num_threads()
-        _limit.users += 1
-        torch.set_num_threads(1)
-    try:
+    with _threads.held():
+        torch.set_num_threads(1)  # each thread its own
         yield
-    finally:
-        with _limit.lock:
-            _limit.users -= 1
-            if not _limit.users:
-                torch.set_num_threads(_limit.original)
 
 
-class _ThreadLimit:
-    """How many threads are inside :func:`one_thread`, and the setting to restore."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.users = 0
-        self.original = 1
-
-
-_limit = _ThreadLimit()
+_threads = Shared(lambda: functools.partial(torch.set_num_threads, torch.get_num_threads()))
 
 
 def release(device: torch.device) -> None:

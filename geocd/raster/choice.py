@@ -148,6 +148,22 @@ def choose_bands(
     )
 
 
+def data_bands(dataset: DatasetReader, path: str) -> tuple[int, ...]:
+    """Return the numbers of all bands that hold data: all but masks that are tagged alpha.
+
+    Raises
+    ------
+    BandError
+        There is none, or one holds no real numbers.
+    """
+    numbers = _File.of(dataset, path).numbers
+    if not numbers:
+        raise BandError(f"{path}: has no band but alpha.", path=path)
+    for number in numbers:
+        _check_band(dataset, path, number)
+    return numbers
+
+
 def as_ranges(numbers: Sequence[int]) -> str:
     """Return ascending numbers as ``--bidx`` takes them: ``1..3,5``."""
     runs: list[list[int]] = []
@@ -338,4 +354,4 @@ def _check_band(dataset: DatasetReader, path: str, index: int) -> None:
         )
 
 
-__all__ = ["Bands", "as_ranges", "band_name", "choose_bands"]
+__all__ = ["Bands", "as_ranges", "band_name", "choose_bands", "data_bands"]

@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geocd.errors import BandError, RasterReadError
+from geocd.raster.choice import data_bands
 from geocd.raster.files import grid_of
 from geocd.raster.grid import Grid, same_crs, same_grid
 from geocd.raster.reading import DateSource, read_date
@@ -131,7 +131,7 @@ class FeatureRasters:
         """
         grid, name = pair
         paths = before[1], after[1]
-        numbers = _numbers(*before), _numbers(*after)
+        numbers = data_bands(*before), data_bands(*after)
         if len(numbers[0]) != len(numbers[1]):
             raise BandError(
                 f"different numbers of features: {len(numbers[0])} bands in {paths[0]}, {len(numbers[1])} in "
@@ -225,25 +225,6 @@ def _lattice(grid: Grid, stride: int, features: Sequence[Grid]) -> Grid:
     )
     rows, cols = beyond
     return dataclasses.replace(lattice, height=rows, width=cols)
-
-
-def _numbers(dataset: DatasetReader, path: str) -> tuple[int, ...]:
-    """Return the numbers of the bands of a raster that are features: all but alpha."""
-    numbers = tuple(
-        index
-        for index, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
-        if colour != ColorInterp.alpha
-    )
-    for index in numbers:
-        if np.dtype(dataset.dtypes[index - 1]).kind not in "iuf":
-            raise BandError(
-                f"{path}: band {index} is {dataset.dtypes[index - 1]}, and features are real numbers.",
-                path=path,
-                index=index,
-            )
-    if not numbers:
-        raise BandError(f"{path}: has no band but alpha, and so no features.", path=path)
-    return numbers
 
 
 def _stride(sizes: Sequence[float]) -> int:

@@ -63,6 +63,11 @@ class Datasets(NamedTuple):
         assert self.features_after is not None
         return self.features_before, self.features_after
 
+    @property
+    def masks(self) -> tuple[DatasetReader | None, DatasetReader | None]:
+        """Those of the quality masks of both dates; None where there is none."""
+        return self.mask_before, self.mask_after
+
 
 class OpenFiles:
     """The open files of a pair, lent to one thread at a time, because a GDAL dataset must not be shared.

@@ -235,7 +235,7 @@ class Pair:
             None
             if source is None or dataset is None
             else QualityMask.of(dataset, source_name(source), (self.area, self.before_path), options)
-            for source, dataset in zip(self._files.sources[5:], datasets[5:], strict=True)
+            for source, dataset in zip((options.before, options.after), datasets.masks, strict=True)
         )
         return first, second
 
@@ -381,7 +381,7 @@ class Pair:
             features = None if self.features is None else self.features.read(datasets.features, window)
             masks = [
                 mask.read(dataset, window)
-                for mask, dataset in zip(self._masks, datasets[5:], strict=True)
+                for mask, dataset in zip(self._masks, datasets.masks, strict=True)
                 if mask is not None and dataset is not None
             ]
         if self.area.geometry is not None:

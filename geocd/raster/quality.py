@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from geocd.errors import ConfigError, MaskError
 from geocd.location import Location
+from geocd.quantities import listed_values
 from geocd.raster.area import Area
 from geocd.raster.files import Source, grid_of
 from geocd.raster.grid import Grid, same_crs, same_grid
@@ -36,9 +37,6 @@ DESCRIPTIONS = {
 }
 #: Cloud probability, in per cent, from which a pixel is cloud.
 PROBABILITY = 40.0
-#: Values that a message lists.
-_MOST_NAMED = 12
-
 #: Masks by class, ``(height, width)`` bool each, of the bands of a mask, ``(bands, height, width)``.
 Classify = Callable[[PixelArray], dict[str, BoolArray]]
 
@@ -438,9 +436,7 @@ def _sample(dataset: DatasetReader, path: str, bands: Sequence[int]) -> PixelArr
 
 def _listed(values: Iterable[float] | PixelArray) -> str:
     """Return the different values of an array in words."""
-    unique = np.unique(np.asarray(values)).tolist()
-    more = f" and {len(unique) - _MOST_NAMED} more" if len(unique) > _MOST_NAMED else ""
-    return (", ".join(f"{value:.6g}" for value in unique[:_MOST_NAMED]) or "no valid pixel") + more
+    return listed_values(np.unique(np.asarray(values)).tolist()) or "no valid pixel"
 
 
 def _nearest(source: Grid, target: Grid, names: tuple[str, str]) -> Warp:

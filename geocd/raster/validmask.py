@@ -6,11 +6,10 @@ import numpy as np
 
 from geocd.errors import MaskError
 from geocd.location import Location
+from geocd.quantities import listed_values
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.types import BoolArray, PixelArray
 
-#: Values named in the message.
-_MOST_NAMED = 12
 #: Largest of Sentinel-2's scene classes.
 _SCENE_CLASSES = 11
 
@@ -59,8 +58,7 @@ def _not_a_mask(mask: DateSource, values: set[float]) -> MaskError:
     """Return the error for a raster with these values beside 0."""
     path = mask.path
     first, second, *rest = sorted(values)
-    listed = ", ".join(f"{value:.6g}" for value in [first, second, *rest][:_MOST_NAMED])
-    more = f" and {len(values) - _MOST_NAMED} more" if len(values) > _MOST_NAMED else ""
+    listed = listed_values([first, second, *rest])
     if not all(value.is_integer() for value in values):
         usable, meaning = f"(>= (read 1 1) {(first + max(values)) / 2:.3g})", "of the values from a limit on"
     elif "scl" in Location(path).name.lower() and first > 0 and max(values) <= _SCENE_CLASSES:
@@ -73,7 +71,7 @@ def _not_a_mask(mask: DateSource, values: set[float]) -> MaskError:
         meaning = f"of the values {first:.6g} and {second:.6g}; name those that are usable"
     return MaskError(
         f"{path}: not a mask. --valid takes 0 where the pair may not be used and one other value (1 or 255) "
-        f"where it may; besides 0, this raster has {listed}{more}. --mask-before and --mask-after take the "
+        f"where it may; besides 0, this raster has {listed}. --mask-before and --mask-after take the "
         f"quality masks of products as they are. Or make a mask of it, here {meaning}: "
         f'rio calc "{usable}" --not-masked -t uint8 -f GTiff {path} valid.tif',
         path=path,

@@ -10,11 +10,10 @@ from geocd.findings import WARN_SHIFT, Finding
 from geocd.method import methods
 from geocd.quantities import area_in_words, day, digits, in_percent
 from geocd.raster.choice import Bands
-from geocd.raster.quality import MASKED
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
 from geocd.scene.brightness import Brightness
-from geocd.scene.ignore import KINDS, description
+from geocd.scene.ignore import KINDS, described
 from geocd.scene.oddities import pair_findings
 from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, Alignment, Shift
 
@@ -175,7 +174,7 @@ def _of_ignored(shares: Mapping[str, float]) -> Iterator[Finding]:
                 "ignored",
                 "warning" if much else "info",
                 f"{'A large part' if much else 'A part'} of the valid area, {in_percent(share)}, was left "
-                f"out as {kind.removeprefix(MASKED)} ({description(kind)}).",
+                f"out as {described(kind)}.",
                 "These are simple rules: check that they fit the scene."
                 if kind in KINDS
                 else "Masks miss the edges of clouds: --mask-buffer widens them.",

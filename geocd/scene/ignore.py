@@ -35,7 +35,7 @@ from scipy import ndimage
 from geocd.errors import NoValidPixelError
 from geocd.raster.bands import require_bands
 from geocd.raster.pair import Chip, Pair
-from geocd.raster.quality import DESCRIPTIONS
+from geocd.raster.quality import DESCRIPTIONS, MASKED
 from geocd.raster.scaling import Scaling
 from geocd.scene.sample import sample_chips, valid_pixels
 from geocd.types import BoolArray, Float64Array, PixelArray
@@ -278,9 +278,10 @@ class Rules:
         )
 
 
-def description(kind: str) -> str:
-    """Return what a kind of ignored pixels is, of a rule or of a quality mask."""
-    return KINDS[kind].description if kind in KINDS else DESCRIPTIONS[kind]
+def described(kind: str) -> str:
+    """Return the name of a kind of ignored pixels, of a rule or of a quality mask, with what it is."""
+    what = KINDS[kind].description if kind in KINDS else DESCRIPTIONS[kind]
+    return f"{kind.removeprefix(MASKED)} ({what})"
 
 
 def ignored_counts(chip: Chip, part: tuple[slice, slice]) -> dict[str, int]:
