@@ -215,7 +215,7 @@ class MethodSettings:
     backbone: str | None = setting(
         None,
         "Another feature extractor for the deep distances of the default preset: the weights of VGG16 "
-        "(features of stride 2 and 8), or a Python file with a function backbone(), which is run. Default: "
+        "(features of stride 2 and 4), or a Python file with a function backbone(), which is run. Default: "
         "EfficientNet-Lite0.",
         metavar="FILE",
         path=True,
