@@ -178,8 +178,9 @@ def batch(
     PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, optionally, valid,
     mask_before, mask_after, features_before and features_after; or a STAC ItemCollection or catalogue, or the
     address of a STAC API to search. STAC items of the same tile are paired by --dates, or each with the next.
-    Every pair is written into OUTDIR/<id>/ as by geocd detect, beside a STAC catalogue and a page (index.html)
-    of all pairs, and a manifest of what has happened. Without a scheduler, one worker per processor is started on this machine.
+    Every pair is written into OUTDIR/<id>/ as by geocd detect, beside a STAC catalogue of all pairs, a page
+    that shows them (index.html) and a manifest of what has happened. Without a scheduler, one worker per
+    processor is started on this machine.
 
     Exit codes: 0 all pairs are done, 1 the batch could not continue, 2 an option is wrong, 3 some pairs
     failed.
