@@ -22,7 +22,7 @@ from unittest import mock
 import torch
 from accuracy import GROUPS, labelled_pairs, line, read_reference, score
 from leave_pairs_out import macro
-from whole import Whole
+from whole import OF_IMAGES, Whole
 
 from geocd.errors import ConfigError
 from geocd.method import deep, terms
@@ -83,13 +83,13 @@ def plain() -> list[terms.Term]:
             fit=PlainChange.fitting(term.level, windows[term.name]),
             typical_std=typical[term.name],
         )
-        for term in terms.TERMS
+        for term in OF_IMAGES
     ]
 
 
 def variants(seeds: int) -> dict[str, tuple[dict[str, Any], list[terms.Term]]]:
     """Return settings and table of each row."""
-    usual = list(terms.TERMS)
+    usual = list(OF_IMAGES)
     rows: dict[str, tuple[dict[str, Any], list[terms.Term]]] = {
         "default": ({}, usual),
         "without deep distances": ({"weights": "none"}, usual),

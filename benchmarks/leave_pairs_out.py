@@ -34,7 +34,7 @@ from unittest import mock
 import numpy as np
 import torch
 from accuracy import GROUPS, METHODS, labelled_pairs, line, read_reference, score
-from whole import Whole
+from whole import OF_IMAGES, Whole
 
 from geocd.method import default, distance, terms
 from geocd.method.decision import logistic_prob
@@ -56,8 +56,8 @@ class Constants:
     def draw(cls, random: np.random.Generator) -> Constants:
         """Draw at random; at least two distances, one of them with a narrow window, count."""
         while True:
-            weight = {term.name: float(random.choice(WEIGHTS)) for term in terms.TERMS}
-            narrow = any(weight[term.name] for term in terms.TERMS if term.narrow)
+            weight = {term.name: float(random.choice(WEIGHTS)) for term in OF_IMAGES}
+            narrow = any(weight[term.name] for term in OF_IMAGES if term.narrow)
             if narrow and sum(map(bool, weight.values())) > 1:
                 return cls(weight, float(random.choice(CAPS)), float(random.choice(GATES)))
 
@@ -75,7 +75,7 @@ class Sample:
     """The distances of a pair, on every few rows and columns, and its reference."""
 
     def __init__(self, folder: Path) -> None:
-        everywhere = [dataclasses.replace(term, weights=(1.0, 1.0, 1.0)) for term in terms.TERMS]
+        everywhere = [dataclasses.replace(term, weights=(1.0, 1.0, 1.0)) for term in OF_IMAGES]
         with mock.patch.object(terms, "TERMS", tuple(everywhere)):
             whole = Whole.read(folder)
             maps = whole.maps()
@@ -86,7 +86,7 @@ class Sample:
         self.maps = {name: values[every].contiguous() for name, values in maps.items()}
         self.valid = torch.from_numpy(whole.chip.valid[every].copy())
         self.reference = read_reference(folder)[every]
-        self.deviation = {term.name: float(self.maps[term.name][self.valid].std()) for term in terms.TERMS}
+        self.deviation = {term.name: float(self.maps[term.name][self.valid].std()) for term in OF_IMAGES}
 
     def distance(self, constants: Constants, typical: dict[str, float]) -> np.ndarray:
         """Return the sum under constants, calibrated as :class:`~geocd.method.distance.SceneDistance` is."""
@@ -141,7 +141,7 @@ def macro(rows: dict[str, dict[str, float]], prefix: str) -> dict[str, float]:
 
 def left_out(samples: Sequence[Sample], draws: Sequence[Constants]) -> dict[str, dict[str, float]]:
     """Score every pair of a sensor under constants chosen on its other sites."""
-    every = {term.name: statistics.fmean(s.deviation[term.name] for s in samples) for term in terms.TERMS}
+    every = {term.name: statistics.fmean(s.deviation[term.name] for s in samples) for term in OF_IMAGES}
     # the typical deviations of a draw's objective are those of all pairs: they differ little, and cost most
     objectives = np.array([[s.objective(s.distance(draw, every)) for s in samples] for draw in draws])
     rows: dict[str, dict[str, float]] = {}
@@ -150,8 +150,7 @@ def left_out(samples: Sequence[Sample], draws: Sequence[Constants]) -> dict[str,
         if not others:
             continue
         typical = {
-            term.name: statistics.fmean(samples[k].deviation[term.name] for k in others)
-            for term in terms.TERMS
+            term.name: statistics.fmean(samples[k].deviation[term.name] for k in others) for term in OF_IMAGES
         }
         of_others = objectives[:, others].mean(axis=1).max(axis=1)
         chosen = Constants.mean([draws[k] for k in np.argsort(-of_others)[:BEST]])

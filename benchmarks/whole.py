@@ -10,10 +10,14 @@ import numpy as np
 import torch
 
 from geocd.config import Settings
+from geocd.method import terms
 from geocd.method.default import DefaultDetector
 from geocd.method.devices import one_thread
 from geocd.raster.pair import Chip, Pair
 from geocd.scene.sample import sample_chips
+
+#: The distances that a pair of images has: without those between features that were made elsewhere.
+OF_IMAGES = tuple(term for term in terms.TERMS if term.stride is None)
 
 
 @dataclasses.dataclass(frozen=True)
