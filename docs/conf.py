@@ -31,6 +31,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "numpydoc",  # and not napoleon, which makes nonsense of "before, after : path"
     "sphinx_click",
+    "sphinx_copybutton",
 ]
 exclude_patterns = ["generated"]
 templates_path: list[str] = []

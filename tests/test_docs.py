@@ -28,6 +28,8 @@ from geocd.vectorize.polygons import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+#: Words of a page for users, and of all of them.
+PAGE_WORDS, USER_WORDS = 1250, 12_000
 
 
 def build(source: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -122,12 +124,31 @@ def test_a_broken_link_fails_the_build(tmp_path: Path, link: str) -> None:
     assert re.search(r"nowhere|no-such-heading", done.stderr)
 
 
-def test_every_page_is_in_the_contents() -> None:
+def contents() -> dict[str, list[str]]:
+    """Return the pages of the contents, by caption."""
     entries = re.findall(
-        r"^```\{toctree\}\n(.*?)^```", (DOCS / "index.md").read_text(), re.MULTILINE | re.DOTALL
+        r"^```\{toctree\}\n:caption: (.*?)\n(.*?)^```",
+        (DOCS / "index.md").read_text(),
+        re.MULTILINE | re.DOTALL,
     )
-    listed = [line for entry in entries for line in entry.split("\n\n", 1)[1].split()]
+    return {caption: entry.split("\n\n", 1)[1].split() for caption, entry in entries}
+
+
+def test_every_page_is_in_the_contents() -> None:
+    listed = [page for pages in contents().values() for page in pages]
     assert sorted(listed) == sorted(path.stem for path in DOCS.glob("*.md") if path.stem != "index")
+
+
+def test_users_read_little() -> None:
+    """Five minutes for a page of theirs, an hour for all; what is made from the code is not counted."""
+    pages = contents()
+    users = [DOCS / f"{page}.md" for page in ("index", *pages["Use"], *pages["Look up"])]
+    words = {
+        path.name: sum(any(map(str.isalnum, word)) for word in path.read_text(encoding="utf-8").split())
+        for path in (*users, ROOT / "README.md")
+    }
+    assert not {name: count for name, count in words.items() if count > PAGE_WORDS}
+    assert sum(words.values()) <= USER_WORDS, words
 
 
 def test_every_module_of_what_computes_is_in_the_reference() -> None:
@@ -140,7 +161,7 @@ def test_every_module_of_what_computes_is_in_the_reference() -> None:
 
 
 def test_every_error_has_its_remedy() -> None:
-    table = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").partition("## Errors by name")[2]
+    table = (DOCS / "errors.md").read_text(encoding="utf-8").partition("## Errors by name")[2]
     named = re.findall(r"^\| `(\w+)` \|.+\|.+\|$", table, re.MULTILINE)
     classes = [
         name
@@ -151,7 +172,7 @@ def test_every_error_has_its_remedy() -> None:
 
 
 def test_every_exit_code_is_told() -> None:
-    table = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
+    table = (DOCS / "errors.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
     told = {
         code for cell in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for code in cell.split(", ")
     }
@@ -160,7 +181,7 @@ def test_every_exit_code_is_told() -> None:
 
 def test_everything_that_comes_out_is_told(make_pair: MakePair, tmp_path: Path) -> None:
     """Columns of the polygons, and geocd's own properties of the item, of a run with everything."""
-    text = (DOCS / "outputs.md").read_text(encoding="utf-8")
+    text = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("outputs.md", "item.md"))
     told = set(re.findall(r"`([\w:.]+)`", text))
     assert set(COLUMNS) <= told
     rng = np.random.default_rng(0)
