@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import os
+import re
 import types
 import typing
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -79,6 +81,28 @@ def coerced(name: str, hint: Any, value: object) -> Any:
         refuse(name, f"{str(value)[:20]}...", "must be a smaller number.")
 
 
+def parsed(hint: object, text: str) -> object:
+    """Return the JSON value of a setting that is written as text, which :func:`coerced` checks.
+
+    ``auto`` is what an open number is without a value; elements of lists stand between commas, semicolons or
+    blanks. Text that is no value of the type is returned as it is.
+    """
+    if get_origin(hint) in (types.UnionType, typing.Union):
+        hint, *others = (kind for kind in get_args(hint) if kind is not type(None))
+        if hint in (int, float) and text.lower() == "auto" and not others:
+            return None
+    if get_origin(hint) is tuple:
+        return [int(part) if part.isdecimal() else part for part in re.split(r"[\s,;]+", text) if part]
+    if hint is bool:
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(
+            text.lower(), text
+        )
+    if hint in (int, float):
+        with contextlib.suppress(ValueError):
+            return int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
+    return text
+
+
 #: What a type is called in a message.
 _WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
@@ -96,4 +120,4 @@ def _is(hint: Any, value: object) -> bool:
     return isinstance(value, {int: numbers.Integral, float: numbers.Real, bool: bool}[hint])
 
 
-__all__ = ["coerced", "option", "refuse", "require", "require_choice"]
+__all__ = ["coerced", "option", "parsed", "refuse", "require", "require_choice"]

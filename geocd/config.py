@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from geocd.coercion import coerced, require
+from geocd.coercion import coerced, parsed, require
 from geocd.errors import ConfigError
 from geocd.location import Location
 from geocd.presets import PRESETS
@@ -94,6 +94,20 @@ class Settings(_Flat):
             stage = stage_of(name)
             stages[stage][name] = typed(name, value)
         return cls(**{stage: STAGES[stage](**flat) for stage, flat in stages.items()})
+
+    def replaced(self, values: Mapping[str, object]) -> Settings:
+        """Return these settings with other values, by name and of the right types.
+
+        Raises
+        ------
+        ConfigError
+            A value cannot work, alone or beside the others.
+        """
+        stages: dict[str, dict[str, object]] = {}
+        for name, value in values.items():
+            stages.setdefault(stage_of(name), {})[name] = value
+        changed = {stage: dataclasses.replace(getattr(self, stage), **flat) for stage, flat in stages.items()}
+        return dataclasses.replace(self, **changed)
 
     def resolved(self) -> RunSettings:
         """Return the settings of a run: what these leave open is filled in from the preset.
@@ -179,6 +193,17 @@ def typed(name: str, value: object) -> Any:
     return coerced(name, _hints()[name], value)
 
 
+def typed_text(name: str, text: str) -> Any:
+    """Return the value of a setting that is written as text: a cell of a table.
+
+    Raises
+    ------
+    ConfigError
+        It is not of the setting's type.
+    """
+    return coerced(name, _hints()[name], parsed(_hints()[name], text))
+
+
 __all__ = [
     "DECISION",
     "PATHS",
@@ -202,4 +227,5 @@ __all__ = [
     "check_tile_size",
     "stage_of",
     "typed",
+    "typed_text",
 ]

@@ -87,7 +87,7 @@ class ReadSettings:
     aoi: str | None = setting(
         None,
         "Area to look at: a vector file with polygons; or 'left bottom right top' or WKT, in the CRS of "
-        "BEFORE. Nothing else is read, and results are on its pixels.",
+        "BEFORE or with its own (SRID=4326;POLYGON ...). Nothing else is read; results are on its pixels.",
         metavar="AREA",
         path=True,
     )

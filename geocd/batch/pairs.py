@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
+from geocd.batch.columns import Values, located, merged, row_settings, setting_columns
 from geocd.batch.stack import Stack
-from geocd.config import RASTERS
+from geocd.config import RASTERS, Settings
 from geocd.errors import PairsError
-from geocd.location import local_path
 from geocd.quantities import enumerated
 from geocd.raster.sources import is_file, why_no_vector
 from geocd.vectorize.formats import merge_formats
@@ -62,6 +62,10 @@ class Item:
         Paths or URLs of rasters of features that were made elsewhere.
     stacks : tuple of Stack
         The VRTs among these paths that have to be written first.
+    settings : tuple of (str, object)
+        Settings of this pair by name, which replace those of the batch.
+    area : str, optional
+        The area of the search that found it, as ``--aoi`` takes it, unless settings name another.
 
     Raises
     ------
@@ -79,6 +83,8 @@ class Item:
     features_before: str | None = None
     features_after: str | None = None
     stacks: tuple[Stack, ...] = ()
+    settings: Values = ()
+    area: str | None = None
 
     def __post_init__(self) -> None:
         if not is_id(self.id):
@@ -100,6 +106,19 @@ class Item:
                     id=self.id,
                 )
 
+    def merged(self, settings: Settings) -> Settings:
+        """Return the settings of a batch with those of this pair.
+
+        Raises
+        ------
+        PairsError
+            A value of the pair does not go with one of the batch, or with another one of the pair.
+        """
+        own = self.settings
+        if self.area is not None and settings.read.aoi is None and "aoi" not in dict(own):
+            own = (*own, ("aoi", self.area))
+        return merged(settings, own, self.id)
+
     @property
     def inputs(self) -> dict[str, str]:
         """The paths by what they are: ``before``, ``after``, and those of the columns that may be empty."""
@@ -119,8 +138,8 @@ def read_items(path: str | os.PathLike[str]) -> list[Item]:
     path : path
         A CSV with a header, or any vector file that OGR reads (GeoPackage, GeoJSON). The columns are ``id``,
         ``before``, ``after`` and, optionally, ``valid``, ``mask_before``, ``mask_after``,
-        ``features_before`` and ``features_after``; others are ignored. Relative paths start from the folder
-        of this file.
+        ``features_before`` and ``features_after``, and any of :data:`geocd.batch.columns.SETTINGS`; others
+        are ignored. Relative paths start from the folder of this file.
 
     Returns
     -------
@@ -129,7 +148,8 @@ def read_items(path: str | os.PathLike[str]) -> list[Item]:
     Raises
     ------
     PairsError
-        The file cannot be read or lacks a column, or an id is unusable, empty or used twice.
+        The file cannot be read or lacks a column, an id is unusable, empty or used twice, or a value is not
+        one of its setting.
     """
     return read_csv(path) if is_csv(path) else read_vector(path)
 
@@ -177,16 +197,6 @@ def check_unique(items: Iterable[Item], source: str) -> None:
         raise PairsError(f"{source}: lists no pair.", path=source)
 
 
-def located(path: str, folder: Path) -> str:
-    """Return a path of a list: relative ones start from a folder; URLs and GDAL's own stay as they are."""
-    if path.startswith("file:"):
-        return local_path(path)
-    if path.startswith("~/"):  # as a shell does
-        return os.fspath(Path.home() / path[2:])
-    special = "://" in path or path.startswith(("/vsi", "<")) or re.match(r"[A-Za-z0-9_]{2,}:", path)
-    return path if special else os.fspath(folder / path)
-
-
 def _item(row: Mapping[str, object], folder: Path) -> Item:
     values = {name: str(row.get(name) if row.get(name) is not None else "").strip() for name in COLUMNS}
     paths = {name: located(values[name], folder) for name in COLUMNS[1:] if values[name]}
@@ -199,12 +209,13 @@ def _item(row: Mapping[str, object], folder: Path) -> Item:
         mask_after=paths.get("mask_after"),
         features_before=paths.get("features_before"),
         features_after=paths.get("features_after"),
+        settings=row_settings(row, folder),
     )
 
 
 def _check_columns(names: Iterable[str], path: Path) -> None:
     names = list(names)
-    twice = sorted({name for name in COLUMNS if names.count(name) > 1})
+    twice = sorted({name for name in (*COLUMNS, *setting_columns(names)) if names.count(name) > 1})
     if twice:
         raise PairsError(
             f"{path}: has the column {', '.join(twice)} more than once ({', '.join(names)}). Rename or "
@@ -270,7 +281,6 @@ __all__ = [
     "check_unique",
     "is_csv",
     "is_id",
-    "located",
     "read_csv",
     "read_items",
     "read_vector",

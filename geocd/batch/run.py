@@ -12,6 +12,7 @@ from pathlib import Path
 
 from geocd.batch.archive import upload_catalog, write_catalog
 from geocd.batch.cluster import Cluster, connection_lost
+from geocd.batch.columns import Values
 from geocd.batch.dispatch import Dispatcher
 from geocd.batch.edited import keep_edited, unrecorded_checksums
 from geocd.batch.manifest import NAME, DoneRecord, FailedRecord, Manifest, Record, load_record
@@ -20,7 +21,7 @@ from geocd.batch.overview import write_overview
 from geocd.batch.pairs import RESERVED, Item, check_unique
 from geocd.batch.progress import Progress
 from geocd.batch.upload import Bucket
-from geocd.batch.work import RECORD, Task, configuration, why_not_finished, why_not_uploaded
+from geocd.batch.work import RECORD, Configuration, Task, configuration, why_not_finished, why_not_uploaded
 from geocd.config import Settings
 from geocd.errors import BatchInterrupted, GeocdError, OutputError
 from geocd.location import Location
@@ -76,7 +77,7 @@ def run(
         Made when it is missing. Every pair is written into ``<folder>/<id>/<id>_prob.tif`` and so on, beside
         ``manifest.jsonl`` and ``catalog.json``.
     settings : Settings, optional
-        The same for all pairs.
+        Of all pairs; where a pair has its own, these replace them.
     cluster : Cluster, optional
         Where to compute, and how much memory each worker may take.
     retry_failed : bool
@@ -95,7 +96,7 @@ def run(
     Raises
     ------
     PairsError
-        There is no pair, or two have the same id.
+        There is no pair, two have the same id, or settings of a pair do not go with the others.
     OutputError
         The folder cannot be written to, or another batch is writing into it.
     ClusterError
@@ -114,16 +115,16 @@ def run(
     check_unique(items, "the list")
     config = configuration(settings, cluster.mem_limit)
     values = config.values | _assets(items)
+    folder = folder.absolute()  # workers may have another working directory
+    tasks = _tasks(items, folder, settings, cluster.mem_limit, upload)
     bucket = None if upload is None else Bucket(upload)
     if bucket is not None:
         bucket.check()
-    folder = folder.absolute()  # workers may have another working directory
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     longest = max((item.id for item in items), key=len)
     refuse_unusable_name(folder / Outputs(Path(longest)).path("changes"))  # before all pairs fail
     _refuse_inputs(items, folder)
-    tasks = _tasks(items, folder, settings, cluster.mem_limit, upload)
     with Manifest(folder) as manifest, _interruptible(manifest, tasks):
         if manifest.settings is not None and (changes := differences(manifest.settings, values)):
             LOG.warning("the configuration has changed since the last run: %s", "; ".join(changes))
@@ -261,10 +262,17 @@ def planned(
 def _tasks(
     items: Sequence[Item], folder: Path, settings: Settings, mem_limit: int | None, upload: str | None
 ) -> dict[str, Task]:
-    config = configuration(settings, mem_limit)
-    return {
-        item.id: Task(item, settings, str(folder), config.of_pair(item), mem_limit, upload) for item in items
-    }
+    """Return the tasks of all pairs by id, each with the settings of its pair."""
+    configurations: dict[tuple[Values, str | None], tuple[Settings, Configuration]] = {}
+    tasks = {}
+    for item in items:
+        own = item.settings, item.area
+        if own not in configurations:
+            of_pair = item.merged(settings)
+            configurations[own] = of_pair, configuration(of_pair, mem_limit)
+        of_pair, config = configurations[own]
+        tasks[item.id] = Task(item, of_pair, str(folder), config.of_pair(item), mem_limit, upload)
+    return tasks
 
 
 def _plan(tasks: Mapping[str, Task], records: Mapping[str, Record], retry_failed: bool) -> Plan:

@@ -11,6 +11,8 @@ import datetime
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from shapely.geometry import box, shape
+
 from geocd.batch.pairs import Item, is_csv, read_csv, read_vector
 from geocd.batch.search import Search, find, read_geometry
 from geocd.batch.stac import Rule, is_stac, stac_pairs
@@ -158,7 +160,16 @@ def _search(url: str, folder: Path, options: SourceOptions) -> list[Item]:
         interval=options.interval,
         dates=options.dates,
     )
-    return stac_pairs(find(search, folder), folder, options.rule)
+    pairs = stac_pairs(find(search, folder), folder, options.rule)
+    return [dataclasses.replace(pair, area=_area(search, options.intersects)) for pair in pairs]
+
+
+def _area(search: Search, file: str | None) -> str | None:
+    """Return what pairs are cropped to, as ``--aoi`` takes it; None for points or lines."""
+    if search.bbox is not None:
+        return f"SRID=4326;{box(*search.bbox).wkt}"
+    assert file is not None
+    return str(Path(file).absolute()) if shape(search.intersects).area > 0 else None
 
 
 _STAC_OPTIONS = ("assets", "features_assets", "mask_asset", "dates", "max_cloud")

@@ -10,9 +10,10 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from geocd.batch.pairs import Item, located
+from geocd.batch.columns import located
+from geocd.batch.pairs import Item
 from geocd.batch.stack import Stack
 from geocd.errors import GeocdError, PairsError
 from geocd.location import local_path
@@ -164,7 +165,7 @@ def _pairs(path: Path, folder: Path, rule: Rule) -> list[Item]:
                     raise PairsError(
                         f"{path}: two items have the id of {stack.path}. The ids of items must differ."
                     )
-            rasters = dict(zip(FEATURES, (stack.path for stack in features), strict=False))
+            rasters: dict[str, Any] = dict(zip(FEATURES, (stack.path for stack in features), strict=False))
             rasters |= {name: stack.path for name, stack in masks.items()}
             pairs.append(Item(name, images[0].path, images[1].path, **rasters, stacks=stacks))
     if not pairs:

@@ -83,13 +83,13 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     nargs=4,
     type=float,
     metavar="W S E N",
-    help="STAC API: search items that intersect this box (degrees).",
+    help="STAC API: search items that intersect this box (degrees), and compare what lies in it (see --aoi).",
 )
 @click.option(
     "--intersects",
     type=PathType(),
     metavar="FILE",
-    help="STAC API: search items that intersect this GeoJSON file.",
+    help="STAC API: search items that intersect this GeoJSON file, and compare what lies in its polygons.",
 )
 @click.option(
     "--datetime",
@@ -176,7 +176,8 @@ def batch(
     """Detect the changes of many PAIRS on a dask cluster; run the same command again to continue.
 
     PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, optionally, valid,
-    mask_before, mask_after, features_before and features_after; or a STAC ItemCollection or catalogue, or the
+    mask_before, mask_after, features_before and features_after, and settings of single pairs (threshold,
+    min_area, aoi, ...); or a STAC ItemCollection or catalogue, or the
     address of a STAC API to search. STAC items of the same tile are paired by --dates, or each with the next.
     Every pair is written into OUTDIR/<id>/ as by geocd detect, beside a STAC catalogue of all pairs, a page
     that shows them (index.html) and a manifest of what has happened. Without a scheduler, one worker per

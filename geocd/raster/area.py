@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _BOUNDS = re.compile(r"\s*\[?\s*" + r"[\s,]+".join([_NUMBER] * 4) + r"\s*\]?\s*")
-_WKT = re.compile(r"\s*(?:MULTI)?POLYGON\b", re.IGNORECASE)
+#: Also with a CRS of its own, as PostGIS writes it: ``SRID=4326;POLYGON ((...))``.
+_WKT = re.compile(r"\s*(?:SRID=(\d{1,6});\s*)?((?:MULTI)?POLYGON\b.*)", re.IGNORECASE | re.DOTALL)
+#: A side is straight in the CRS that the area is written in, and is cut into so many pieces for another one.
+_PIECES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Area:
         Parameters
         ----------
         text : str
-            ``left bottom right top`` or WKT, in the CRS of the grid; or the path of a vector file with
-            polygons, which has a CRS of its own.
+            ``left bottom right top`` or WKT, in the CRS of the grid; WKT with a CRS of its own
+            (``SRID=4326;POLYGON ((...))``); or the path of a vector file with polygons, which has one too.
         grid : Grid
         name : str
             Of the raster, for messages.
@@ -110,6 +113,11 @@ class Area:
         return np.asarray(mask, dtype=bool)
 
 
+def is_area_text(text: str) -> bool:
+    """Return whether an area is written out, as bounds or WKT, and not the path of a file."""
+    return _BOUNDS.fullmatch(text) is not None or _WKT.fullmatch(text) is not None
+
+
 def _geometry(text: str, grid: Grid) -> tuple[BaseGeometry, bool]:
     """Return an area in the CRS of a grid, and whether it is a box along its axes."""
     import shapely
@@ -123,10 +131,12 @@ def _geometry(text: str, grid: Grid) -> tuple[BaseGeometry, bool]:
                 area=text,
             )
         return shapely.box(left, bottom, right, top), True
-    if _WKT.match(text):
+    if wkt := _WKT.fullmatch(text):
         try:
-            geometry = shapely.from_wkt(text)
-        except shapely.errors.ShapelyError as error:
+            geometry = shapely.from_wkt(wkt[2])
+            if wkt[1] is not None:
+                geometry = _projected(geometry, CRS.from_epsg(int(wkt[1])), grid.crs)
+        except (shapely.errors.ShapelyError, RasterioError, CPLE_BaseError, ValueError) as error:
             raise AreaError(f"--aoi {text[:80]}: not WKT ({error}).", area=text) from error
         return _usable(geometry, text), False
     if not is_file(text):
@@ -155,9 +165,7 @@ def _read(path: str, grid: Grid) -> BaseGeometry:
                 area=path,
             )
         crs = CRS.from_user_input(meta["crs"])
-        return shapely.transform(
-            shapely.union_all(polygons), lambda xy: np.column_stack(transform(crs, grid.crs, *xy.T))
-        )
+        return _projected(shapely.union_all(polygons), crs, grid.crs)
     # of pyogrio, shapely, rasterio and GDAL; values of a damaged file may not be decodable
     except (RuntimeError, ValueError, TypeError, OverflowError, RasterioError, CPLE_BaseError) as error:
         if isinstance(error, AreaError):
@@ -166,6 +174,18 @@ def _read(path: str, grid: Grid) -> BaseGeometry:
         raise AreaError(
             f"{path}: cannot be read as a vector file ({reason}). Name one with polygons.", area=path
         ) from error
+
+
+def _projected(geometry: BaseGeometry, crs: CRS, target: CRS) -> BaseGeometry:
+    """Return a geometry in another CRS, where its straight sides may be bent."""
+    import shapely
+
+    if crs == target or geometry.is_empty:
+        return geometry
+    left, bottom, right, top = geometry.bounds
+    longest = max(right - left, top - bottom) / _PIECES
+    geometry = shapely.segmentize(geometry, longest) if longest > 0 else geometry
+    return shapely.transform(geometry, lambda xy: np.column_stack(transform(crs, target, *xy.T)))
 
 
 def _usable(geometry: BaseGeometry, text: str) -> BaseGeometry:
@@ -181,4 +201,4 @@ def _usable(geometry: BaseGeometry, text: str) -> BaseGeometry:
     return geometry
 
 
-__all__ = ["Area"]
+__all__ = ["Area", "is_area_text"]

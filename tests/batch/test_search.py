@@ -18,10 +18,13 @@ from click.testing import CliRunner, Result
 
 from geocd.batch import search as searches
 from geocd.batch.search import Search, find, read_geometry
+from geocd.batch.sources import SourceOptions, read_pairs
 from geocd.cli import main
+from geocd.config import Settings
 from geocd.errors import PairsError, SearchError
 
-BOX = (12.0, 52.0, 13.0, 53.0)
+#: It has the left 351 m of the images, which are 640 m wide.
+BOX = (14.99, 37.94, 15.004, 37.95)
 DAYS = (datetime.date(2023, 6, 10), datetime.date(2024, 6, 10))
 CONFORMS = [
     "https://api.stacspec.org/v1.0.0/core",
@@ -150,6 +153,8 @@ def test_the_command_searches_once_and_does_what_was_found(api: Api, cluster: st
     name = "MGRS-33UUP_20230601_20240602"
     item = json.loads((out / name / f"{name}.json").read_text())
     assert item["properties"]["start_datetime"] == "2023-06-01T10:00:00Z"
+    assert item["properties"]["proj:shape"] == [64, 35], "what lies in the area of the search"
+    assert item["properties"]["geocd:settings"]["aoi"].startswith("SRID=4326;POLYGON ((15.004 37.94,")
     (found,) = (out / "sources").glob("items-*.json")
     content = json.loads(found.read_text())
     assert content["geocd:search"] == {
@@ -175,6 +180,17 @@ def test_an_interval_and_a_geometry(api: Api, tmp_path: Path) -> None:
     found = json.loads(find(search, tmp_path / "out").read_text())
     assert [one["id"] for one in found["features"]] == ["S2_2023-06-09", "S2_2023-06-20", "S2_2024-01-01"]
     assert api.asked == ["stac", "s2-l2a", "search", "search"], "by pages"
+    options = SourceOptions(
+        collection="s2-l2a",
+        intersects=str(tmp_path / "area.geojson"),
+        interval=search.interval,
+        assets=("visual",),
+    )
+    pairs = read_pairs(api.url, tmp_path / "out", options)
+    assert [pair.area for pair in pairs] == [str(tmp_path / "area.geojson")] * 2
+    assert pairs[0].merged(Settings()).read.aoi == pairs[0].area
+    asked = Settings.from_flat({"aoi": "1 2 3 4"})
+    assert pairs[0].merged(asked) == asked, "what the command asks for comes first"
     (tmp_path / "area.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     with pytest.raises(PairsError, match=r"cannot be read as GeoJSON.*no geometry"):
         read_geometry(str(tmp_path / "area.geojson"))
@@ -233,7 +249,7 @@ def test_what_an_api_does_not_have(api: Api, tmp_path: Path) -> None:
     assert "has no collection 's2-l2b' (among its 1: s2-l2a)" in result.stderr
     result = invoke(*command, "--datetime", "1990-01-01/1991-01-01", "--collection", "s2-l2a")
     assert result.exit_code == 1
-    assert "no items in s2-l2a for --bbox 12.0 52.0 13.0 53.0 in 1990-01-01/1991-01-01" in result.stderr
+    assert "no items in s2-l2a for --bbox 14.99 37.94 15.004 37.95 in 1990-01-01/1991-01-01" in result.stderr
     api.conforms = CONFORMS[:1]
     result = invoke(*command, "--dates", *DAYS, "--collection", "s2-l2a")
     assert "declares no item search" in result.stderr

@@ -17,7 +17,7 @@ from rasterio.windows import Window
 from geocd.config import Settings
 from geocd.errors import AreaError
 from geocd.pipeline.run import detect
-from geocd.raster.area import Area
+from geocd.raster.area import Area, is_area_text
 from geocd.raster.grid import Grid
 from geocd.raster.handles import Companions
 from geocd.raster.pair import Pair
@@ -216,3 +216,24 @@ def test_bounds_take_the_pixels_whose_centres_they_have() -> None:
         area = Area.of(bounds, GRID, "x")
         assert area.window == window, bounds
         assert area.geometry is None
+
+
+def test_wkt_with_a_crs_of_its_own() -> None:
+    """The corners of the window in degrees; a long side is straight in degrees, not on the grid."""
+    x, y = [500_900, 502_800, 502_800, 500_900], [4_199_400, 4_199_400, 4_197_800, 4_197_800]
+    lon, lat = rasterio.warp.transform("EPSG:32633", "EPSG:4326", x, y)
+    text = f"SRID=4326;{shapely.Polygon(zip(lon, lat, strict=True)).wkt}"
+    assert is_area_text(text)
+    area = Area.of(text, GRID, "a.tif")
+    assert area.window == WINDOW
+    assert area.inside(area.grid.window).all()
+    wide = Grid(GRID.crs, Affine(200, 0, 400_000, 0, -200, 4_300_000), 1000, 1000)
+    west, east = 14.0, 16.0
+    box = Area.of(f"SRID=4326;{shapely.box(west, 38.0, east, 38.5).wkt}", wide, "a.tif")
+    _, ys = rasterio.warp.transform("EPSG:4326", "EPSG:32633", [west, 15.0], [38.0, 38.0])
+    assert ys[0] - ys[1] > 400, "a parallel is lower in the middle of the zone"
+    inside = box.inside(box.grid.window)
+    lowest = np.flatnonzero(inside[:, inside.shape[1] // 2])[-1]
+    assert lowest > np.flatnonzero(inside[:, 1])[-1]
+    with pytest.raises(AreaError, match=r"--aoi SRID=999999;POLYGON.*not WKT"):
+        Area.of("SRID=999999;POLYGON((0 0, 0 1, 1 1, 0 0))", GRID, "a.tif")
