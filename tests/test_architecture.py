@@ -51,6 +51,8 @@ NEVER_AT_IMPORT = {
         "rasterio",
     },
     "raster": {"pyproj"},
+    # the tiles need the memory that these take; the polygons come after them
+    "vectorize": {"geopandas", "pandas", "pyogrio", "pyarrow"},
 }
 
 

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from rasterio.windows import Window
 
 from geocd.raster.bands import band_key, band_positions
@@ -30,6 +30,9 @@ from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.ignore import normalized_difference
 from geocd.types import Float64Array, IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Largest number of bands that get columns; Sentinel-2 has as many. Of more bands, those that an index needs
 #: come first.
@@ -134,6 +137,8 @@ class BandMeans:
         pandas.DataFrame, (count, columns), float32
             NaN where a region has no valid pixel, or where both bands of an index are 0 or less.
         """
+        import pandas as pd
+
         sums = np.zeros((count, 1 + 2 * len(self._bands)))
         for labels, part in zip(self._labels, self._sums, strict=True):
             included = index[labels] >= 0

@@ -16,20 +16,18 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas
 import numpy as np
-import pandas as pd
-import pyogrio
-import shapely
-from pyproj import CRS
-from pyproj.exceptions import ProjError
 
 from geocd.errors import ConfigError
 from geocd.raster.files import output_errors
 from geocd.replacing import keep_permissions, replace
 from geocd.vectorize.dateline import cut, in_one_piece
 from geocd.vectorize.formats import LAYER, VectorFormat, format_of, merge_formats
+
+if TYPE_CHECKING:
+    import geopandas
 
 #: Longitude and latitude on WGS 84.
 WGS84 = "EPSG:4326"
@@ -59,6 +57,8 @@ _CONFIG_LOCK = threading.Lock()
 @contextlib.contextmanager
 def _current_date(stamp: str) -> Iterator[None]:
     """Make GDAL use ``stamp`` as the current time; its options are global, hence the lock."""
+    import pyogrio
+
     with _CONFIG_LOCK:
         old = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": stamp})
@@ -121,6 +121,8 @@ def _to_lonlat(
     frame: geopandas.GeoDataFrame, destination: Path, fmt: VectorFormat, pixel: float | None
 ) -> geopandas.GeoDataFrame:
     """Return the polygons in longitude and latitude; destination and format are for the message."""
+    from pyproj.exceptions import ProjError
+
     if not frame.crs.is_geographic and pixel is not None and len(frame):
         # A straight side of kilometres is bent in longitude and latitude, where it might run into a
         # neighbour: cut so that it stays within a hundredth of a pixel.
@@ -138,6 +140,8 @@ def _to_lonlat(
 
 def _to_crs(frame: geopandas.GeoDataFrame, crs: str) -> geopandas.GeoDataFrame:
     """Return the polygons and their centroids in another CRS."""
+    import geopandas
+
     if frame.crs == crs:
         return frame
     centres = geopandas.GeoSeries.from_xy(frame.centroid_x, frame.centroid_y, crs=frame.crs).to_crs(crs)
@@ -188,6 +192,8 @@ def largest(changes: Path, count: int) -> geopandas.GeoDataFrame:
     OutputError
         The file cannot be read.
     """
+    import geopandas
+
     query = f"SELECT * FROM {LAYER} ORDER BY area_m2 DESC, id LIMIT {count:d}"
     with output_errors(changes):
         try:
@@ -221,6 +227,8 @@ def merge(sources: Mapping[str, Path], destination: Path) -> int:
     ConfigError
         Runs cannot be merged into this format, or it is not installed.
     """
+    import pyogrio
+
     fmt = format_of(destination)
     append = fmt.append
     if append is None:
@@ -247,6 +255,10 @@ def merge(sources: Mapping[str, Path], destination: Path) -> int:
 
 def _may_be_cut(layer: Mapping[str, object]) -> bool:
     """Tell whether the extent of a layer in a projection crosses 180 degrees, from pyogrio's information."""
+    import geopandas
+    import shapely
+    from pyproj import CRS
+
     bounds = np.asarray(layer["total_bounds"], np.float64)
     if not np.isfinite(bounds).all() or CRS.from_user_input(layer["crs"]).is_geographic:
         return False
@@ -260,6 +272,9 @@ def _tables(
     sources: Mapping[str, Path], dtypes: Mapping[str, str], crs: str
 ) -> Iterator[geopandas.GeoDataFrame]:
     """Read one layer after the other, with the same columns in the same CRS."""
+    import geopandas
+    import pandas as pd
+
     for name, path in sources.items():
         layer = geopandas.read_file(path, layer=LAYER, engine="pyogrio")
         table = _to_crs(layer, crs)

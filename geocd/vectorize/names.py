@@ -8,9 +8,6 @@ import os
 import re
 from pathlib import Path
 
-import geopandas
-import shapely
-
 from geocd.errors import OutputError
 from geocd.raster.files import gdal_reason, output_errors
 from geocd.vectorize.files import folder_beside
@@ -22,6 +19,8 @@ _UNDECODABLE = re.compile(r"[\ud800-\udfff]")
 _ENDS = re.compile(r"[;\\]")
 #: What SQLite appends to the name of a file that it opens.
 _JOURNAL = "-journal"
+#: Characters with which every path works, of up to so many bytes.
+_PLAIN, _SHORT_PATH = re.compile(r"[\w./-]+"), 250
 #: Bytes of a path from which SQLite is named as the reason, whose limit depends on how it was built.
 _LONG_PATH = 500
 
@@ -29,7 +28,8 @@ _LONG_PATH = 500
 def refuse_unusable_name(destination: Path) -> None:
     """Raise an error where no polygons can be written under a name, or not be read again.
 
-    A layer of one polygon is written beside it, read and deleted, so that the libraries themselves decide.
+    Of plain characters every name works, unless it is long. For any other, a layer of one polygon is written
+    beside it, read and deleted, so that the libraries themselves decide.
 
     Parameters
     ----------
@@ -47,6 +47,12 @@ def refuse_unusable_name(destination: Path) -> None:
     _refuse_characters(destination, fmt.unusable)
     if fmt.driver == "GPKG":  # SQLite may open it until somebody edits it
         refuse_long_name(destination)
+    path = str(destination.absolute())
+    if len(os.fsencode(path)) <= _SHORT_PATH and _PLAIN.fullmatch(path):
+        return
+    import geopandas  # only now: a run needs the memory for its tiles first
+    import shapely
+
     square = geopandas.GeoDataFrame({"id": [1]}, geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:4326")
     with output_errors(destination):
         try:

@@ -10,11 +10,9 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas
 import numpy as np
-import pandas as pd
-import pyproj
 from rasterio.windows import Window
 
 from geocd.config import PolygonSettings
@@ -30,6 +28,10 @@ from geocd.vectorize.bandmeans import BandMeans
 from geocd.vectorize.files import timestamp, write
 from geocd.vectorize.names import refuse_unusable_name
 from geocd.vectorize.regions import Regions
+
+if TYPE_CHECKING:
+    import geopandas
+    import pandas as pd
 
 #: Pixels that are read at a time, unless one row of blocks has more.
 STRIP_PIXELS = 2**22
@@ -237,6 +239,10 @@ def _layer(
     table: pd.DataFrame, grid: Grid, date_before: str | None, date_after: str | None
 ) -> geopandas.GeoDataFrame:
     """Return the regions with the columns of the layer, in their order, and the CRS."""
+    import geopandas
+    import pandas as pd
+    import pyproj
+
     table["date_before"] = pd.Series(date_before, index=table.index, dtype="object")
     table["date_after"] = pd.Series(date_after, index=table.index, dtype="object")
     bands = [column for column in table.columns if column not in (*COLUMNS, "geometry")]

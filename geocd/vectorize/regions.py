@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import shapely
 from rasterio.transform import Affine
 from scipy import ndimage, sparse
@@ -26,6 +26,9 @@ from geocd.vectorize.bandmeans import BandMeans
 from geocd.vectorize.generalize import fill_holes, simplify, smooth
 from geocd.vectorize.outlines import FIRST, SECOND, Corners, Turns, link_outlines
 from geocd.vectorize.pixelsize import PixelSize
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Probabilities are summed in units of this, and areas in units of a fraction of the largest pixel: sums of
 #: integers do not depend on the order or the grouping of their terms.
@@ -171,7 +174,7 @@ class Regions:
         empty = np.zeros(0, dtype=np.int64)
         self._open = _Tally.of_pixels(empty, empty, empty, empty.astype(np.float32), self.size)
         self._corners: list[Corners] = []
-        self._tables: list[pd.DataFrame] = []
+        self._tables: list[Mapping[str, PixelArray]] = []
 
     def add(self, prob: Float32Array, changed: BoolArray) -> None:
         """Add the next rows.
@@ -275,27 +278,25 @@ class Regions:
         if closed.label.size:
             self._tables.append(self._measure(closed))
 
-    def _measure(self, tally: _Tally) -> pd.DataFrame:
-        """Return the measures of regions, one row for each."""
+    def _measure(self, tally: _Tally) -> dict[str, PixelArray]:
+        """Return the measures of regions by column, one value for each."""
         n, row, col, prob, area, no_area = tally.sums.T
         x, y = self.grid.to_xy(col / n + 0.5, row / n + 0.5)
-        return pd.DataFrame(
-            {
-                "label": tally.label,
-                "first": tally.first,
-                "area_m2": np.where(no_area, np.nan, area * self.size.unit),
-                "n_pixels": n,
-                # Rounding must not push the mean out of the range of the values.
-                "p_mean": np.clip(prob * UNIT / n, tally.low, tally.high),
-                "p_max": tally.high.astype(np.float64),
-                "p_min": tally.low.astype(np.float64),
-                "p_q25": tally.quantile(0.25),
-                "p_q50": tally.quantile(0.5),
-                "p_q75": tally.quantile(0.75),
-                "centroid_x": x,
-                "centroid_y": y,
-            }
-        )
+        return {
+            "label": tally.label,
+            "first": tally.first,
+            "area_m2": np.where(no_area, np.nan, area * self.size.unit),
+            "n_pixels": n,
+            # Rounding must not push the mean out of the range of the values.
+            "p_mean": np.clip(prob * UNIT / n, tally.low, tally.high),
+            "p_max": tally.high.astype(np.float64),
+            "p_min": tally.low.astype(np.float64),
+            "p_q25": tally.quantile(0.25),
+            "p_q50": tally.quantile(0.5),
+            "p_q75": tally.quantile(0.75),
+            "centroid_x": x,
+            "centroid_y": y,
+        }
 
     def finish(self, settings: PolygonSettings | None = None) -> pd.DataFrame:
         """Return the regions, after all rows were added.
@@ -316,13 +317,18 @@ class Regions:
         ValueError
             Rows are missing.
         """
+        import pandas as pd  # only now: tiles need the memory that it takes
+
         settings = settings or PolygonSettings()
         if self._row != self.grid.height:
             raise ValueError(f"{self._row} of {self.grid.height} rows were added")
         unchanged = np.zeros((1, self.grid.width), dtype=bool)
         self.add(unchanged.astype(np.float32), unchanged)  # closes the outlines of the last row
         # Now no region is open, so that the open ones give a table with all columns and no row.
-        table = pd.concat(self._tables or [self._measure(self._open)], ignore_index=True)
+        tables = self._tables or [self._measure(self._open)]
+        table = pd.DataFrame({name: np.concatenate([part[name] for part in tables]) for name in tables[0]})
+        del tables
+        self._tables.clear()
         # A region outside the domain of its projection has no area (NaN) and is kept.
         table = table[~(table["area_m2"] < settings.min_area)].sort_values("first", ignore_index=True)
         table.insert(0, "id", np.arange(1, len(table) + 1))
