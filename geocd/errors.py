@@ -70,6 +70,10 @@ class NoValidPixelError(GeocdError, ValueError):
     """No pixel is valid in both dates."""
 
 
+class VerdictError(GeocdError, ValueError):
+    """Verdicts, or what was to be judged, cannot be read, have other values, or are too few."""
+
+
 class OutputError(GeocdError, OSError):
     """An output cannot be written: folder missing or read-only, disk full."""
 

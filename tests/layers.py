@@ -42,6 +42,7 @@ LAYERS: list[dict[str, str]] = [
         "method": "chips to change probability; the only package that imports torch",
         "vectorize": "probability to polygons, and polygons to files",
     },
+    {"review": "what a person judges: points drawn at random, verdicts, and the areas that follow from them"},
     {"report": "what a run writes about itself: record, STAC item, pictures, HTML report, QGIS styles"},
     {"pipeline": "one pair, from two paths to all products: preparing, tiling, resuming, committing"},
     {

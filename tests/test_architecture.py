@@ -30,7 +30,7 @@ ONLY = {
     "boto3": {"batch"},
     "botocore": {"batch"},
     "pyarrow": {"vectorize.formats"},
-    "geopandas": {"vectorize", "evaluate"},
+    "geopandas": {"vectorize", "review", "evaluate"},
     "jinja2": {"report.page"},
     "PIL": {"report"},
     "geocd.metrics": {"cli", "evaluate"},

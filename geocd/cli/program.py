@@ -176,11 +176,14 @@ def _register() -> None:
     from geocd.cli.config import config
     from geocd.cli.detect import detect
     from geocd.cli.env import env
+    from geocd.cli.estimate import estimate
     from geocd.cli.evaluate import evaluate
     from geocd.cli.polygonize import polygonize
     from geocd.cli.rerun import rerun
+    from geocd.cli.sample import sample
 
-    for command in (batch, check, completion, config, detect, env, evaluate, polygonize, rerun):
+    everyday = (check, detect, polygonize, sample, estimate, evaluate, batch)
+    for command in (*everyday, completion, config, env, rerun):
         main.add_command(command)
 
 

@@ -225,4 +225,13 @@ def named_stem(output: str, before: str, after: str) -> Path:
     return Path(output)
 
 
-__all__ = ["PRODUCTS", "Outputs", "Product", "default_stem", "named_stem", "product"]
+def stem_of(path: str) -> Path:
+    """Return the stem of finished results that a user names: by the stem itself, or by one of the files."""
+    for ending in sorted((entry.suffix for entry in PRODUCTS), key=len, reverse=True):
+        name = Path(path).name
+        if len(name) > len(ending) and name.lower().endswith(ending):
+            return Path(path).with_name(name[: -len(ending)])
+    return Path(path)
+
+
+__all__ = ["PRODUCTS", "Outputs", "Product", "default_stem", "named_stem", "product", "stem_of"]

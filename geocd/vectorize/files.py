@@ -75,6 +75,7 @@ def write(
     *,
     style: bytes | None = None,
     pixel: float | None = None,
+    fmt: VectorFormat | None = None,
 ) -> None:
     """Write the polygons into a file that appears when it is complete.
 
@@ -90,6 +91,8 @@ def write(
         QML to write beside it.
     pixel : float, optional
         Side of a pixel in metres; decides how exactly straight sides are kept in longitude and latitude.
+    fmt : VectorFormat, optional
+        Default: that of the suffix, for the polygons of a run.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def write(
         The folder is missing or read-only, or the disk is full. No incomplete file is left, and an older file
         stays.
     """
-    fmt = format_of(destination)
+    fmt = fmt or format_of(destination)
     with output_errors(destination), folder_beside(destination) as folder:
         temporary = folder / f"{destination.stem}{fmt.suffix}"
         try:
@@ -111,7 +114,7 @@ def write(
         except RuntimeError as error:  # pyogrio's errors share no other root
             raise OSError(str(error)) from error
         if count != len(frame):
-            raise OSError(f"{count} of {len(frame)} polygons arrived")
+            raise OSError(f"{count} of {len(frame)} features arrived")
         if style is not None:
             temporary.with_suffix(".qml").write_bytes(style)
         _put_in_place(temporary, destination, fmt.stale)

@@ -41,7 +41,7 @@ def write_with_gdal(frame: geopandas.GeoDataFrame, path: Path, fmt: VectorFormat
             _Straight(file),
             driver=fmt.driver,
             engine="pyogrio",
-            layer=LAYER,
+            layer=fmt.layer,
             geometry_type=fmt.geometry_type,
             dataset_options=dict(fmt.dataset_options),
             layer_options=dict(fmt.layer_options),
@@ -178,6 +178,8 @@ class VectorFormat:
     media_type : str
     dataset_options, layer_options : mapping of str
         Creation options of the driver.
+    layer : str
+        Name of the layer, in formats whose layers have names.
     geometry_type : str, optional
         What the layer declares; None where the format or the driver wants mixed types.
     lonlat : bool
@@ -211,6 +213,7 @@ class VectorFormat:
     media_type: str = "application/octet-stream"
     dataset_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     layer_options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    layer: str = LAYER
     geometry_type: str | None = "Polygon"
     lonlat: bool = False
     requires: str | None = None

@@ -52,6 +52,7 @@ COLUMNS = (
     "centroid_y",
     "date_before",
     "date_after",
+    "verdict",
 )
 
 
@@ -245,6 +246,7 @@ def _layer(
 
     table["date_before"] = pd.Series(date_before, index=table.index, dtype="object")
     table["date_after"] = pd.Series(date_after, index=table.index, dtype="object")
+    table["verdict"] = pd.Series(None, index=table.index, dtype="object")  # a reviewer writes it
     bands = [column for column in table.columns if column not in (*COLUMNS, "geometry")]
     return geopandas.GeoDataFrame(
         table[[*COLUMNS, *bands, "geometry"]],
