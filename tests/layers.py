@@ -34,6 +34,7 @@ LAYERS: list[dict[str, str]] = [
         "heap": "memory that the C library holds back",
         "threads": "numbers of threads that belong to the process",
         "machine": "the memory of this machine",
+        "signing": "links signed for those who read them: a small server of this machine",
     },
     {"raster": "files to pixels: grids, sensors, windows, warping, pairs, the probability raster"},
     {"tiles": "overlapping tiles, their blending, and how visible their seams are"},

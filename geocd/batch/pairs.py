@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from geocd.batch.columns import Values, located, merged, row_settings, setting_columns
 from geocd.batch.stack import Stack
 from geocd.config import RASTERS, Settings
 from geocd.errors import PairsError
+from geocd.location import Location
 from geocd.quantities import enumerated
 from geocd.raster.sources import is_file, why_no_vector
 from geocd.vectorize.formats import merge_formats
@@ -64,6 +65,8 @@ class Item:
         The VRTs among these paths that have to be written first.
     settings : tuple of (str, object)
         Settings of this pair by name, which replace those of the batch.
+    sign : str, optional
+        What signs its links when they are read, see :func:`geocd.signing.signer`.
     area : str, optional
         The area of the search that found it, as ``--aoi`` takes it, unless settings name another.
 
@@ -85,6 +88,7 @@ class Item:
     stacks: tuple[Stack, ...] = ()
     settings: Values = ()
     area: str | None = None
+    sign: str | None = None
 
     def __post_init__(self) -> None:
         if not is_id(self.id):
@@ -118,6 +122,12 @@ class Item:
         if self.area is not None and settings.read.aoi is None and "aoi" not in dict(own):
             own = (*own, ("aoi", self.area))
         return merged(settings, own, self.id)
+
+    def signed(self, sign: str) -> Item:
+        """Return this pair with links that are signed when they are read, and without older signatures."""
+        links: dict[str, Any] = {name: Location(path).public for name, path in self.inputs.items()}
+        stacks = tuple(stack.without_signatures() for stack in self.stacks)
+        return dataclasses.replace(self, **links, stacks=stacks, sign=sign)
 
     @property
     def inputs(self) -> dict[str, str]:

@@ -29,6 +29,7 @@ from geocd.pipeline.checkpoint import differences
 from geocd.pipeline.inputs import refuse_inputs
 from geocd.raster.files import output_errors
 from geocd.raster.projections import check_projections
+from geocd.raster.signed import signed_links
 from geocd.report.products import Outputs
 from geocd.vectorize.names import refuse_unusable_name
 
@@ -125,7 +126,7 @@ def run(
     longest = max((item.id for item in items), key=len)
     refuse_unusable_name(folder / Outputs(Path(longest)).path("changes"))  # before all pairs fail
     _refuse_inputs(items, folder)
-    with Manifest(folder) as manifest, _interruptible(manifest, tasks):
+    with signed_links(items[0].sign), Manifest(folder) as manifest, _interruptible(manifest, tasks):
         if manifest.settings is not None and (changes := differences(manifest.settings, values)):
             LOG.warning("the configuration has changed since the last run: %s", "; ".join(changes))
         plan = _plan(tasks, manifest.records, retry_failed)
@@ -256,7 +257,9 @@ def planned(
     check_unique(items, "the list")
     folder = folder.absolute()
     records = read_manifest(folder)[0] if (folder / NAME).exists() else {}
-    return _plan(_tasks(items, folder, settings or Settings(), mem_limit, upload), records, retry_failed)
+    tasks = _tasks(items, folder, settings or Settings(), mem_limit, upload)
+    with signed_links(items[0].sign):  # all are of one source
+        return _plan(tasks, records, retry_failed)
 
 
 def _tasks(

@@ -45,6 +45,8 @@ class SourceOptions:
         STAC API: path of a GeoJSON file with the area.
     interval : str, optional
         STAC API: RFC 3339 interval of the items.
+    sign : str, optional
+        What signs links when they are read: a name of :data:`geocd.signing.SIGNERS`, or ``module:function``.
     """
 
     assets: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ class SourceOptions:
     bbox: tuple[float, float, float, float] | None = None
     intersects: str | None = None
     interval: str | None = None
+    sign: str | None = None
 
     @property
     def rule(self) -> Rule:
@@ -122,7 +125,7 @@ def read_pairs(pairs: str, folder: Path, options: SourceOptions) -> list[Item]:
     """
     check_projections()
     source = next(source for source in SOURCES if source.accepts(pairs))
-    unknown = [name for name in options.given() if name not in source.options]
+    unknown = [name for name in options.given() if name not in (*source.options, "sign")]
     if unknown:
         others = [other.name for other in SOURCES if set(unknown) <= set(other.options)]
         raise ConfigError(
@@ -131,7 +134,8 @@ def read_pairs(pairs: str, folder: Path, options: SourceOptions) -> list[Item]:
             pairs=pairs,
             options=unknown,
         )
-    return source.read(pairs, folder, options)
+    items = source.read(pairs, folder, options)
+    return [item.signed(options.sign) for item in items] if options.sign else items
 
 
 def _option(name: str) -> str:

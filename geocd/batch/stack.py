@@ -102,6 +102,11 @@ class Stack:
         locations = [(name, Location(path)) for name, path in self.sources]
         return [(name, at.public if at.is_url else at.name) for name, at in locations]
 
+    def without_signatures(self) -> Stack:
+        """Return the stack of the same rasters by links without query strings that give access."""
+        sources = tuple((name, Location(path).public) for name, path in self.sources)
+        return dataclasses.replace(self, sources=sources)
+
     def write(self) -> None:
         """Write the VRT on the grid of the finest raster; coarser ones are resampled (nearest neighbour).
 

@@ -33,6 +33,7 @@ from geocd.pipeline.run import detect
 from geocd.pipeline.tiles import begin_tiles, compute_tiles
 from geocd.pipeline.transaction import lock
 from geocd.raster.files import open_raster, output_errors
+from geocd.raster.signed import signed_links
 from geocd.report.fingerprint import Fingerprint, fingerprint, same_content, sha256
 from geocd.report.products import Outputs
 from geocd.report.stac import write_json
@@ -113,7 +114,7 @@ def work(task: Task) -> Record:
                 f"worker {worker} has geocd {geocd.__version__}, the client {task.version}. "
                 "Install the same version everywhere."
             )
-        with _PROCESS, _locked(task) as file:
+        with _PROCESS, signed_links(item.sign), _locked(task) as file:
             record = _finished_record(file, task)
             if record is None:
                 record = _detect(task)
@@ -252,7 +253,7 @@ def prepare(task: Task, least: int) -> int:
     0 where the pair is finished or has fewer tiles than ``least``.
     """
     stem = Path(task.folder) / task.item.id / task.item.id
-    with _PROCESS, _locked(task) as file:
+    with _PROCESS, signed_links(task.item.sign), _locked(task) as file:
         if task.version != geocd.__version__ or _finished_record(file, task) is not None:
             return 0
         with _prepared(task) as settings:
@@ -275,7 +276,9 @@ def work_part(task: Task, part: int, parts: int) -> None:
     """
     stem = Path(task.folder) / task.item.id / task.item.id
     # a shared lock: no run with other settings may begin or end while this one writes tiles
-    with _PROCESS, _locked(task, shared=True), _prepared(task) as settings:
+    with (
+        _PROCESS, signed_links(task.item.sign), _locked(task, shared=True), _prepared(task) as settings
+    ):  # fmt: skip
         compute_tiles(
             task.item.before,
             task.item.after,

@@ -124,6 +124,12 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     help="STAC: leave out items with more cloud cover than this.",
 )
 @click.option(
+    "--sign",
+    metavar="planetary-computer|MODULE:FUNCTION",
+    help="Sign links when they are read: with the tokens of the Planetary Computer, or by a Python function "
+    "that takes a link and returns it signed.",
+)
+@click.option(
     "--mem-limit",
     type=click.IntRange(1),
     metavar="MB",

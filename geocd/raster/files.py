@@ -35,6 +35,7 @@ from geocd.raster.claims import check_claims, check_is_one
 from geocd.raster.georeference import check_georeference
 from geocd.raster.grid import Grid
 from geocd.raster.projections import check_projections
+from geocd.raster.signed import original_text, readable, readable_vrt, why_unsigned
 
 #: Depth of VRTs of VRTs.
 MOST_VRTS = 10
@@ -170,6 +171,8 @@ def local_files(path: str) -> list[Path]:
 def _why_not(path: str, error: BaseException) -> str:
     """Return the message for a raster that cannot be opened: the reason, and what to do."""
     path = local_path(path) if path.startswith("file:") else path
+    if why := why_unsigned():
+        return f"{Location(path).public}: its link cannot be signed ({why}). Check --sign."
     if (status := re.search(r"HTTP response code: (\d+)", gdal_reason(error))) and status[1] in _ANSWERS:
         return f"{Location(path).public}: {_ANSWERS[status[1]]} (HTTP {status[1]})."
     if Location(path).is_local:
@@ -209,7 +212,7 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
             beside = sidecars.names_on_server(path)
             options["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE"  # then GDAL tries these names alone
         with rasterio.Env(**options):
-            dataset = rasterio.open(path)
+            dataset = rasterio.open(readable(path))
         if dataset.driver == "VRT":
             _check_vrt(path, above, dataset, follow=True)
         _check_sidecars(path, above, beside or [], dataset)
@@ -230,7 +233,7 @@ def _open(path: str, above: tuple[str, ...]) -> DatasetReader:
     if beside is None:  # what lies beside it was not checked
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     with rasterio.Env(**options):
-        dataset = DatasetReader(path, driver=drivers)
+        dataset = DatasetReader(readable_vrt(path) if vrt and reach else path, driver=drivers)
         if vrt:
             _check_vrt(path, above, dataset, follow=False)  # as GDAL has parsed it
     _check_sidecars(path, above, [], dataset)
@@ -364,7 +367,7 @@ def gdal_reason(error: BaseException) -> str:
         if isinstance(error, OSError) and error.errno is not None:  # the system's; its context came before
             break
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return " ".join(str(error).split())
+    return original_text(" ".join(str(error).split()))
 
 
 def grid_of(dataset: DatasetReader, path: str) -> Grid:
