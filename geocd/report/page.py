@@ -12,48 +12,54 @@ import dataclasses
 import functools
 import hashlib
 import importlib.resources
-import io
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 import markupsafe
-import numpy as np
-import shapely
-from PIL import Image
 
 from geocd.coercion import option
 from geocd.config import PATHS
 from geocd.location import Location
 from geocd.quantities import area_in_words, day
 from geocd.raster.files import output_errors
-from geocd.raster.grid import Grid
+from geocd.raster.grid import crs_label
 from geocd.report.charts import histogram, loss_curve
 from geocd.report.fingerprint import sha256
 from geocd.report.links import source_href
-from geocd.report.quicklook import RAMP, colours
+from geocd.report.pictures import chips, overview
+from geocd.report.places import Lattice, Places
+from geocd.report.quicklook import RAMP
 from geocd.report.record import FinishedRun, RunRecord
-from geocd.report.thumbnails import Thumbnails
 from geocd.report.words import (
     APART,
     METHODS,
     alignment_in_words,
     explanation,
     headline,
+    pair_verdict,
     seam_in_words,
     shift_in_words,
 )
-from geocd.types import Float64Array
-from geocd.vectorize.files import largest
 
-#: Polygons in the table; most polygons whose outlines are drawn, and most corners of all of these.
-ROWS, MOST_OUTLINES, MOST_CORNERS = 10, 3000, 40_000
-#: Outlines are simplified to within this distance, in pixels of the picture.
-TOLERANCE = 0.75
-#: Quality of the JPEGs, of 100.
-QUALITY = 85
+#: Places in the table for readers without scripts.
+ROWS = 10
+#: Styles and scripts of the page, in this order; a map library from npm, the rest geocd's own.
+STYLES = ("leaflet.css", "report.css")
+SCRIPTS = (
+    "leaflet.js",
+    "data.js",
+    "map.js",
+    "list.js",
+    "detail.js",
+    "verdicts.js",
+    "exports.js",
+    "report.js",
+)
 _DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
+_SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*\n?", re.MULTILINE)
 
 
 def write_page(run: FinishedRun, destination: Path) -> None:
@@ -76,10 +82,11 @@ def write_page(run: FinishedRun, destination: Path) -> None:
     """
     with output_errors(destination):  # reads what was written
         checksums = {path.name: sha256(path) for path in (run.paths["prob"], run.paths["changes"])}
+    places = Places.of(run.paths["changes"], run.record.grid, run.thumbnails.prob.shape)
     text = template("report.html").render(
-        **_resources(run.thumbnails),
+        **_resources(),
         **_texts(run),
-        **_pictures(run),
+        **_map(run, places, checksums[run.paths["changes"].name]),
         record=run.record,
         histogram=histogram(run.record.histogram, run.record.threshold),
         losses=loss_curve(run.record.losses),
@@ -91,17 +98,14 @@ def write_page(run: FinishedRun, destination: Path) -> None:
         destination.write_bytes(text.encode())
 
 
-def _resources(thumbnails: Thumbnails) -> dict[str, str]:
-    """Return styles, script and the policy that permits them."""
-    style, script = (_resource(f"report.{kind}") for kind in ("css", "js"))
-    height, width = thumbnails.prob.shape
-    rows, cols = thumbnails.scale
-    shape = f":root {{ --aspect: {width * cols / (height * rows):.4f}; }}"
+def _resources() -> dict[str, object]:
+    """Return styles, scripts, the policy that permits them, and the licence of those that are not ours."""
+    styles, scripts = ([_resource(name) for name in names] for names in (STYLES, SCRIPTS))
     return {
-        "policy": _policy([style, shape], [script]),
-        "style": markupsafe.Markup(style),
-        "shape": markupsafe.Markup(shape),
-        "script": markupsafe.Markup(script),
+        "policy": _policy(styles, scripts),
+        "styles": [markupsafe.Markup(style) for style in styles],
+        "scripts": [markupsafe.Markup(script) for script in scripts],
+        "licence": _resource("LICENSE-leaflet").strip(),
     }
 
 
@@ -115,6 +119,7 @@ def _texts(run: FinishedRun) -> dict[str, object]:
         "inputs": {date: source_href(path, run.folder) for date, path in sources.items()},
         "headline": headline(record),
         "explanation": explanation(record),
+        "verdict": pair_verdict(record),
         "warnings": [*map(str, record.findings), *([APART] if run.thumbnails.apart else [])],
         "method": METHODS.get(record.method, record.method),
         "shift": shift_in_words(summary.shift, record.grid.pixel_size),
@@ -123,23 +128,72 @@ def _texts(run: FinishedRun) -> dict[str, object]:
     }
 
 
-def _pictures(run: FinishedRun) -> dict[str, object]:
-    """Return the pictures, what is drawn over them, and the table of the largest polygons."""
+def _map(run: FinishedRun, places: Places, checksum: str) -> dict[str, object]:
+    """Return the pictures, the places, and what the scripts read as JSON."""
     thumbnails, grid = run.thumbnails, run.record.grid
-    height, width = shape = thumbnails.prob.shape
+    height, width = thumbnails.prob.shape
     rows, cols = thumbnails.scale
-    polygons = _largest(run.paths["changes"])
-    count, outlines = _outlines([polygon.geometry for polygon in polygons], grid, shape)
-    return {
-        "images": _images(thumbnails),
-        "size": (width * cols, height * rows),
-        "box": (width, height),
-        "apart": thumbnails.apart,
-        "ramp": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in RAMP],
-        "outlines": outlines,
-        "outlines_note": _outlines_note(count, run.record.summary.n_polygons),
-        "places": _places(polygons[:ROWS], grid, shape),
+    lattice = Lattice.of(grid)
+    data = {
+        "stem": run.paths["changes"].name.removesuffix("_changes.gpkg"),
+        "key": checksum[:16],
+        "grid": {
+            "width": grid.width,
+            "height": grid.height,
+            "transform": list(grid.transform)[:6],
+            "crs": crs_label(grid.crs),
+            "pixel": grid.pixel_size,
+        },
+        "lattice": None if lattice is None else dataclasses.asdict(lattice),
+        "columns": places.columns,
+        "kinds": {},
+        "chips": [dataclasses.asdict(chip) for chip in chips(thumbnails, places)],
+        "native": thumbnails.prob.shape == thumbnails.grid_shape,
     }
+    return {
+        "data": data,
+        "images": overview(thumbnails),
+        "size": (width * cols, height * rows),
+        "box": (grid.width, grid.height),
+        "apart": thumbnails.apart,
+        "ramp": [(stop, f"#{r:02x}{g:02x}{b:02x}", alpha / 255) for stop, (r, g, b), alpha in RAMP],
+        "outlines": places.outlines,
+        "list_columns": _list_columns(places),
+        "list_note": _list_note(places, run.record.summary.n_polygons),
+        "largest": _rows(places),
+    }
+
+
+def _list_columns(places: Places) -> list[tuple[str, str]]:
+    """Return columns of the list and their titles."""
+    kind = [("kind", "kind")] if "kind" in places.columns else []
+    return [("id", "id"), *kind, ("area_m2", "area"), ("p_mean", "mean P"), ("verdict", "verdict")]
+
+
+def _list_note(places: Places, count: int) -> str:
+    """Return a sentence where the list is not complete or outlines are not exact, "" where all is there."""
+    notes = []
+    if len(places) < count:
+        notes.append(f"The list has the {len(places):,} largest of {count:,} places.")
+    if places.simplified:
+        notes.append(f"Their outlines are simplified to within {places.simplified:.2g} pixels.")
+    return " ".join([*notes, "The GeoPackage has all of them as they are."]) if notes else ""
+
+
+def _rows(places: Places) -> list[dict[str, str]]:
+    """Return the largest places as texts, for readers without scripts."""
+    columns = places.columns
+    x, y = ("lon", "lat") if "lon" in columns else ("centroid_x", "centroid_y")
+    return [
+        {
+            "id": str(columns["id"][i]),
+            "area": area_in_words(math.nan if (area := columns["area_m2"][i]) is None else float(area)),
+            "p_mean": f"{float(columns['p_mean'][i] or 0):.2f}",
+            x: str(columns[x][i]),
+            y: str(columns[y][i]),
+        }
+        for i in range(min(ROWS, len(places)))
+    ]
 
 
 @functools.cache
@@ -164,10 +218,11 @@ def _dated(text: str) -> markupsafe.Markup:
 
 @functools.cache
 def _resource(name: str) -> str:
-    """Return a text file of the templates with line ends as browsers hash them."""
-    text = (importlib.resources.files("geocd.report") / "templates" / name).read_text(encoding="utf-8")
-    # Browsers hash what they parsed, and they parse every line end as one character.
-    return "\n" + text.replace("\r\n", "\n")
+    """Return a text file of ``web`` with line ends as browsers hash them."""
+    text = (importlib.resources.files("geocd.report") / "web" / name).read_text(encoding="utf-8")
+    # Browsers hash what they parsed, and they parse every line end as one character. What Leaflet says of its
+    # source map would make developer tools ask for a file.
+    return "\n" + _SOURCE_MAP.sub("", text.replace("\r\n", "\n"))
 
 
 def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
@@ -188,154 +243,6 @@ def _shown(value: object) -> object:
     if not isinstance(value, str) or isinstance(value, markupsafe.Markup) or value.isprintable():
         return value
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
-
-
-# --------------------------------------------------------------------------------------------------
-# Pictures
-
-
-def _data_uri(image: Image.Image, kind: str, **options: int) -> str:
-    """Return a picture as data URI; ``kind`` is ``jpeg`` or ``png``, the options are Pillow's."""
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _images(thumbnails: Thumbnails) -> dict[str, str]:
-    """Return data URIs of both dates (JPEG) and of the probability (PNG, transparent where not valid)."""
-    dates = {
-        "before": thumbnails.panel(thumbnails.before, thumbnails.valid_before),
-        "after": thumbnails.panel(thumbnails.after, thumbnails.valid_after),
-    }
-    levels = 62  # colour 0 is transparent, 1 to 63 are those of the probability
-    steps = np.round(np.clip(np.nan_to_num(thumbnails.prob), 0, 1) * levels).astype(np.uint8)
-    indexed = np.where(np.isfinite(thumbnails.prob), steps + np.uint8(1), np.uint8(0))
-    rows, cols = thumbnails.scale
-    prob = Image.fromarray(np.repeat(np.repeat(indexed, rows, 0), cols, 1), "L")
-    prob.putpalette([0, 0, 0, *colours(np.linspace(0, 1, levels + 1, dtype=np.float32)).ravel().tolist()])
-    return {
-        **{name: _data_uri(image, "jpeg", quality=QUALITY, optimize=True) for name, image in dates.items()},
-        "prob": _data_uri(prob, "png", transparency=0),
-    }
-
-
-def _to_picture(grid: Grid, shape: tuple[int, int]) -> Callable[[Float64Array], Float64Array]:
-    """Return a function from coordinates ``(n, 2)`` of the grid to columns and rows of the picture."""
-    scale = np.array([shape[1] / grid.width, shape[0] / grid.height])
-
-    def to_picture(points: Float64Array) -> Float64Array:
-        row, col = grid.to_rowcol(points[:, 0], points[:, 1])
-        scaled: Float64Array = np.stack([col, row], axis=1) * scale
-        return scaled
-
-    return to_picture
-
-
-def _outlines(polygons: Iterable[shapely.Polygon], grid: Grid, shape: tuple[int, int]) -> tuple[int, str]:
-    """Return how many polygons are drawn, in their order, and their outlines as SVG path data."""
-    to_picture = _to_picture(grid, shape)
-    rings: list[str] = []
-    corners = count = 0
-    for polygon in polygons:
-        in_picture = shapely.transform(polygon, to_picture)
-        simple = in_picture.simplify(TOLERANCE, preserve_topology=False)
-        if simple.is_empty or simple.area < 1:  # less than a pixel: draw a square that is visible
-            x, y = shapely.get_coordinates(shapely.centroid(shapely.box(*in_picture.bounds)))[0]
-            simple = shapely.box(x - 0.75, y - 0.75, x + 0.75, y + 0.75)
-        corners += shapely.get_num_coordinates(simple)
-        if corners > MOST_CORNERS and count:
-            break
-        count += 1
-        for part in shapely.get_parts(simple):
-            for ring in (part.exterior, *part.interiors):
-                points = np.round(shapely.get_coordinates(ring)[:-1], 1)
-                rings.append("M" + "L".join(f"{x:g} {y:g}" for x, y in points) + "Z")
-    return count, "".join(rings)
-
-
-def _outlines_note(drawn: int, count: int) -> str:
-    """Return a sentence where not all polygons are drawn, "" where they are."""
-    if drawn >= count:
-        return ""
-    return f"Outlines show the {drawn:,} largest of {count:,} places; the GeoPackage has all of them."
-
-
-# --------------------------------------------------------------------------------------------------
-# Table and drawings
-
-
-@dataclasses.dataclass(frozen=True)
-class Polygon:
-    """A polygon of the GeoPackage, with those of its columns that the report shows."""
-
-    id: int
-    area_m2: float
-    p_mean: float
-    n_pixels: int
-    centroid_x: float
-    centroid_y: float
-    geometry: shapely.Polygon
-
-
-def _largest(changes: Path) -> list[Polygon]:
-    """Return the polygons that are drawn at most, the largest first."""
-    table = largest(changes, MOST_OUTLINES)
-    columns = [field.name for field in dataclasses.fields(Polygon)]
-    return [Polygon(*values) for values in zip(*(table[column].tolist() for column in columns), strict=True)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """A row of the table of the largest polygons.
-
-    Attributes
-    ----------
-    id : int
-        As in the GeoPackage.
-    area, p_mean, n_pixels : str
-        Area, mean probability and number of pixels.
-    lon, lat : str or None
-        Centroid in degrees (WGS 84); None where the grid cannot be transformed to longitude and latitude.
-    x, y : str
-        Centroid in the CRS of the grid.
-    col, row : float
-        Centroid in pixels of the picture.
-    """
-
-    id: int
-    area: str
-    p_mean: str
-    n_pixels: str
-    lon: str | None
-    lat: str | None
-    x: str
-    y: str
-    col: float
-    row: float
-
-
-def _places(polygons: Sequence[Polygon], grid: Grid, shape: tuple[int, int]) -> list[Place]:
-    """Return the rows of the table of the largest polygons."""
-    if not polygons:
-        return []
-    centroids = np.array([(polygon.centroid_x, polygon.centroid_y) for polygon in polygons], np.float64)
-    degrees = grid.lonlat(centroids[:, 0], centroids[:, 1])
-    in_picture = _to_picture(grid, shape)(centroids)
-    return [
-        Place(
-            id=polygon.id,
-            area=area_in_words(polygon.area_m2),
-            p_mean=f"{polygon.p_mean:.2f}",
-            n_pixels=f"{polygon.n_pixels:,}",
-            lon=f"{degrees[0][i]:.5f}" if degrees is not None else None,
-            lat=f"{degrees[1][i]:.5f}" if degrees is not None else None,
-            x=f"{polygon.centroid_x:.6g}",
-            y=f"{polygon.centroid_y:.6g}",
-            col=round(float(in_picture[i][0]), 1),
-            row=round(float(in_picture[i][1]), 1),
-        )
-        for i, polygon in enumerate(polygons)
-    ]
 
 
 def _settings(settings: Mapping[str, object], folder: Path) -> dict[str, str]:

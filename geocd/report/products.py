@@ -140,8 +140,9 @@ PRODUCTS: tuple[Product, ...] = (
         "Report to read in a browser",
         "text/html",
         description="one page to read and to send on, in any browser and without a network: the result in "
-        "plain words, what to beware of, before and after with a swipe, the largest changes, the histogram "
-        "of the probability, the measured shift, how it was made",
+        "plain words, what to beware of, a map of before and after, a list of the places to sort, filter, "
+        "judge and export, the largest of them at full resolution, the histogram of the probability, the "
+        "measured shift, how it was made",
         roles=("overview",),
         timed=True,
         stage="report",

@@ -13,23 +13,24 @@ from PIL import Image, ImageDraw, ImageFont
 
 from geocd.location import Location
 from geocd.raster.files import output_errors
-from geocd.report.thumbnails import SMALLEST, Picture, Thumbnails
+from geocd.report.stretch import Picture
+from geocd.report.thumbnails import SMALLEST, Thumbnails
 from geocd.types import Float32Array
 
-#: Colours of the probability from 0 to 1: steadily brighter, also in grey and for the colour-blind (the
-#: shape of matplotlib's "inferno").
+#: Colours of the probability at these values, those of the style for QGIS: steadily darker, also in grey and
+#: for the colour-blind. Over an image they are as opaque as the last column says, of 255.
 RAMP = (
-    (0, 0, 4),
-    (40, 11, 84),
-    (101, 21, 110),
-    (159, 42, 99),
-    (212, 72, 66),
-    (245, 125, 21),
-    (250, 193, 39),
-    (252, 255, 164),
+    (0.0, (255, 245, 180), 0),
+    (0.2, (255, 245, 180), 0),
+    (0.5, (255, 217, 70), 150),
+    (0.7, (250, 140, 40), 195),
+    (0.85, (228, 45, 70), 210),
+    (1.0, (170, 0, 140), 220),
 )
+#: Values of the probability, and how opaque it is there.
+ALPHA = tuple(stop[0] for stop in RAMP), tuple(stop[2] for stop in RAMP)
 _PAPER, _INK, _FAINT, _FRAME = (255, 255, 255), (32, 36, 40), (110, 116, 122), (196, 200, 204)
-_CHANGE = (255, 32, 96)  # a colour that vegetation, soil, water and roofs do not have
+_CHANGE = RAMP[-1][1]  # a colour that vegetation, soil, water and roofs do not have
 _MARGIN, _GAP, _TEXT = 16, 20, 13
 #: Of zlib. Pillow's 9 for ``optimize`` takes four times as long, for 2 % of the size.
 _COMPRESSION = 4
@@ -108,8 +109,7 @@ def quicklook(
 def colours(prob: Float32Array) -> Picture:
     """Return the colours of probabilities of any shape: ``(..., 3)``, uint8; NaN as 0."""
     position = np.clip(np.nan_to_num(prob, nan=0.0), 0, 1)
-    stops = np.linspace(0, 1, len(RAMP))
-    channels = [np.interp(position, stops, [colour[c] for colour in RAMP]) for c in range(3)]
+    channels = [np.interp(position, ALPHA[0], [stop[1][c] for stop in RAMP]) for c in range(3)]
     return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
@@ -212,6 +212,7 @@ def percent(share: float | None) -> str:
 
 
 __all__ = [
+    "ALPHA",
     "RAMP",
     "colours",
     "percent",

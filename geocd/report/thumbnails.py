@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window
@@ -23,22 +22,20 @@ from geocd.raster.choice import Bands
 from geocd.raster.files import open_raster
 from geocd.raster.reading import DateSource, filled, read, read_date
 from geocd.raster.warp import Warp
-from geocd.types import BoolArray, Float32Array, Float64Array, PixelArray
+from geocd.report.chips import PairView
+from geocd.report.stretch import Picture, stretches
+from geocd.types import BoolArray, Float32Array, PixelArray
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 
-Picture = npt.NDArray[np.uint8]
 _CHECKER = (206, 206, 206), (228, 228, 228)
 #: Least longest side of a panel, in pixels: a raster of 5 x 5 pixels is enlarged to it; and its least side.
 SMALLEST, _THINNEST = 240, 24
 #: Longest side, in pixels, at which the probability is read to count changes smaller than a pixel of the
-#: picture; and pixels of both dates that the contrast stretch is computed from.
-_FINEST, _STRETCHED = 2560, 2**20
-#: A date that fills less than this share of the joint range, in every band shown, is not visible there: it
-#: has fewer than 40 of 256 levels. The darker of two dates would be almost black.
-_LEAST_SHOWN = 0.15
+#: picture.
+_FINEST = 2560
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +60,8 @@ class Thumbnails:
         Whether each date has its own contrast stretch: brightness and colours cannot be compared.
     warped : bool
         Whether the after image has another grid and was warped.
+    view : PairView
+        How places are read at native pixels, in the same colours.
     """
 
     grid_shape: tuple[int, int]
@@ -73,7 +72,8 @@ class Thumbnails:
     prob: Float32Array
     share: Float32Array
     apart: bool
-    warped: bool = False
+    warped: bool
+    view: PairView
 
     @property
     def scale(self) -> tuple[int, int]:
@@ -94,10 +94,7 @@ class Thumbnails:
         """
         scale = self.scale
         pixels, mask = (np.repeat(np.repeat(a, scale[0], 0), scale[1], 1) for a in (picture, valid))
-        rows, cols = (np.arange(side) // 8 for side in mask.shape)
-        dark = ((rows[:, None] + cols) % 2 == 0)[..., None]
-        checker = np.where(dark, *np.array(_CHECKER, np.uint8))
-        return Image.fromarray(np.where(mask[..., None], pixels, checker))
+        return Image.fromarray(np.where(mask[..., None], pixels, checkerboard(mask.shape)))
 
     def reduced(self, max_size: int) -> Thumbnails:
         """Return thumbnails with a longest side of at most ``max_size`` pixels: means of valid pixels."""
@@ -134,6 +131,15 @@ class Thumbnails:
         )
 
 
+def checkerboard(shape: tuple[int, ...]) -> Picture:
+    """Return what is shown where nothing is valid, ``(height, width, 3)``."""
+    rows, cols = (np.arange(side) // 8 for side in shape)
+    dark = ((rows[:, None] + cols) % 2 == 0)[..., None]
+    first, second = np.array(_CHECKER, np.uint8)
+    board: Picture = np.where(dark, first, second)
+    return board
+
+
 @dataclasses.dataclass(frozen=True)
 class Dates:
     """The two dates of :class:`Thumbnails`, which has the same attributes, before there is a result."""
@@ -145,6 +151,7 @@ class Dates:
     valid_after: BoolArray
     apart: bool
     warped: bool
+    view: PairView
 
     def with_prob(self, prob: Path, threshold: float) -> Thumbnails:
         """Return the thumbnails of the pair and its probability.
@@ -201,28 +208,24 @@ def read_dates(
     with open_raster(before) as before_file, open_raster(after) as after_file:
         compared = indexes if isinstance(indexes, Bands) else Bands(tuple(indexes), tuple(indexes))
         bands = _display_bands(before_file, after_file, compared)
-        dates = [
-            DateSource(file, path, numbers, nodata=nodata, fill=fill, part=part)
-            for file, path, numbers, fill, part in (
-                (before_file, before, bands.before, bands.fills[0], parts[0]),
-                (after_file, after, bands.after, bands.fills[1], parts[1]),
-            )
-        ]
+        view = PairView(before, after, bands, nodata, warp, parts)
+        dates = view.sources(before_file, after_file)
         grid_shape = dates[0].shape
         shape = _decimated(grid_shape, max_size)
         values_before, valid_before = _thumbnail(dates[0], shape)
         values_after, valid_after = (
             _thumbnail(dates[1], shape) if warp is None else _warped_thumbnail(dates[1], shape, warp)
         )
-    pictures, apart = _stretch([values_before, values_after], [valid_before, valid_after])
+    limits, apart = stretches([values_before, values_after], [valid_before, valid_after])
     return Dates(
         grid_shape,
-        before=pictures[0],
-        after=pictures[1],
+        before=limits[0].picture(values_before),
+        after=limits[1].picture(values_after),
         valid_before=valid_before,
         valid_after=valid_after,
         apart=apart,
         warped=warp is not None,
+        view=dataclasses.replace(view, stretches=limits),
     )
 
 
@@ -338,57 +341,10 @@ def _prob_thumbnail(
     return mean.astype(np.float32), share.astype(np.float32)
 
 
-def _stretch(dates: list[Float32Array], valid: list[BoolArray]) -> tuple[list[Picture], bool]:
-    """Return both dates as RGB ``(height, width, 3)``, and whether each has its own contrast stretch.
-
-    The limits are percentiles of both dates together, per band. Where one date would fill too small a part
-    of them to be visible (digital numbers beside reflectance, 8 beside 16 bit, a large offset), each gets
-    its own.
-    """
-    samples = [values[:, mask] for values, mask in zip(dates, valid, strict=True)]
-    step = math.ceil(sum(values.shape[1] for values in samples) / _STRETCHED) or 1
-    samples = [values[:, ::step] for values in samples]
-    own_limits = [_limits(values) for values in samples]
-    # As many values of each: a date that covers a corner of the other would be clipped to black or white.
-    limits = [_limits(np.concatenate([_quantiles(values) for values in samples], axis=1))] * 2
-    joint = limits[0][1] - limits[0][0]
-    spans = [high - low for low, high in own_limits]
-    # A constant date stays so, whatever its limits.
-    apart = any(bool((span > 0).any() and (span <= _LEAST_SHOWN * joint).all()) for span in spans)
-    if apart:
-        limits = own_limits
-    pictures = []
-    for values, (low, high) in zip(dates, limits, strict=True):
-        levels = []  # band by band, to save memory
-        for value, least, most in zip(values, low, high, strict=True):
-            # A constant image is mid-grey. A gentle gamma: linear reflectance looks too dark on a screen.
-            unit = (value - least) / (most - least) if most > least else np.full(value.shape, 0.5)
-            levels.append(np.round(np.clip(unit, 0, 1) ** 0.8 * 255).astype(np.uint8))
-        pictures.append(np.stack(levels * (3 // len(levels)), axis=-1))
-    return pictures, apart
-
-
-def _quantiles(values: Float32Array) -> Float32Array:
-    """Return 1001 quantiles per band of ``(bands, n)``; the values themselves where ``n`` is 0."""
-    if values.shape[1] == 0:
-        return values
-    return np.percentile(values, np.linspace(0, 100, 1001), axis=1).T.astype(np.float32)
-
-
-def _limits(values: Float32Array) -> tuple[Float64Array, Float64Array]:
-    """Return the 2nd and 98th percentile per band, ``(bands, 1, 1)``; the extremes where they coincide."""
-    if values.shape[1] == 0:
-        zero = np.zeros((len(values), 1, 1))
-        return zero, zero
-    low, high = np.percentile(values.astype(np.float64), [2, 98], axis=1, overwrite_input=True)
-    flat = low == high
-    low, high = np.where(flat, values.min(axis=1), low), np.where(flat, values.max(axis=1), high)
-    return low[:, None, None], high[:, None, None]
-
-
 __all__ = [
     "Dates",
     "Thumbnails",
+    "checkerboard",
     "read_dates",
     "read_thumbnails",
 ]

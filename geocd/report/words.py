@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 
-from geocd.findings import WARN_SHIFT, Finding
+from geocd.findings import WARN_SHIFT, Finding, verdict
 from geocd.method import methods
 from geocd.quantities import area_in_words, day, digits, in_percent
 from geocd.raster.choice import Bands
@@ -51,6 +51,15 @@ def headline(record: RunRecord) -> str:
     else:
         size = area_in_words(summary.area_m2) + (" in total" if summary.n_polygons != 1 else "")
     return f"{percent(summary.changed_share)} of the valid area changed {when}: {places}, {size}."
+
+
+def pair_verdict(record: RunRecord) -> str:
+    """Return whether the pair is fit to be compared, in one sentence."""
+    return {
+        "fit": "The two images are fit to be compared.",
+        "fit with care": "The two images can be compared, with care.",
+        "not fit": "The two images are not fit to be compared.",
+    }[verdict(record.findings)]
 
 
 def explanation(record: RunRecord) -> list[str]:
@@ -284,6 +293,7 @@ __all__ = [
     "explanation",
     "findings",
     "headline",
+    "pair_verdict",
     "seam_in_words",
     "shift_in_words",
 ]

@@ -1,0 +1,65 @@
+"use strict";
+// What a reviewer says of places: yes, no or unsure. Kept by the browser, and saved as a file that
+// `geocd refine --verdicts` reads.
+
+const VERDICTS = ["yes", "no", "unsure"];
+
+class Verdicts {
+  constructor(places) {
+    this.places = places;
+    this.key = `geocd verdicts ${DATA.stem} ${DATA.key}`;
+    this.byId = new Map();
+    for (const place of places) {
+      if (VERDICTS.includes(place.verdict)) this.byId.set(place.id, place.verdict);
+    }
+    try {
+      // a null takes back what the layer says
+      for (const [id, verdict] of JSON.parse(localStorage.getItem(this.key) ?? "[]")) this.set(id, verdict);
+    } catch {
+      // a browser that keeps nothing for pages from disk: the file is what counts
+    }
+  }
+
+  of(place) {
+    return this.byId.get(place.id) ?? null;
+  }
+
+  set(id, verdict) {
+    if (VERDICTS.includes(verdict)) this.byId.set(id, verdict);
+    else this.byId.delete(id);
+  }
+
+  judge(place, verdict) {
+    this.set(place.id, verdict);
+    this.keep();
+  }
+
+  keep() {
+    const judged = this.places.map(({ id, verdict }) => [id, this.byId.get(id) ?? null, verdict ?? null]);
+    const changed = judged.filter(([, now, layer]) => now !== layer).map(([id, now]) => [id, now]);
+    try {
+      localStorage.setItem(this.key, JSON.stringify(changed));
+    } catch {
+      // see above
+    }
+  }
+
+  /** Id and verdict of every place that was judged, as CSV. */
+  toCSV() {
+    const lines = [...this.byId].sort(([a], [b]) => a - b).map(([id, verdict]) => `${id},${verdict}\n`);
+    return `id,verdict\n${lines.join("")}`;
+  }
+
+  /** Take over the verdicts of a file, whatever other columns it has; returns how many were read. */
+  fromCSV(text) {
+    const [head, ...lines] = text.replace(/^\ufeff/, "").split(/\r?\n/).map((line) => line.split(/[,;]/));
+    const [id, verdict] = ["id", "verdict"].map((name) => head.map((cell) => cell.trim()).indexOf(name));
+    if (id < 0 || verdict < 0) return null;
+    const ids = new Set(this.places.map((place) => place.id));
+    const read = lines.map((line) => [Number(line[id]), (line[verdict] ?? "").trim()])
+      .filter(([number, word]) => ids.has(number) && VERDICTS.includes(word));
+    for (const [number, word] of read) this.set(number, word);
+    this.keep();
+    return read.length;
+  }
+}
