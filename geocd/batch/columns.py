@@ -19,12 +19,14 @@ from geocd.raster.area import is_area_text
 Values: TypeAlias = tuple[tuple[str, object], ...]
 #: Settings that belong to the whole batch: to its machines, or they name files that run code.
 WHOLE_BATCH = frozenset({"device", "weights", "backbone"})
-#: Settings that may be columns. Rasters are columns too, which :class:`geocd.batch.pairs.Item` has by name.
+#: Columns of rasters, which :class:`geocd.batch.pairs.Item` has by name.
+_BY_NAME = frozenset({*RASTERS, "baseline", "confirm"})
+#: Settings that may be columns.
 SETTINGS = tuple(
     field.name
     for kind in STAGES.values()
     for field in dataclasses.fields(kind)
-    if field.name not in WHOLE_BATCH and field.name not in RASTERS
+    if field.name not in WHOLE_BATCH and field.name not in _BY_NAME
 )
 
 

@@ -125,7 +125,10 @@ class Item:
 
     def signed(self, sign: str) -> Item:
         """Return this pair with links that are signed when they are read, and without older signatures."""
-        links: dict[str, Any] = {name: Location(path).public for name, path in self.inputs.items()}
+        links: dict[str, Any] = {
+            name: Location(path).public
+            for name, path in {"before": self.before, "after": self.after, **self.rasters}.items()
+        }
         stacks = tuple(stack.without_signatures() for stack in self.stacks)
         return dataclasses.replace(self, **links, stacks=stacks, sign=sign)
 

@@ -125,7 +125,7 @@ def read_pairs(pairs: str, folder: Path, options: SourceOptions) -> list[Item]:
     """
     check_projections()
     source = next(source for source in SOURCES if source.accepts(pairs))
-    unknown = [name for name in options.given() if name not in (*source.options, "sign")]
+    unknown = [name for name in options.given() if name not in source.options]
     if unknown:
         others = [other.name for other in SOURCES if set(unknown) <= set(other.options)]
         raise ConfigError(
@@ -176,7 +176,7 @@ def _area(search: Search, file: str | None) -> str | None:
     return str(Path(file).absolute()) if shape(search.intersects).area > 0 else None
 
 
-_STAC_OPTIONS = ("assets", "features_assets", "mask_asset", "dates", "max_cloud")
+_STAC_OPTIONS = ("assets", "features_assets", "mask_asset", "dates", "max_cloud", "sign")
 
 #: Every kind of source. The first that accepts what the user named reads it; the last one accepts anything.
 SOURCES: tuple[PairSource, ...] = (
@@ -192,11 +192,17 @@ SOURCES: tuple[PairSource, ...] = (
         read=lambda pairs, folder, options: stac_pairs(pairs, folder, options.rule),
         options=_STAC_OPTIONS,
     ),
-    PairSource("a list in CSV", accepts=is_csv, read=lambda pairs, folder, options: read_csv(pairs)),
+    PairSource(
+        "a list in CSV",
+        accepts=is_csv,
+        read=lambda pairs, folder, options: read_csv(pairs),
+        options=("sign",),
+    ),
     PairSource(
         "a vector file",
         accepts=lambda pairs: True,
         read=lambda pairs, folder, options: read_vector(pairs),
+        options=("sign",),
     ),
 )
 
