@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
 
 from geocd.exports import install
 
-if TYPE_CHECKING:
-    from geocd.xarray import detect
-
 __version__ = "0.1.0"
-__all__ = ["__version__", "detect"]
+
+#: What is called from here, and the module that defines it, imported when it is first asked for: numpy,
+#: xarray and rasterio take a second. ``geocd/__init__.pyi`` has their signatures.
+_FUNCTIONS = {"check": "check", "detect": "xarray", "evaluate": "evaluate", "polygonize": "result"}
+__all__ = ["__version__", *sorted(_FUNCTIONS)]
 
 install()
 
 
-def __getattr__(name: str) -> Any:
-    """Import :func:`geocd.detect` when it is first asked for: numpy, xarray and rasterio take a second."""
-    if name != "detect":
+def __getattr__(name: str) -> object:
+    """Import a function when it is first asked for."""
+    if name not in _FUNCTIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from geocd.xarray import detect
-
-    return detect
+    module = importlib.import_module(f"geocd.{_FUNCTIONS[name]}")
+    return module if name == _FUNCTIONS[name] else getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    hidden = {"Any", "TYPE_CHECKING", "annotations", "install"}
-    return sorted({*globals(), "detect"} - hidden)
+    return sorted({*globals(), *_FUNCTIONS} - {"annotations", "importlib", "install"})

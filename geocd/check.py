@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from geocd.errors import (
     NoValidPixelError,
     SameImageError,
 )
+from geocd.exports import make_callable
 from geocd.findings import Finding, Verdict, of_band_names, of_dates, of_pixel_sizes, verdict
 from geocd.raster.files import check_two_files, grid_of, open_raster
 from geocd.raster.grid import Grid, crs_name, same_grid
@@ -139,6 +140,50 @@ class PairReport:
         return content
 
 
+def check(
+    before: str | os.PathLike[str],
+    after: str | os.PathLike[str],
+    *,
+    bidx: tuple[int | str, ...] | None = None,
+    nodata: Nodata | None = None,
+    valid: str | os.PathLike[str] | None = None,
+    align: Align = "none",
+    aoi: str | None = None,
+) -> PairReport:
+    """Check whether two rasters are a usable pair, and what to expect of it; called as ``geocd.check``.
+
+    Parameters
+    ----------
+    before, after : path
+        Two rasters of the same area.
+    bidx, nodata, valid, align, aoi
+        As for :func:`geocd.detect`.
+
+    Returns
+    -------
+    PairReport
+        With ``usable``, ``verdict`` and ``findings``. A pair that :func:`geocd.detect` would refuse is no
+        error here: ``problem`` says why.
+
+    Raises
+    ------
+    RasterOpenError, RasterReadError
+        A file is missing, is no raster, or is damaged.
+    """
+    with python_errors():
+        report = _check(os.fspath(before), os.fspath(after), bidx, nodata, valid, align, aoi)
+    return _in_python(report, {})
+
+
+def _in_python(report: PairReport, names: Mapping[str, str]) -> PairReport:
+    """Return a report whose messages have the names of arguments."""
+    return dataclasses.replace(
+        report,
+        problem=None if report.problem is None else as_arguments(report.problem, names),
+        findings=tuple(python_findings(report.findings, names)),
+    )
+
+
 def check_pair(
     before: str | os.PathLike[str],
     after: str | os.PathLike[str],
@@ -174,11 +219,7 @@ def check_pair(
     names = {"bidx": "indexes"}
     with python_errors(**names):
         report = _check(os.fspath(before), os.fspath(after), indexes, nodata, valid, align, aoi)
-    return dataclasses.replace(
-        report,
-        problem=None if report.problem is None else as_arguments(report.problem, names),
-        findings=tuple(python_findings(report.findings, names)),
-    )
+    return _in_python(report, names)
 
 
 def _check(
@@ -313,4 +354,6 @@ def _date(path: str) -> tuple[DateReport, Grid | None]:
         )
 
 
-__all__ = ["DateReport", "PairReport", "check_pair"]
+make_callable(__name__)
+
+__all__ = ["DateReport", "PairReport", "check", "check_pair"]

@@ -22,18 +22,22 @@ from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
+from geocd import metrics
 from geocd.errors import BandError, ConfigError, GridError, NoValidPixelError, RasterOpenError
-from geocd.metrics import Scores, evaluate, object_scores
+from geocd.exports import make_callable
+from geocd.metrics import Scores, object_scores
 from geocd.raster.files import grid_of, open_raster, provenance
 from geocd.raster.grid import Grid, check_same_grid
 from geocd.raster.reading import read
 from geocd.raster.sources import is_file, why_no_vector
 from geocd.raster.warp import full_turn
 from geocd.raster.writer import BLOCK_SIZE
+from geocd.spelling import python_errors
 from geocd.types import BoolArray, Float32Array, Float64Array
 from geocd.vectorize.dateline import in_one_piece
 
 if TYPE_CHECKING:
+    import xarray as xr
     from geopandas import GeoSeries
     from rasterio.io import DatasetReader
 
@@ -89,14 +93,61 @@ def evaluate_files(
     -----
     Both maps are held in memory, about 16 bytes per pixel at the peak, because objects extend across windows.
     """
-    prob, reference = os.fspath(prob), os.fspath(reference)
+    path = os.fspath(prob)
     if threshold is None:
-        threshold = _recorded_threshold(prob)
+        threshold = _recorded_threshold(path)
+    with open_raster(path) as dataset:
+        grid = grid_of(dataset, path)
+        values = _read_prob(dataset, path)
+    return _scores(values, grid, path, os.fspath(reference), threshold)
+
+
+def evaluate(
+    prob: str | os.PathLike[str] | xr.DataArray | xr.Dataset,
+    reference: str | os.PathLike[str],
+    *,
+    threshold: float | None = None,
+) -> Scores:
+    """Return the agreement of a change probability with a reference; called as ``geocd.evaluate``.
+
+    Parameters
+    ----------
+    prob : path, xarray.DataArray or xarray.Dataset
+        A result of :func:`geocd.detect`, or the probability raster of a run.
+    reference : path
+        See :func:`evaluate_files`.
+    threshold : float, optional
+        Changed where the probability is at least this. Default: that of the run.
+
+    Returns
+    -------
+    Scores
+        With scores by object.
+
+    Raises
+    ------
+    GeocdError
+        See :func:`evaluate_files`.
+    """
+    with python_errors():
+        if isinstance(prob, str | os.PathLike):
+            return evaluate_files(prob, reference, threshold=threshold)
+        from geocd.raster.arrays import ArrayRaster
+        from geocd.result import probability
+
+        layer = probability(prob)
+        raster = ArrayRaster(layer, "the change probability")
+        if threshold is None:
+            threshold = float(prob.attrs.get("threshold", DEFAULT_THRESHOLD))
+        grid = Grid(raster.crs, raster.transform, raster.height, raster.width)
+        values = raster.read(1, window=grid.window).astype(np.float32)
+        return _scores(values, grid, raster.name, os.fspath(reference), threshold)
+
+
+def _scores(values: Float32Array, grid: Grid, prob: str, reference: str, threshold: float) -> Scores:
+    """Return the scores of a probability, (height, width) float32, NaN where not valid."""
     if math.isnan(threshold):
         raise ConfigError("the threshold is NaN. Pass a number between 0 and 1.", threshold=threshold)
-    with open_raster(prob) as dataset:
-        grid = grid_of(dataset, prob)
-        values = _read_prob(dataset, prob)
     changed, valid = _read_reference(reference, grid, prob)
     valid &= np.isfinite(values)
     if not valid.any():
@@ -107,7 +158,7 @@ def evaluate_files(
             reference=reference,
         )
     objects = object_scores(values >= np.float32(threshold), changed, valid)
-    scores = evaluate(values[valid], changed[valid], threshold=threshold)
+    scores = metrics.evaluate(values[valid], changed[valid], threshold=threshold)
     return dataclasses.replace(scores, objects=objects)
 
 
@@ -394,4 +445,6 @@ def _polygons(geometry: BaseGeometry) -> list[BaseGeometry]:
     return [polygon for part in shapely.get_parts(geometry) for polygon in _polygons(part)]
 
 
-__all__ = ["DEFAULT_THRESHOLD", "UNKNOWN", "evaluate_files"]
+make_callable(__name__)
+
+__all__ = ["DEFAULT_THRESHOLD", "UNKNOWN", "evaluate", "evaluate_files"]

@@ -6,6 +6,7 @@ These are for users: code inside geocd imports from the defining modules.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -37,6 +38,27 @@ def exported(package: str, *modules: str) -> tuple[Callable[[str], object], Call
         return sorted({*vars(sys.modules[package]), *sys.modules[package].__all__})
 
     return getattribute, directory
+
+
+class CallableModule(ModuleType):
+    """A module that is called as the function of its name: ``geocd.check(...)``.
+
+    Python makes an imported module an attribute of its package, where the function of that name would stand.
+    """
+
+    def __call__(self, *args: object, **options: object) -> object:
+        """Call the function."""
+        return getattr(self, self.__name__.rpartition(".")[2])(*args, **options)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """That of the function, for completion and help."""
+        return inspect.signature(getattr(self, self.__name__.rpartition(".")[2]))
+
+
+def make_callable(module: str) -> None:
+    """Let a module be called as the function of its name."""
+    sys.modules[module].__class__ = CallableModule
 
 
 def _find(name: str, modules: Sequence[str]) -> object:

@@ -6,11 +6,10 @@ Datasets. The pixels are processed as by the command line, so the probability is
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +19,23 @@ import xarray as xr
 from rasterio.windows import Window
 
 import geocd
-from geocd.config import STAGES, RunSettings, Settings
+from geocd import result
+from geocd.bars import bar
+from geocd.config import RunSettings, Settings
+from geocd.dataset import as_dataset, axes_of, read_dataset
 from geocd.errors import ConfigError
 from geocd.findings import Finding, warn
-from geocd.method.detector import BANDS, Detector
+from geocd.method.detector import Detector
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
+from geocd.pipeline.run import detect as run_files
 from geocd.pipeline.tiles import probabilities
 from geocd.raster.arrays import ArrayRaster
 from geocd.raster.files import open_raster
-from geocd.raster.grid import Grid
 from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_dates
 from geocd.report.links import source_href
+from geocd.report.products import named_stem
+from geocd.signatures import keyword, spelled
 from geocd.spelling import python_errors, python_findings
 from geocd.tiles.mosaic import Mosaic, blend
 from geocd.tiles.tiling import Tile, Tiling
@@ -39,23 +43,35 @@ from geocd.types import Float32Array, PixelArray, Progress
 
 if TYPE_CHECKING:
     import dask.array as da
+    from geopandas import GeoDataFrame
+    from matplotlib.axes import Axes
     from rasterio.transform import Affine
 
-#: Value of ``changed`` where the pair is not valid.
-NOT_VALID = 255
 #: A raster to compare: a path, a URL or an array.
 Raster = str | os.PathLike[str] | xr.DataArray | xr.Dataset
+#: Before, after and valid, as the pipeline reads them.
+Rasters = tuple[str | ArrayRaster, str | ArrayRaster, str | ArrayRaster | None]
+#: Arguments of a run that are no settings.
+LIMITS = {
+    name: keyword(name, default, annotation)
+    for name, default, annotation in (
+        ("jobs", None, "int | None"),
+        ("mem_limit", None, "int | None"),
+        ("overwrite", False, "bool"),
+        ("resume", False, "bool"),
+    )
+}
 
 
+@spelled("read", "tiling", "method", "polygons", more=tuple(LIMITS.values()))
 def detect(
     before: Raster,
     after: Raster,
+    output: str | os.PathLike[str] | None = None,
     *,
     valid: Raster | None = None,
     lazy: bool | None = None,
-    jobs: int | None = None,
-    mem_limit: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **settings: object,
 ) -> xr.Dataset:
     """Detect changes between two rasters.
@@ -69,18 +85,23 @@ def detect(
         are lost otherwise. Band names are read from the band coordinate or from ``long_name``. Datasets, as
         odc-stac loads them: variables are bands of their names, each with its own nodata value. An ``after``
         whose rows or columns run in the opposite direction is flipped.
+    output : path, optional
+        Where to write all files of the command line, polygons and report with them: a folder, or the
+        beginning of their names. For paths only.
     valid : path, xarray.DataArray or xarray.Dataset, optional
         0 where the pair may not be used, one other value where it may.
     lazy : bool, optional
         Whether dask computes the result later, chunk by chunk; default: where an input is a dask array. The
         method is fitted immediately in any case, to a sample of bounded size.
+    progress : bool or callable
+        True: a bar, in notebooks and terminals (needs tqdm). A function is called as ``progress(stage, done,
+        total)``. Not with ``lazy``.
     jobs, mem_limit : int, optional
         Number of tiles computed at a time, and memory limit of the process in megabytes, as for
         :func:`geocd.pipeline.run.detect`. Not with ``lazy``, where dask decides.
-    progress : callable, optional
-        Called as ``progress(stage, done, total)``. Not with ``lazy``.
-    **settings
-        Settings by name, as listed by ``geocd detect --help``: ``method="irmad"``, ``bidx=(1, 2, 3)``.
+    overwrite, resume : bool
+        With ``output``: whether existing files may be replaced, and an interrupted run continues.
+    {settings}
 
     Returns
     -------
@@ -90,7 +111,8 @@ def detect(
         the threshold, 0 elsewhere, 255 (nodata) where not valid; with ``uncertainty=True``, ``uncertainty``:
         ``(y, x)``, float32 in [0, 1]. The attributes ``threshold``, ``settings`` (JSON), ``provenance``
         (JSON: inputs, bands, dates) and ``geocd_version`` record how it was made, in types that netCDF
-        supports.
+        supports; with ``output`` also ``files`` (JSON: paths by name). The accessor ``.geocd`` has
+        ``polygons()``, ``plot()`` and ``explore()``.
 
     Warns
     -----
@@ -107,62 +129,107 @@ def detect(
     >>> import geocd
     >>> changes = geocd.detect("before.tif", "after.tif")  # doctest: +SKIP
     >>> (changes.changed == 1).mean().item()  # doctest: +SKIP
+    >>> changes.geocd.polygons(min_area=400).to_file("changes.gpkg")  # doctest: +SKIP
     """
-    polygons = [field.name for field in dataclasses.fields(STAGES["polygons"]) if field.name in settings]
-    if polygons:
-        raise ConfigError(
-            f"{polygons[0]}: geocd.detect makes no polygons. geocd.pipeline.run.detect writes them, and "
-            "geocd.vectorize.polygons.polygonize makes them from a probability raster.",
-            name=polygons[0],
-        )
-    rasters = _rasters(before, after, valid)
-    if settings.get("aoi") is not None and (lazy or any(isinstance(r, ArrayRaster) for r in rasters)):
+    resources: dict[str, Any] = {name: settings.pop(name) for name in LIMITS if name in settings}
+    with python_errors(), bar(progress) as steps:
+        if output is not None:
+            return _written(before, after, output, valid, lazy, steps, {**settings, **resources})
+        for name in ("overwrite", "resume"):
+            if resources.pop(name, False):
+                raise ConfigError(f"{name}: is for files. Pass output as well.", name=name)
+        rasters = _rasters(before, after, valid)
+        lazy = _is_lazy(rasters, lazy, settings.get("aoi"))
+        if lazy and (progress or any(value is not None for value in resources.values())):
+            raise ConfigError(
+                "jobs, mem_limit and progress: not supported for a lazy result. Set the number of dask "
+                "workers instead (dask.config, or a Client), or pass lazy=False."
+            )
+        with (
+            open_run(
+                rasters[0], rasters[1], Settings.from_flat(settings), valid=rasters[2], **resources
+            ) as run,
+            computing(run.settings),
+        ):
+            prepared = run.fit(facts=True, progress=steps)
+            values = _lazy(prepared, rasters) if lazy else _eager(prepared, steps)
+    warn(python_findings(_findings(prepared)))
+    return _dataset(values, prepared, rasters)
+
+
+def _is_lazy(rasters: Rasters, lazy: bool | None, aoi: object) -> bool:
+    """Return whether the result is computed later: as was asked, else where an input is a dask array."""
+    arrays = [raster for raster in rasters if isinstance(raster, ArrayRaster)]
+    if aoi is not None and (lazy or arrays):
         raise ConfigError(
             "aoi: is for paths that are read at once. Select the part of the arrays first, for instance with "
             "before.rio.clip_box(left, bottom, right, top).",
             name="aoi",
         )
-    if lazy is None:
-        lazy = any(isinstance(raster, ArrayRaster) and raster.is_lazy for raster in rasters)
-    if lazy and (jobs is not None or mem_limit is not None or progress is not None):
-        raise ConfigError(
-            "jobs, mem_limit and progress: not supported for a lazy result. Set the number of dask workers "
-            "instead (dask.config, or a Client), or pass lazy=False."
-        )
-    progress = progress or (lambda stage, done, total: None)
-    with (
-        python_errors(),
-        open_run(
-            rasters[0],
-            rasters[1],
-            Settings.from_flat(settings),
-            valid=rasters[2],
-            jobs=jobs,
-            mem_limit=mem_limit,
-        ) as run,
-        computing(run.settings),
-    ):
-        prepared = run.fit(facts=True, progress=progress)
-        values = _lazy(prepared, rasters) if lazy else _eager(prepared, progress)
-    warn(python_findings(_findings(prepared)))
-    return _dataset(values, prepared, rasters)
+    return any(raster.is_lazy for raster in arrays) if lazy is None else lazy
+
+
+def _written(
+    before: Raster,
+    after: Raster,
+    output: str | os.PathLike[str],
+    valid: Raster | None,
+    lazy: bool | None,
+    progress: Progress,
+    options: dict[str, Any],
+) -> xr.Dataset:
+    """Run a pair of paths, write all files of the command line, and return the result as they have it."""
+    paths: list[str] = []
+    for name, raster in (("before", before), ("after", after), ("valid", valid)):
+        if raster is not None and not isinstance(raster, str | os.PathLike):
+            raise ConfigError(
+                f"output: is for paths, and {name} is an array. Leave output out, and write what you need of "
+                "the result: changes.change_probability.rio.to_raster(), geocd.polygonize(changes, output).",
+                name="output",
+            )
+        paths += [] if raster is None else [os.fspath(raster)]
+    if lazy:
+        raise ConfigError("lazy: not supported with output, which is written at once. Leave one out.")
+    resources = {name: options.pop(name) for name in LIMITS if name in options}
+    flat = options | ({"valid": paths[2]} if valid is not None else {})
+    stem = named_stem(os.fspath(output), paths[0], paths[1])
+    files, _ = run_files(
+        paths[0], paths[1], stem, settings=Settings.from_flat(flat), progress=progress, **resources
+    )
+    return read_dataset(files)
 
 
 @xr.register_dataset_accessor("geocd")
 @xr.register_dataarray_accessor("geocd")
 class GeocdAccessor:
-    """The accessor ``.geocd`` of DataArrays and Datasets: ``before.geocd.detect(after)``."""
+    """The accessor ``.geocd`` of images and of results of :func:`geocd.detect`, as arrays of xarray."""
 
     def __init__(self, array: xr.DataArray | xr.Dataset) -> None:
         self._array = array
 
-    def detect(self, after: Raster, **options: Any) -> xr.Dataset:
-        """Detect changes from this array to ``after``; see :func:`geocd.detect`."""
-        return detect(self._array, after, **options)
+    def detect(self, after: Raster, **options: object) -> xr.Dataset:
+        """Detect changes from this image to ``after``; see :func:`geocd.detect`."""
+        return detect(self._array, after, **options)  # type: ignore[arg-type]
 
+    def polygons(self, output: str | os.PathLike[str] | None = None, **options: object) -> GeoDataFrame:
+        """Return the polygons of this result as a GeoDataFrame; see :func:`geocd.polygonize`."""
+        return result.polygonize(self._array, output, **options)  # type: ignore[arg-type]
 
-#: Before, after and valid, as the pipeline reads them.
-Rasters = tuple[str | ArrayRaster, str | ArrayRaster, str | ArrayRaster | None]
+    def plot(self, ax: Axes | None = None, *, polygons: bool = True) -> Axes:
+        """Draw this result: probability and polygons over the later image.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Default: new ones.
+        polygons : bool
+            Whether the outlines are drawn.
+        """
+        return result.plot(self._array, ax, polygons=polygons)
+
+    def explore(self, column: str | None = None, **options: object) -> object:
+        """Return a map of the polygons of this result; see :func:`geocd.result.explore`."""
+        return result.explore(self._array, column, **options)
 
 
 def _rasters(before: Raster, after: Raster, valid: Raster | None) -> Rasters:
@@ -310,56 +377,16 @@ def _touching(tiling: Tiling, window: Window) -> list[Tile]:
 
 
 def _dataset(values: Float32Array | da.Array, run: PreparedRun, rasters: Rasters) -> xr.Dataset:
-    """Return the result as a Dataset with coordinates, CRS and attributes.
-
-    Parameters
-    ----------
-    values : ndarray or dask array, (1 or 2, height, width), float32
-    run : PreparedRun
-    rasters : tuple
-    """
-    grid, threshold = run.pair.grid, run.settings.method.decision
-    dims, coords = _coordinates(rasters[0], grid)
-    layers = dict(zip(BANDS, values, strict=False))
-    prob = layers["change_probability"]
-    changed = (prob >= np.float32(threshold)).astype(np.uint8)
-    changed[np.isnan(prob)] = NOT_VALID
-    dataset: xr.Dataset = xr.Dataset(
-        {
-            "change_probability": (dims, prob, {"long_name": "change probability", "units": "1"}),
-            "changed": (dims, changed, {"long_name": "changed"}),
-        },
-        coords=coords,
-    )
-    if "uncertainty" in layers:
-        dataset["uncertainty"] = (dims, layers["uncertainty"], {"long_name": "uncertainty", "units": "1"})
-    dataset = dataset.rio.set_spatial_dims(x_dim=dims[1], y_dim=dims[0])
-    dataset = dataset.rio.write_crs(grid.crs).rio.write_transform(grid.transform)
-    for name in layers:
-        dataset[name] = dataset[name].rio.write_nodata(np.nan)
-    dataset["changed"] = dataset["changed"].rio.write_nodata(NOT_VALID)
-    settings = {**run.settings.as_dict(), "threshold": float(threshold)}
-    dataset.attrs = {
-        "threshold": float(threshold),
-        "settings": json.dumps(settings, allow_nan=False),
+    """Return the result as a Dataset with coordinates, CRS and attributes."""
+    threshold = float(run.settings.method.decision)
+    attrs: dict[str, str | float] = {
+        "threshold": threshold,
+        "settings": json.dumps({**run.settings.as_dict(), "threshold": threshold}, allow_nan=False),
         "provenance": json.dumps(_provenance(run), allow_nan=False),
         "geocd_version": geocd.__version__,
     }
-    return dataset
-
-
-def _coordinates(
-    before: str | ArrayRaster, grid: Grid
-) -> tuple[tuple[Hashable, Hashable], Mapping[Hashable, Any]]:
-    """Return the names of the dimensions y and x, and the coordinates."""
-    if isinstance(before, ArrayRaster):
-        return before.dims, before.coords
-    t = grid.transform
-    if t.b or t.d:
-        return ("y", "x"), {}
-    y = t.e * np.arange(grid.height) + (0.5 * t.e + t.f)
-    x = t.a * np.arange(grid.width) + (0.5 * t.a + t.c)
-    return ("y", "x"), {"y": y, "x": x}
+    grid = run.pair.grid
+    return as_dataset(values, grid, axes_of(rasters[0], grid), attrs)
 
 
 def _findings(run: PreparedRun) -> list[Finding]:

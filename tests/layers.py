@@ -31,6 +31,8 @@ LAYERS: list[dict[str, str]] = [
         "config": "all settings: as given and as resolved",
         "configfile": "settings in TOML",
         "spelling": "options in messages, as each surface spells them",
+        "signatures": "signatures of functions that take settings, spelled out",
+        "bars": "progress bars for Python",
         "heap": "memory that the C library holds back",
         "threads": "numbers of threads that belong to the process",
         "machine": "the memory of this machine",
@@ -49,6 +51,8 @@ LAYERS: list[dict[str, str]] = [
     {
         "check": "whether two rasters are a usable pair",
         "environment": "versions, devices and memory that geocd runs on",
+        "dataset": "the result of `geocd.detect` as a Dataset",
+        "result": "it as polygons, picture and map",
         "xarray": "detection on DataArrays and Datasets",
         "rerun": "a run repeated from its STAC item, and compared",
     },

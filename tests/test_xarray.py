@@ -283,8 +283,10 @@ def test_what_cannot_work_is_refused(paths: Paths) -> None:
         geocd.detect(one, unnamed)
     with pytest.raises(NoValidPixelError, match=r"no pixel is valid in both .*before.tif .*the array valid"):
         geocd.detect(one, two, valid=array_like(one))
-    with pytest.raises(ConfigError, match=r"min_area: geocd\.detect makes no polygons"):
-        geocd.detect(one, two, min_area=5.0)
+    with pytest.raises(ConfigError, match=r"overwrite: is for files\. Pass output as well"):
+        geocd.detect(one, two, overwrite=True)
+    with pytest.raises(ConfigError, match=r"output: is for paths, and before is an array"):
+        geocd.detect(one, two, "somewhere")
     with pytest.raises(ConfigError, match="colour: no such setting"):
         geocd.detect(one, two, colour=1)
     with pytest.raises(ConfigError, match=r"jobs.*lazy=False"):

@@ -154,14 +154,10 @@ def polygonize(
         grid = grid_of(dataset, path)
         if pair is not None:
             check_same_grid(grid, pair.grid, (path, pair.before_path))
-        polygons = Polygons(grid, threshold, pair)
-        for window in strips(grid):
-            # masked: nodata, alpha and NaN alike come back as "not valid"
-            masked = read(dataset, path, window, indexes=1, masked=True).astype(np.float32)
-            rows = np.ma.filled(masked, np.nan)
-            _check_probability(rows, path)
-            polygons.add(rows)
-            release()  # or the heap, full of holes, grows with every strip
+    polygons = Polygons(grid, threshold, pair)
+    for rows in probability_rows(path):
+        polygons.add(rows)
+        release()  # or the heap, full of holes, grows with every strip
     return polygons.write(destination, settings or PolygonSettings(), (date_before, date_after), style=style)
 
 
@@ -195,6 +191,19 @@ class Polygons:
         with np.errstate(invalid="ignore"):
             self._regions.add(prob, prob >= self._threshold)
 
+    @property
+    def pixel(self) -> float:
+        """Side of a pixel, in metres."""
+        return math.sqrt(math.prod(self._regions.size.sides))
+
+    def frame(
+        self, settings: PolygonSettings, dates: tuple[str | None, str | None]
+    ) -> geopandas.GeoDataFrame:
+        """Return the polygons with the columns of the layer, once all rows were added; it frees the rest."""
+        frame = _layer(self._regions.finish(settings), self._regions.grid, *dates)
+        del self._regions
+        return frame
+
     def write(
         self,
         destination: Path,
@@ -210,9 +219,8 @@ class Polygons:
         OutputError
             The destination cannot be written.
         """
-        frame = _layer(self._regions.finish(settings), self._regions.grid, *dates)
-        pixel = math.sqrt(math.prod(self._regions.size.sides))
-        del self._regions
+        pixel = self.pixel
+        frame = self.frame(settings, dates)
         release()  # of the corners: the frame is copied as it is written
         write(frame, destination, timestamp(dates[1] or dates[0]), style=style, pixel=pixel)
         n_pixels = int(frame["n_pixels"].sum())
@@ -222,6 +230,24 @@ class Polygons:
             n_pixels=n_pixels,
             changed_share=n_pixels / self._valid if self._valid else 0.0,
         )
+
+
+def probability_rows(path: str) -> Iterator[Float32Array]:
+    """Yield the rows of a probability raster from the top, in strips, float32 in [0, 1]; NaN where not valid.
+
+    Raises
+    ------
+    RasterOpenError, RasterReadError, GridError
+    BandError
+        Band 1 has valid values outside [0, 1].
+    """
+    with open_raster(path) as dataset:
+        for window in strips(grid_of(dataset, path)):
+            # masked: nodata, alpha and NaN alike come back as "not valid"
+            masked = read(dataset, path, window, indexes=1, masked=True).astype(np.float32)
+            rows = np.ma.filled(masked, np.nan)
+            _check_probability(rows, path)
+            yield rows
 
 
 def _check_probability(prob: Float32Array, path: str) -> None:
@@ -267,5 +293,6 @@ __all__ = [
     "PolygonSummary",
     "Polygons",
     "polygonize",
+    "probability_rows",
     "strips",
 ]
