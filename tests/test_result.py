@@ -73,7 +73,7 @@ def test_one_call_gives_files_and_result(
     frame = written.geocd.polygons()
     on_disk = geopandas.read_file(files["changes"])
     assert len(frame) == len(on_disk) == 1
-    dates = ["date_before", "date_after"]  # unknown: None in one, NaN in the other
+    dates = ["date_before", "date_after", "verdict"]  # unknown: None in one, NaN in the other
     assert frame[dates].isna().all(axis=None)
     frame, on_disk = frame.drop(columns=dates), on_disk.drop(columns=dates)
     assert_geodataframe_equal(frame, on_disk, check_dtype=False, check_like=True)
