@@ -36,9 +36,12 @@ from geocd.report.record import FinishedRun, RunRecord
 from geocd.report.words import (
     APART,
     METHODS,
+    READING,
     alignment_in_words,
+    bands_in_words,
     explanation,
     headline,
+    losses_in_words,
     pair_verdict,
     seam_in_words,
     shift_in_words,
@@ -89,7 +92,8 @@ def write_page(run: FinishedRun, destination: Path) -> None:
         **_map(run, places, checksums[run.paths["changes"].name]),
         record=run.record,
         histogram=histogram(run.record.histogram, run.record.threshold),
-        losses=loss_curve(run.record.losses),
+        losses=(losses := loss_curve(run.record.losses)),
+        losses_note=losses_in_words(run.record.losses) if losses else "",
         checksums=checksums,
         settings=_settings(run.record.settings, run.folder),
         times=_times(run.record, run.created),
@@ -105,7 +109,7 @@ def _resources() -> dict[str, object]:
         "policy": _policy(styles, scripts),
         "styles": [markupsafe.Markup(style) for style in styles],
         "scripts": [markupsafe.Markup(script) for script in scripts],
-        "licence": _resource("LICENSE-leaflet").strip(),
+        "licence": markupsafe.escape(_resource("LICENSE-leaflet").strip()),  # with its line ends
     }
 
 
@@ -120,7 +124,13 @@ def _texts(run: FinishedRun) -> dict[str, object]:
         "headline": headline(record),
         "explanation": explanation(record),
         "verdict": pair_verdict(record),
-        "warnings": [*map(str, record.findings), *([APART] if run.thumbnails.apart else [])],
+        "alarming": any(finding.severity != "info" for finding in record.findings),
+        "findings": [
+            *((finding.label, str(finding)) for finding in record.findings),
+            *([("note", APART)] if run.thumbnails.apart else []),
+        ],
+        "reading": READING,
+        "bands": bands_in_words(record.band_names),
         "method": METHODS.get(record.method, record.method),
         "shift": shift_in_words(summary.shift, record.grid.pixel_size),
         "alignment": alignment_in_words(record.alignment),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from geocd.findings import WARN_SHIFT, Finding, verdict
 from geocd.method import methods
@@ -19,6 +19,8 @@ from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, Alignment, Sh
 
 #: Shares of the valid area outside of which a result deserves a second look (docs: limits of the method).
 MUCH_CHANGED, LITTLE_CHANGED = 0.3, 0.01
+#: How far above the threshold P is called close to it.
+NEAR = 0.1
 #: An ignored share above this is worth a warning.
 MUCH_IGNORED = 0.2
 #: From this seam score on, tiles may be visible; on small rasters chance alone reaches 1.1 to 1.2.
@@ -63,23 +65,14 @@ def pair_verdict(record: RunRecord) -> str:
 
 
 def explanation(record: RunRecord) -> list[str]:
-    """Return what the result means, in sentences."""
+    """Return what the result means, in sentences: what is particular to this pair."""
     decision = (
-        "Every pixel has a change probability P from 0 to 1. It counts as changed where P is "
-        f"{record.threshold:g} or more, "
+        f"A pixel counts as changed where its change probability P is {record.threshold:g} or more, "
         + (
             "the threshold set with --threshold."
             if record.settings.get("threshold") is not None
             else "the method's own decision threshold."
         )
-    )
-    meaning = (
-        "A change means that the two images differ there. It says neither what changed nor whether that "
-        "matters: a harvested field, a flood, a cloud and a new building are all changes."
-    )
-    order = (
-        "The ranking is more reliable than the number: a pixel with P = 0.9 is more likely to have changed "
-        "than one with 0.6, but of all pixels with P = 0.9, not exactly 90 % have changed."
     )
     valid = record.summary.valid_share
     analysed = (
@@ -89,7 +82,50 @@ def explanation(record: RunRecord) -> list[str]:
         "the images or was excluded on request. Nothing is known about it, which is not the same as no "
         "change."
     )
-    return [decision, meaning, order, analysed]
+    return [decision, *_doubtful(record), analysed]
+
+
+def _doubtful(record: RunRecord) -> Iterator[str]:
+    """Yield how many of the changed pixels lie close to the decision."""
+    counts, threshold = record.histogram, record.threshold
+    levels = [(index + 0.5) / len(counts) for index in range(len(counts))]
+    changed = sum(count for count, level in zip(counts, levels, strict=True) if level >= threshold)
+    near = sum(
+        count for count, level in zip(counts, levels, strict=True) if threshold <= level < threshold + NEAR
+    )
+    if changed:
+        yield (
+            f"Of the changed pixels, {in_percent(near / changed)} lie less than {NEAR:g} above the "
+            "threshold: look at their places first where a wrong one would cost you."
+        )
+
+
+#: How P is to be read, the same for every pair.
+READING = (
+    "A change means that the two images differ there. Whether that matters only you can say: a harvested "
+    "field, a flood, a cloud and a new building are all changes.",
+    "The ranking is more reliable than the number: a pixel with P = 0.9 is more likely to have changed than "
+    "one with 0.6, but of all pixels with P = 0.9, not exactly 90 % have changed.",
+)
+
+
+def bands_in_words(names: Sequence[str]) -> str:
+    """Return the compared bands: "band 1", "bands 1, 2, 3", "bands red, nir"."""
+    numbers = [name.removeprefix("band ") for name in names]
+    if not all(name.startswith("band ") for name in names):
+        numbers = list(names)
+    return f"{'band' if len(numbers) == 1 else 'bands'} {', '.join(numbers)}"
+
+
+def losses_in_words(losses: Sequence[float]) -> str:
+    """Return what the loss of the optimisation tells: whether it fell, from its first and last tenth."""
+    tenth = max(1, len(losses) // 10)
+    first, last = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+    fell = "It fell" if last < first else "It did not fall: the networks learned little from this pair"
+    return (
+        f"Loss of the two networks on this pair, step by step. {fell} (first tenth {first:.3g} on average, "
+        f"last {last:.3g}). Each step uses another part of the scene, so the curve is noisy."
+    )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -243,9 +279,9 @@ def shift_in_words(shift: Shift | None, pixel_size: float | None) -> Measurement
         return Measurement("not measurable", "The images are too small or have no structure.")
     windows = "1 window" if shift.windows == 1 else f"{shift.windows} windows"
     reliability = (
-        f"{windows} of the images were compared; the match stands {shift.sharpness:.0f} standard deviations "
-        f"above chance (at least {LEAST_SHARPNESS:g} are needed), and windows agree to within "
-        f"{shift.spread:.2f} px (at most {MOST_SPREAD:g} is allowed)."
+        f"Measured in {windows} of the images. The match is {shift.sharpness:.0f} times as strong as the "
+        f"noise (at least {LEAST_SHARPNESS:g} times is required); the windows differ by "
+        f"{shift.spread:.2f} px (at most {MOST_SPREAD:g} px is accepted)."
     )
     if not shift.measurable:
         return Measurement("not measurable", reliability)
@@ -288,11 +324,14 @@ def seam_in_words(score: float | None) -> Measurement:
 
 __all__ = [
     "APART",
+    "READING",
     "Measurement",
     "alignment_in_words",
+    "bands_in_words",
     "explanation",
     "findings",
     "headline",
+    "losses_in_words",
     "pair_verdict",
     "seam_in_words",
     "shift_in_words",

@@ -109,6 +109,40 @@ def test_a_shift_has_a_direction() -> None:
     assert "0.40 px to the right and 0.30 px up" in shift.detail
 
 
+def test_how_sure_a_shift_is() -> None:
+    detail = words.shift_in_words(Shift(0.0, 0.1, 18.2, 0.05, 1), None).detail
+    assert "Measured in 1 window of the images. The match is 18 times as strong as the noise" in detail
+    assert "differ by 0.05 px" in detail
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("band 1",), "band 1"),
+        (("band 1", "band 2", "band 3"), "bands 1, 2, 3"),
+        (("red", "band 2"), "bands red, band 2"),
+        (("pan",), "band pan"),
+    ],
+)
+def test_bands(names: tuple[str, ...], expected: str) -> None:
+    assert words.bands_in_words(names) == expected
+
+
+def test_the_explanation_is_of_this_pair() -> None:
+    histogram = [0] * 50
+    histogram[0], histogram[26], histogram[45] = 900, 25, 75  # P of .53 and .91
+    first, near, analysed = words.explanation(run_record(histogram=histogram, summary={"valid_share": 0.5}))
+    assert "0.5 or more, the method's own" in first
+    assert near.startswith("Of the changed pixels, 25.0 % lie less than 0.1 above")
+    assert analysed.startswith("50.0 % of the raster was analysed.")
+    assert len(words.explanation(run_record(histogram=[900, 0]))) == 2, "nothing changed"
+
+
+@pytest.mark.parametrize(("last", "expected"), [(0.4, "It fell ("), (0.9, "It did not fall: the networks")])
+def test_a_loss_that_ends_higher_is_no_evidence(last: float, expected: str) -> None:
+    assert expected in words.losses_in_words([0.8] * 10 + [0.1] * 80 + [last] * 10)
+
+
 @pytest.mark.parametrize(
     ("alignment", "expected"),
     [

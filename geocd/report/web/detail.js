@@ -1,6 +1,8 @@
 "use strict";
 // One place: before and after at native pixels beside each other, its measures, and links to it.
 
+const PRINTED = 12; // places with pictures on paper
+
 class Detail {
   constructor() {
     this.box = document.getElementById("detail");
@@ -49,6 +51,20 @@ class Detail {
       0, 0, canvas.width, canvas.height,
     );
     if (this.outlined) Detail.outline(context, place, (x, y) => [(x - left) * scale, (y - upper) * scale]);
+  }
+
+  /** Draw places for print, where there is no map to look into. */
+  async printSheet(places) {
+    const sheet = document.getElementById("sheet");
+    for (const place of places) {
+      const figure = element("figure", { parent: sheet });
+      for (const date of ["before", "after"]) {
+        const canvas = element("canvas", { cls: date, parent: figure, role: "img", "aria-label": `Place ${place.id} ${date}` });
+        await this.draw(place, date, canvas);
+      }
+      const kind = place.kind ? `, ${kindInWords(place.kind)}` : "";
+      element("figcaption", { text: `${place.id}${kind}: ${areaInWords(place.area_m2)}, before and after`, parent: figure });
+    }
   }
 
   static outline(context, place, toCanvas) {

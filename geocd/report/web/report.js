@@ -21,6 +21,8 @@
 
   function select(place, options) {
     selected = place;
+    // on a phone the list stands below the map
+    document.getElementById("stage").scrollIntoView({ block: "nearest" });
     map.select(place, options);
     list.select(place);
     detail.show(place);
@@ -125,4 +127,8 @@
   list.refresh();
   layers();
   showVerdict();
+  detail.printSheet(places.slice(0, PRINTED));
+  // report.html#17 opens at place 17
+  const linked = places.find((place) => location.hash === `#${place.id}`);
+  if (linked) select(linked);
 })();
