@@ -2,7 +2,7 @@
 # expected on the machine. `make demo` and `make test` each work alone in a fresh clone.
 #
 #   make demo      make a small pair and run `geocd detect` on it
-#   make test      run the tests            (PYTEST_ARGS="-k tiling -x" to choose)
+#   make test      run the tests, on up to four cores  (PYTEST_ARGS="-k tiling -x" to choose; -n 0 for one process)
 #   make test-lowest
 #                  the quick tests with the lowest versions that setup.cfg allows, in .venv-lowest;
 #                  UV_FLAGS="..." is handed to `uv pip install`
@@ -62,7 +62,7 @@ demo: $(VENV)/ready-run
 	@echo "    $(BIN)/geocd evaluate demo/demo_prob.tif demo/truth.tif"
 
 test: $(VENV)/ready-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 # The lowest versions of what setup.cfg names, and the newest that fit them of what these need. The lowest
 # Python is for PYTHON to say. Warnings are no errors here: old versions warn of what their successors mended.

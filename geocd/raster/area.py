@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -137,7 +138,7 @@ def _geometry(text: str, grid: Grid) -> tuple[BaseGeometry, bool]:
             if wkt[1] is not None:
                 geometry = _projected(geometry, CRS.from_epsg(int(wkt[1])), grid.crs)
         except (shapely.errors.ShapelyError, RasterioError, CPLE_BaseError, ValueError) as error:
-            raise AreaError(f"--aoi {text[:80]}: not WKT ({error}).", area=text) from error
+            raise AreaError(f"--aoi {_name(text)}: not WKT ({error}).", area=text) from error
         return _usable(geometry, text), False
     if not is_file(text):
         raise AreaError(
@@ -188,6 +189,11 @@ def _projected(geometry: BaseGeometry, crs: CRS, target: CRS) -> BaseGeometry:
     return shapely.transform(geometry, lambda xy: np.column_stack(transform(crs, target, *xy.T)))
 
 
+def _name(text: str) -> str:
+    """Return an area as messages name it: a file by all of its path, long WKT by its beginning."""
+    return textwrap.shorten(text, 80, placeholder=" …") if is_area_text(text) else Location(text).public
+
+
 def _usable(geometry: BaseGeometry, text: str) -> BaseGeometry:
     """Return an area that has one, valid."""
     import shapely
@@ -195,7 +201,7 @@ def _usable(geometry: BaseGeometry, text: str) -> BaseGeometry:
     geometry = shapely.make_valid(geometry)
     if geometry.is_empty or not geometry.area > 0 or not np.isfinite(geometry.bounds).all():
         raise AreaError(
-            f"--aoi {Location(text).public[:80]}: holds no polygon with an area in the CRS of the raster.",
+            f"--aoi {_name(text)}: holds no polygon with an area in the CRS of the raster.",
             area=text,
         )
     return geometry
