@@ -19,6 +19,7 @@ from geocd.method import terms  # noqa: E402
 from geocd.method.extractor import Lite0Features  # noqa: E402
 from geocd.raster import bands  # noqa: E402
 from geocd.report import products  # noqa: E402
+from geocd.vectorize import kinds  # noqa: E402
 from geocd.vectorize.formats import FORMATS  # noqa: E402
 
 project = "geocd"
@@ -129,6 +130,21 @@ def products_reference(stem: str = "valley") -> str:
     return "\n".join(["| file | what |", "|---|---|", *rows, ""])
 
 
+def kinds_reference() -> str:
+    """Return the table of the rules that tell the kinds of change, in their order."""
+    rows = [
+        f"| {number} | `{rule.kind}` | {kinds.LABELS[rule.kind]} | {rule.condition} | {rule.source} |"
+        for number, rule in enumerate((*kinds.RULES, kinds.UNCLEAR), 1)
+    ]
+    indices = (
+        "NDVI: (nir - red) / (nir + red). MNDWI and NDSI: (green - swir) / (green + swir). NDWI: (green - "
+        "nir) / (green + nir). NBR: (nir - swir2) / (nir + swir2). NDBI: (swir - nir) / (swir + nir). NGRDI: "
+        "(green - red) / (green + red). The angle is that between the spectra of the dates, in radians."
+    )
+    head = ["| | `kind` | | where | source |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows, "", indices, ""])
+
+
 def sensor_reference() -> str:
     """Return one table of the sensors whose bands are known by number."""
     lines = [
@@ -157,6 +173,7 @@ def generate(app: Sphinx) -> None:
     (folder / "distances.md").write_text(distances_reference(), encoding="utf-8")
     (folder / "formats.md").write_text(formats_reference(), encoding="utf-8")
     (folder / "products.md").write_text(products_reference(), encoding="utf-8")
+    (folder / "kinds.md").write_text(kinds_reference(), encoding="utf-8")
     (folder / "sensors.md").write_text(sensor_reference(), encoding="utf-8")
 
 

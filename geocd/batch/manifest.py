@@ -93,6 +93,7 @@ class _DoneDetails(_Result, total=False):
     pixels: int
     timings: dict[str, float]
     polygons: int
+    kinds: list[dict[str, object]]
     findings: list[dict[str, str]]
     upload: str
 

@@ -351,6 +351,7 @@ def _detect(task: Task) -> DoneRecord:
         "pixels": record.grid.height * record.grid.width,
         "timings": dict(record.timings),
         "polygons": record.summary.n_polygons,
+        "kinds": [total.as_dict() for total in record.summary.kinds],
         "findings": [finding.as_dict() for finding in unexpected(record.findings)],
     }
 

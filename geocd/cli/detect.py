@@ -125,6 +125,7 @@ def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
     from geocd.findings import unexpected
     from geocd.quantities import area_in_words
     from geocd.scene.ignore import described
+    from geocd.vectorize.kinds import in_words
 
     summary = record.summary
     if record.alignment is not None:
@@ -137,6 +138,7 @@ def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
     echo(
         f"{summary.changed_share:.2%} of the valid area changed: {summary.n_polygons} polygons, "
         f"{area_in_words(summary.area_m2)} (probability of {record.threshold:g} or more).\n"
+        f"{in_words(summary.kinds)}"
         f"{files['report']}\n{files['prob']}\n{files['changes']}",
         err=True,
     )

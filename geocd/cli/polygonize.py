@@ -151,9 +151,12 @@ def _open_images(
 
 def _print_summary(summary: PolygonSummary, threshold: float, prob: str, target: Path) -> None:
     """Print what was written, and which files of the run no longer agree with it."""
+    from geocd.vectorize.kinds import in_words
+
     echo(
         f"{summary.changed_share:.2%} of the valid area: {summary.count} polygons, "
-        f"{summary.area_m2 / 1e4:.4g} ha (probability of {threshold:g} or more).\n{target}",
+        f"{summary.area_m2 / 1e4:.4g} ha (probability of {threshold:g} or more).\n"
+        f"{in_words(summary.kinds)}{target}",
         err=True,
     )
     if outdated := _outdated(prob, target):

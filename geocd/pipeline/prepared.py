@@ -27,6 +27,7 @@ from geocd.raster.quality import Masks
 from geocd.report.links import source_path
 from geocd.scene.ignore import Rules
 from geocd.scene.oddities import SceneFacts
+from geocd.scene.reflectance import Reflectance
 from geocd.scene.registration import Alignment, align
 from geocd.scene.sample import check_different, sample_chips
 from geocd.threads import one_blas_thread
@@ -50,6 +51,8 @@ class PreparedRun:
     detector : Detector
     facts : SceneFacts or None
         None where they were not requested.
+    reflectance : Reflectance or None
+        What tells the kinds of change; None where facts were not requested, and for embeddings.
     """
 
     pair: Pair
@@ -58,6 +61,7 @@ class PreparedRun:
     alignment: Alignment | None
     detector: Detector
     facts: SceneFacts | None
+    reflectance: Reflectance | None = None
 
     @property
     def tiling(self) -> Tiling:
@@ -120,12 +124,14 @@ class OpenRun:
             check_different(chips, pair.before_path, pair.after_path)
         with stopwatch.stage("shift"):
             scene = SceneFacts.measure(chips, pair) if facts else None
+            image = facts and self.settings.method.kind == "image"
+            reflectance = Reflectance.measure(chips, pair) if image else None
         with stopwatch.stage("fit"):
             detector = fit_detector(chips, pair, self.settings, self.plan.jobs, steps)
         del chips
         heap.release()
         steps(1, 1)
-        return PreparedRun(pair, self.settings, self.plan, alignment, detector, scene)
+        return PreparedRun(pair, self.settings, self.plan, alignment, detector, scene, reflectance)
 
 
 @contextlib.contextmanager

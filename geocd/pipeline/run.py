@@ -152,7 +152,7 @@ def _write_products(
     with beside(run.plan.jobs) as start, stopwatch.stage("tiles"):
         pictures = start(partial(_read_dates, pair))
         tags = tags_of(run, dates, folder)
-        polygons = Polygons(pair.grid, run.settings.method.decision, pair)
+        polygons = Polygons(pair.grid, run.settings.method.decision, pair, run.reflectance)
         facts = write_probability(
             run, paths["prob"], tags, transaction.checkpoint, progress, on_rows=polygons.add
         )
@@ -224,6 +224,7 @@ def _record(
             area_m2=polygons.area_m2,
             seam_score=facts.seam_score,
             shift=run.facts.shift,
+            kinds=polygons.kinds,
         ),
         date_before=dates[0],
         date_after=dates[1],

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from geocd.errors import ConfigError
 
-#: What bands can show; ``swir`` is the shortwave infrared at 1.6 um.
-WORDS = ("red", "green", "blue", "nir", "swir")
+#: What bands can show; ``swir`` is the shortwave infrared at 1.6 um, ``swir2`` that at 2.2 um.
+WORDS = ("red", "green", "blue", "nir", "swir", "swir2")
 VISIBLE = WORDS[:3]
 #: The number in ``B04``, ``SR_B4``, ``TOA_B4``, ``Band 4``, ``B04_10m`` and ``B4, 665 nm``.
 _NUMBER = r"(?:sr_|toa_)?b(?:and)?[ _]?0*(\d+a?)(?:\b|(?=_\d+m\b))"
@@ -33,9 +33,14 @@ _FORMS: Mapping[str, tuple[str, ...]] = {
         r"swir[ _-]?(?:1|16)?(?![ _-]?\d)\b",
         rf"short[ _-]?wave[ _-]?{_INFRARED}(?:[ _-]?(?:1|16))?(?![ _-]?\d)\b",
     ),
+    "swir2": (
+        r"swir[ _-]?(?:2|22)\b",
+        rf"short[ _-]?wave[ _-]?{_INFRARED}[ _-]?(?:2|22)\b",
+    ),
 }
-#: WorldView-3 has eight bands named SWIR: the third one is at 1.66 um, the first at 1.2 um.
-_THIRD_SWIR = r"swir[ _-]?3\b"
+#: WorldView-3 has eight bands named SWIR: the first one is at 1.2 um, the third at 1.66,
+#: the sixth at 2.2 um.
+_WORLDVIEW_3 = {"swir": (r"swir[ _-]?3\b",), "swir2": (r"swir[ _-]?6\b",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Sensor:
     ----------
     name : str
         As the documentation lists it.
-    red, green, blue, nir, swir : str
+    red, green, blue, nir, swir, swir2 : str
         Numbers of its bands in small letters and without leading zeros: ``4``, ``8a``. Empty where it has no
         such band.
     present, absent : tuple of str
@@ -70,6 +75,7 @@ class Sensor:
     blue: str = ""
     nir: str = ""
     swir: str = ""
+    swir2: str = ""
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     unique: tuple[str, ...] = ()
@@ -126,6 +132,7 @@ SENSORS: tuple[Sensor, ...] = (
         blue="1",
         nir="4",
         swir="5",
+        swir2="7",
         absent=("6", "8", "8a", "9", "10", "11", "12"),
     ),
     Sensor(
@@ -135,6 +142,7 @@ SENSORS: tuple[Sensor, ...] = (
         blue="1",
         nir="4",
         swir="5",
+        swir2="7",
         present=("1", "5", "7", "8"),
         absent=("6", "8a", "9", "10", "11", "12"),
         unpadded=True,
@@ -146,6 +154,7 @@ SENSORS: tuple[Sensor, ...] = (
         blue="2",
         nir="5",
         swir="6",
+        swir2="7",
         present=("5", "8", "10", "11"),
         absent=("8a", "12"),
         unpadded=True,
@@ -167,6 +176,7 @@ SENSORS: tuple[Sensor, ...] = (
         blue="2",
         nir="8",
         swir="11",
+        swir2="12",
         present=("8",),
     ),
     Sensor(
@@ -176,6 +186,7 @@ SENSORS: tuple[Sensor, ...] = (
         blue="2",
         nir="8a",
         swir="11",
+        swir2="12",
         present=("8a",),
         absent=("8",),
         unique=("8a",),
@@ -187,6 +198,7 @@ SENSORS: tuple[Sensor, ...] = (
         blue="2",
         nir="5",
         swir="6",
+        swir2="7",
     ),
     Sensor(
         "MODIS",
@@ -195,6 +207,7 @@ SENSORS: tuple[Sensor, ...] = (
         blue="3",
         nir="2",
         swir="6",
+        swir2="7",
         pattern=r"(?:sur_refl_b|nadir_reflectance_band)0*([1-7])(?:_1)?$",
     ),
     Sensor(
@@ -204,6 +217,7 @@ SENSORS: tuple[Sensor, ...] = (
         blue="m3",
         nir="m7",
         swir="m10",
+        swir2="m11",
         pattern=r"(?:surfreflect_|nadir_reflectance_)?(m\d+)(?:_1)?$",
     ),
     Sensor(
@@ -277,7 +291,7 @@ def named_colours(names: Sequence[str]) -> tuple[int, ...] | None:
 
 
 def band_positions(names: Sequence[str]) -> dict[str, int]:
-    """Return the positions (from 0) of those among red, green, blue, nir and swir that the names tell.
+    """Return the positions (from 0) of those among ``WORDS`` that the names tell.
 
     Words count one by one. Numbers count only beside red, green and blue, without which they do not tell
     the sensor, unless the names are of a form that only one sensor has. ``band 4`` is what a band without a
@@ -292,7 +306,7 @@ def band_positions(names: Sequence[str]) -> dict[str, int]:
         if numbered := sensor.positions(names):
             if all(word in words for word in VISIBLE):  # a number beside them may be of another sensor
                 certain = {word for word, number in sensor.numbers.items() if number in sensor.unique}
-                numbered = {word: numbered[word] for word in numbered if word in certain | {"swir"}}
+                numbered = {word: numbered[word] for word in numbered if word in certain | {"swir", "swir2"}}
             return numbered | words
     return words
 
@@ -415,8 +429,8 @@ def _words(names: Sequence[str]) -> dict[str, int]:
     names = [name.strip().lower() for name in names]
     position: dict[str, int] = {}
     for word, forms in _FORMS.items():
-        if word == "swir" and any(re.match(_THIRD_SWIR, name) for name in names):
-            forms = (_THIRD_SWIR,)
+        if any(re.match(_WORLDVIEW_3["swir"][0], name) for name in names):
+            forms = _WORLDVIEW_3.get(word, forms)
         for form in forms:
             named = [index for index, name in enumerate(names) if re.match(form, name)]
             if named:

@@ -21,6 +21,7 @@ from geocd.raster.scaling import Scaling
 from geocd.report.fingerprint import Fingerprint
 from geocd.report.thumbnails import Thumbnails
 from geocd.scene.registration import Alignment, Shift
+from geocd.vectorize.kinds import KindTotal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,8 @@ class Summary:
         for a single tile. See :class:`geocd.tiles.seams.SeamScore`.
     shift : Shift or None
         Shift between the dates after alignment; None where there was no structure to measure it on.
+    kinds : tuple of KindTotal
+        Number and area of the polygons by kind of change, and by what became of what, the largest area first.
     """
 
     valid_share: float
@@ -59,6 +62,7 @@ class Summary:
     area_m2: float
     seam_score: float | None
     shift: Shift | None
+    kinds: tuple[KindTotal, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """Return the values that ``geocd:summary`` of the STAC item has, by name."""
@@ -66,6 +70,7 @@ class Summary:
             field.name: getattr(self, field.name) for field in dataclasses.fields(self)
         }
         values["shift"] = None if self.shift is None else self.shift.as_dict()
+        values["kinds"] = [total.as_dict() for total in self.kinds]
         return values
 
     def __getitem__(self, name: str) -> Any:

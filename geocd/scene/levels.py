@@ -49,7 +49,7 @@ class Levels:
         Without such bands, and of 8-bit pictures, whose values are not in proportion anyway, nothing is said.
         """
         named = band_positions(pair.band_names)
-        bands = sorted(named.values())
+        bands = sorted(band for word, band in named.items() if word != "swir2")
         if len(bands) < 2 or not PICTURES.isdisjoint(pair.dtypes):
             return cls()
         percentiles = np.empty((2, len(bands), 3))

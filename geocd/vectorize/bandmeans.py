@@ -18,6 +18,7 @@ indices. The means of bands are those of the values as they are stored.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -29,7 +30,10 @@ from geocd.raster.bands import band_key, band_positions
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.ignore import normalized_difference
+from geocd.scene.reflectance import Reflectance
 from geocd.types import Float64Array, IntArray
+from geocd.vectorize.edges import REACH, SHIFTS, residual, shifted_differences
+from geocd.vectorize.surfaces import Spectrum
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +68,26 @@ def band_columns(names: Sequence[str]) -> list[str]:
     return columns
 
 
+@dataclasses.dataclass(frozen=True)
+class RegionBands:
+    """What the images show in each region.
+
+    Attributes
+    ----------
+    columns : pandas.DataFrame, (regions, columns), float32
+        Means and indices, NaN where a region has no valid pixel, or where both bands of an index are 0 or
+        less.
+    spectra : tuple of mapping of ndarray, (regions,), float64
+        Mean reflectance by word, before and after; empty where kinds of change are not asked for.
+    residual : ndarray, (regions,), float64
+        See :func:`geocd.vectorize.edges.residual`.
+    """
+
+    columns: pd.DataFrame
+    spectra: tuple[Spectrum, Spectrum]
+    residual: Float64Array
+
+
 class BandMeans:
     """Sum the bands of a pair over regions that are added in parts.
 
@@ -73,18 +97,22 @@ class BandMeans:
     ----------
     pair : Pair
         Read only where something changed, block by block.
+    reflectance : Reflectance, optional
+        With it, what the kinds of change are told from is measured too.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, reflectance: Reflectance | None = None) -> None:
         self._pair = pair.without_features()
+        self.reflectance = reflectance
         named = band_positions(pair.band_names)
         needed = [named[word] for words in INDICES.values() for word in words if word in named]
-        order = dict.fromkeys([*needed, *range(len(pair.band_names))])
+        order = dict.fromkeys([*needed, *named.values(), *range(len(pair.band_names))])
         self._bands = sorted(list(order)[:MOST_BANDS])
         columns = band_columns(pair.band_names)
         self._names = [columns[band] for band in self._bands]
         self._labels: list[IntArray] = []
         self._sums: list[Float64Array] = []
+        self._width = 1 + 2 * len(self._bands) + (0 if reflectance is None else len(SHIFTS))
 
     def add(self, label: IntArray, row: IntArray, col: IntArray) -> None:
         """Add pixels, none of them twice.
@@ -108,21 +136,29 @@ class BandMeans:
 
     def _add_block(self, label: IntArray, row: IntArray, col: IntArray) -> None:
         """Add pixels of one block."""
-        top, left = int(row.min()), int(col.min())
-        chip = self._pair.read(Window(left, top, int(col.max()) - left + 1, int(row.max()) - top + 1))
+        around, grid = 0 if self.reflectance is None else REACH, self._pair.grid
+        top, left = max(int(row.min()) - around, 0), max(int(col.min()) - around, 0)
+        bottom = min(int(row.max()) + around + 1, grid.height)
+        right = min(int(col.max()) + around + 1, grid.width)
+        chip = self._pair.read(Window(left, top, right - left, bottom - top))
         row, col = row - top, col - left
         valid = chip.valid[row, col]  # all of them, unless the probability comes from another pair
         row, col = row[valid], col[valid]
         labels, index = np.unique(label[valid], return_inverse=True)
-        sums = np.empty((labels.size, 1 + 2 * len(self._bands)))
+        sums = np.empty((labels.size, self._width))
         sums[:, 0] = np.bincount(index, minlength=labels.size)
         images = [image[band] for image in (chip.before, chip.after) for band in self._bands]
         for column, image in enumerate(images, 1):
             sums[:, column] = np.bincount(index, weights=image[row, col], minlength=labels.size)
+        if self.reflectance is not None:
+            for column, weights in enumerate(
+                shifted_differences(chip, row, col, self.reflectance), 1 + len(images)
+            ):
+                sums[:, column] = np.bincount(index, weights=weights, minlength=labels.size)
         self._labels.append(labels)
         self._sums.append(sums)
 
-    def table(self, index: IntArray, count: int) -> pd.DataFrame:
+    def measured(self, index: IntArray, count: int) -> RegionBands:
         """Return means and indices of all regions.
 
         Parameters
@@ -131,22 +167,33 @@ class BandMeans:
             Row of the result for each label used so far, -1 where its region is left out.
         count : int
             Number of rows of the result.
-
-        Returns
-        -------
-        pandas.DataFrame, (count, columns), float32
-            NaN where a region has no valid pixel, or where both bands of an index are 0 or less.
         """
         import pandas as pd
 
-        sums = np.zeros((count, 1 + 2 * len(self._bands)))
+        sums = np.zeros((count, self._width))
         for labels, part in zip(self._labels, self._sums, strict=True):
             included = index[labels] >= 0
             np.add.at(sums, index[labels[included]], part[included])
+        bands = len(self._bands)
         with np.errstate(invalid="ignore"):
-            means = (sums[:, 1:] / sums[:, :1]).T
-        before = dict(zip(self._names, means, strict=False))
-        after = dict(zip(self._names, means[len(self._names) :], strict=True))
+            means = (sums[:, 1 : 1 + 2 * bands] / sums[:, :1]).T
+        columns = self._columns(means[:bands], means[bands:])
+        # Seven digits are more than an image has; further digits would be rounding.
+        frame = pd.DataFrame(columns, index=range(count), dtype=np.float32)
+        if self.reflectance is None:
+            return RegionBands(frame, ({}, {}), np.full(count, np.nan))
+        before, after = (
+            {
+                word: self.reflectance.of(date, word, values[self._bands.index(band)])
+                for word, band in self.reflectance.positions.items()
+            }
+            for date, values in enumerate((means[:bands], means[bands:]))
+        )
+        return RegionBands(frame, (before, after), residual(sums[:, 1 + 2 * bands :].T))
+
+    def _columns(self, old: Float64Array, new: Float64Array) -> dict[str, Float64Array]:
+        """Return the columns of means, before and after ``(bands, regions)``, and of indices."""
+        before, after = (dict(zip(self._names, means, strict=True)) for means in (old, new))
         columns = {f"before_{name}": values for name, values in before.items()}
         columns |= {f"after_{name}": values for name, values in after.items()}
         levels = [
@@ -158,10 +205,13 @@ class BandMeans:
         ]
         for name, (first, second) in INDICES.items():
             if first in before and second in before:
-                old, new = (normalized_difference(date[first], date[second]) for date in levels)
-                columns |= {f"before_{name}": old, f"after_{name}": new, f"diff_{name}": new - old}
-        # Seven digits are more than an image has; further digits would be rounding.
-        return pd.DataFrame(columns, index=range(count), dtype=np.float32)
+                first_date, last_date = (normalized_difference(date[first], date[second]) for date in levels)
+                columns |= {
+                    f"before_{name}": first_date,
+                    f"after_{name}": last_date,
+                    f"diff_{name}": last_date - first_date,
+                }
+        return columns
 
 
-__all__ = ["INDICES", "MOST_BANDS", "BandMeans", "band_columns"]
+__all__ = ["INDICES", "MOST_BANDS", "BandMeans", "RegionBands", "band_columns"]

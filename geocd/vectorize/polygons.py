@@ -5,6 +5,7 @@ The raster is read in strips of whole rows, so memory depends on the polygons an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -16,16 +17,19 @@ import numpy as np
 from rasterio.windows import Window
 
 from geocd.config import PolygonSettings
-from geocd.errors import BandError, ConfigError
+from geocd.errors import BandError, ConfigError, NoValidPixelError
 from geocd.heap import release
-from geocd.raster.files import grid_of, open_raster
+from geocd.raster.files import grid_of, open_raster, provenance
 from geocd.raster.grid import Grid, check_same_grid
 from geocd.raster.pair import Pair
 from geocd.raster.reading import read
 from geocd.raster.writer import BLOCK_SIZE
+from geocd.scene.reflectance import Reflectance
+from geocd.scene.sample import sample_chips
 from geocd.types import Float32Array
 from geocd.vectorize.bandmeans import BandMeans
 from geocd.vectorize.files import timestamp, write
+from geocd.vectorize.kinds import KIND_COLUMNS, KindTotal, totals
 from geocd.vectorize.names import refuse_unusable_name
 from geocd.vectorize.regions import Regions
 
@@ -35,8 +39,8 @@ if TYPE_CHECKING:
 
 #: Pixels that are read at a time, unless one row of blocks has more.
 STRIP_PIXELS = 2**22
-#: Columns of every layer, in order. Those of :mod:`geocd.vectorize.bandmeans` follow where the images were
-#: read; the geometry comes last.
+#: Columns of every layer, in order. Those of :mod:`geocd.vectorize.kinds` and
+#: :mod:`geocd.vectorize.bandmeans` follow where the images were read; the geometry comes last.
 COLUMNS = (
     "id",
     "area_m2",
@@ -70,12 +74,15 @@ class PolygonSummary:
         Number of changed pixels inside them.
     changed_share : float
         ``n_pixels`` as a share of the valid pixels, in [0, 1]; 0 where no pixel is valid.
+    kinds : tuple of KindTotal
+        Number and area by kind of change, the largest area first; empty where kinds were not determined.
     """
 
     count: int
     area_m2: float
     n_pixels: int
     changed_share: float
+    kinds: tuple[KindTotal, ...] = ()
 
 
 def polygonize(
@@ -154,7 +161,7 @@ def polygonize(
         grid = grid_of(dataset, path)
         if pair is not None:
             check_same_grid(grid, pair.grid, (path, pair.before_path))
-    polygons = Polygons(grid, threshold, pair)
+    polygons = Polygons(grid, threshold, pair, _reflectance(pair, path))
     for rows in probability_rows(path):
         polygons.add(rows)
         release()  # or the heap, full of holes, grows with every strip
@@ -172,11 +179,19 @@ class Polygons:
         A pixel is changed when its probability is at least this.
     pair : Pair, optional
         The images on this grid.
+    reflectance : Reflectance, optional
+        With it, the kind of change is told from the images.
     """
 
-    def __init__(self, grid: Grid, threshold: float, pair: Pair | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        threshold: float,
+        pair: Pair | None = None,
+        reflectance: Reflectance | None = None,
+    ) -> None:
         self._threshold = np.float32(threshold)
-        self._regions = Regions(grid, None if pair is None else BandMeans(pair))
+        self._regions = Regions(grid, None if pair is None else BandMeans(pair, reflectance))
         self._valid = 0
 
     def add(self, prob: Float32Array) -> None:
@@ -229,6 +244,7 @@ class Polygons:
             area_m2=float(frame["area_m2"].sum()),
             n_pixels=n_pixels,
             changed_share=n_pixels / self._valid if self._valid else 0.0,
+            kinds=totals(frame),
         )
 
 
@@ -248,6 +264,15 @@ def probability_rows(path: str) -> Iterator[Float32Array]:
             rows = np.ma.filled(masked, np.nan)
             _check_probability(rows, path)
             yield rows
+
+
+def _reflectance(pair: Pair | None, prob: str) -> Reflectance | None:
+    """Return the reflectance of a pair, measured on a sample; None for embeddings, which show no surface."""
+    if pair is None or provenance(prob).get("kind") == "embedding":
+        return None
+    with contextlib.suppress(NoValidPixelError):
+        return Reflectance.measure(sample_chips(pair.without_features()), pair)
+    return None
 
 
 def _check_probability(prob: Float32Array, path: str) -> None:
@@ -273,9 +298,10 @@ def _layer(
     table["date_before"] = pd.Series(date_before, index=table.index, dtype="object")
     table["date_after"] = pd.Series(date_after, index=table.index, dtype="object")
     table["verdict"] = pd.Series(None, index=table.index, dtype="object")  # a reviewer writes it
-    bands = [column for column in table.columns if column not in (*COLUMNS, "geometry")]
+    kinds = [column for column in KIND_COLUMNS if column in table.columns]
+    bands = [column for column in table.columns if column not in (*COLUMNS, *kinds, "geometry")]
     return geopandas.GeoDataFrame(
-        table[[*COLUMNS, *bands, "geometry"]],
+        table[[*COLUMNS, *kinds, *bands, "geometry"]],
         geometry="geometry",
         crs=pyproj.CRS.from_wkt(grid.crs.to_wkt()),
     )

@@ -24,6 +24,7 @@ from geocd.raster.writer import BLOCK_SIZE
 from geocd.types import BoolArray, Float32Array, Float64Array, IntArray, PixelArray
 from geocd.vectorize.bandmeans import BandMeans
 from geocd.vectorize.generalize import fill_holes, simplify, smooth
+from geocd.vectorize.kinds import Evidence, kinds
 from geocd.vectorize.outlines import FIRST, SECOND, Corners, Turns, link_outlines
 from geocd.vectorize.pixelsize import PixelSize
 
@@ -336,11 +337,17 @@ class Regions:
         index[table["label"]] = np.arange(len(table))
         index = index[self._roots()]
         if self._means is not None:
-            table = pd.concat([table, self._means.table(index, len(table))], axis=1)
+            bands = self._means.measured(index, len(table))
+            table = pd.concat([table, bands.columns], axis=1)
         generalize = bool(settings.fill_holes or settings.simplify or settings.smooth) and len(table) > 0
         pixels = dataclasses.replace(self.grid, transform=Affine.identity())
         geometry, perimeter = self._trace(index, pixels if generalize else self.grid)
         table.insert(2, "perimeter_m", perimeter)
+        if self._means is not None and self._means.reflectance is not None:
+            side = float(np.sqrt(np.prod(self.size.sides)))
+            width = 2 * table["area_m2"].to_numpy() / (perimeter * side)
+            evidence = Evidence(bands.spectra, bands.residual, width, table["n_pixels"].to_numpy())
+            table = pd.concat([table, kinds(evidence)], axis=1)
         table["geometry"] = self._generalize(table, geometry, settings) if generalize else geometry
         return table.drop(columns=["label", "first"])
 

@@ -225,5 +225,6 @@ def test_the_console_names_the_report_and_plain_areas(
     assert result.exit_code == 0, result.output
     lines = result.stderr.splitlines()
     assert lines[-3:] == [str(out / f"run_{name}") for name in ("report.html", "prob.tif", "changes.gpkg")]
-    assert re.search(r" polygons, 2\d,\d{3} km² \(probability of ", lines[-4]), lines[-4]
+    assert re.search(r" polygons, 2\d,\d{3} km² \(probability of ", lines[-5]), lines[-5]
+    assert re.fullmatch(r"2\d,\d{3} km² brighter\.", lines[-4]), lines[-4]
     assert not [record for record in caplog.records if record.name.startswith("pyogrio")]

@@ -46,12 +46,18 @@ def test_unnamed_bands_are_taken_from_the_first() -> None:
     ("names", "places"),
     [
         (["B02", "B03", "B04", "B08", "B11"], {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4}),
-        (["B1", "B2", "B3", "B4", "B5", "B7"], {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4}),
-        ([f"SR_B{i}" for i in range(1, 8)], {"red": 3, "green": 2, "blue": 1, "nir": 4, "swir": 5}),
+        (
+            ["B1", "B2", "B3", "B4", "B5", "B7"],
+            {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4, "swir2": 5},
+        ),
+        (
+            [f"SR_B{i}" for i in range(1, 8)],
+            {"red": 3, "green": 2, "blue": 1, "nir": 4, "swir": 5, "swir2": 6},
+        ),
         (["B02", "B03", "B04", "B8A", "B11"], {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4}),
         (["B02", "B03", "B04", "B08", "B8A"], {"red": 2, "green": 1, "blue": 0, "nir": 3}),
         # words count one by one, numbers only beside red, green and blue
-        (["nir", "SWIR 1", "SWIR 2"], {"nir": 0, "swir": 1}),
+        (["nir", "SWIR 1", "SWIR 2"], {"nir": 0, "swir": 1, "swir2": 2}),
         (["B04", "B08"], {}),
         (["red", "green", "blue", "B8A"], {"red": 0, "green": 1, "blue": 2, "nir": 3}),
         (["red", "green", "blue", "B08"], {"red": 0, "green": 1, "blue": 2}),
@@ -59,23 +65,26 @@ def test_unnamed_bands_are_taken_from_the_first() -> None:
         # band 8 of Landsat is panchromatic: right, or near infrared undecided
         (
             [f"B{i}" for i in range(1, 12)],
-            {"red": 3, "green": 2, "blue": 1, "nir": 4, "swir": 5},
+            {"red": 3, "green": 2, "blue": 1, "nir": 4, "swir": 5, "swir2": 6},
         ),
         (
             [f"TOA_B{i}" for i in (2, 3, 4, 5, 6, 7, 8, 10, 11)],
-            {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4},
+            {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4, "swir2": 5},
         ),
         ([f"B{i}" for i in range(1, 10)], {"red": 3, "green": 2, "blue": 1}),
         ([f"B{i}" for i in range(2, 9)], {"red": 2, "green": 1, "blue": 0}),
         ([f"TOA_B{i}" for i in (2, 3, 4, 5, 8)], {"red": 2, "green": 1, "blue": 0}),
-        (["B1", "B2", "B3", "B4", "B5", "B7", "B8"], {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4}),
+        (
+            ["B1", "B2", "B3", "B4", "B5", "B7", "B8"],
+            {"red": 2, "green": 1, "blue": 0, "nir": 3, "swir": 4, "swir2": 5},
+        ),
         # of Sentinel-2 it is near infrared, as a number with a zero and the bands 8A and 12 show
         (["B2", "B3", "B4", "B8"], {"red": 2, "green": 1, "blue": 0, "nir": 3}),
         ([f"B{i:02d}" for i in range(2, 9)], {"red": 2, "green": 1, "blue": 0, "nir": 6}),
         (["B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A"], {"red": 2, "green": 1, "blue": 0, "nir": 6}),
         (
             [f"B{i}" for i in (2, 3, 4, 5, 6, 7, 8, 11, 12)],
-            {"red": 2, "green": 1, "blue": 0, "nir": 6, "swir": 7},
+            {"red": 2, "green": 1, "blue": 0, "nir": 6, "swir": 7, "swir2": 8},
         ),
         # of each name the first
         (["B04", "B03", "B02", "B04"], {"red": 0, "green": 1, "blue": 2}),
@@ -97,23 +106,23 @@ def test_band_positions(names: list[str], places: dict[str, int]) -> None:
             "red green blue nir",
         ),
         ("B02_10m|B03_10m|B04_10m|B08_10m|B8A_20m|B11_20m", "blue green red nir - swir"),
-        ("B02_20m|B03_20m|B04_20m|B8A_20m|B11_20m|B12_20m", "blue green red nir swir -"),
+        ("B02_20m|B03_20m|B04_20m|B8A_20m|B11_20m|B12_20m", "blue green red nir swir swir2"),
         (
             "coastal|blue|green|red|rededge1|rededge2|rededge3|nir|nir08|nir09|swir16|swir22",
-            "- blue green red - - - nir - - swir -",
+            "- blue green red - - - nir - - swir swir2",
         ),
         ("nir09|nir08|nir|red|green|blue", "- - nir red green blue"),
         ("red-jp2|green-jp2|blue-jp2|nir-jp2|nir08-jp2|swir16-jp2", "red green blue nir - swir"),
         # Landsat: keys of STAC assets, Earth Engine, ESPA; the scanner of Landsat 1-5
-        ("coastal|blue|green|red|nir08|swir16|swir22", "- blue green red nir swir -"),
+        ("coastal|blue|green|red|nir08|swir16|swir22", "- blue green red nir swir swir2"),
         ("red|green|blue|nir08", "red green blue nir"),
-        ("SR_B2|SR_B3|SR_B4|SR_B5|SR_B6|SR_B7", "blue green red nir swir -"),
-        ("sr_band1|sr_band2|sr_band3|sr_band4|sr_band5|sr_band7", "blue green red nir swir -"),
+        ("SR_B2|SR_B3|SR_B4|SR_B5|SR_B6|SR_B7", "blue green red nir swir swir2"),
+        ("sr_band1|sr_band2|sr_band3|sr_band4|sr_band5|sr_band7", "blue green red nir swir swir2"),
         ("green|red|nir08|nir09", "green red nir -"),
         # HLS
-        ("B02|B03|B04|B05|B06|B07", "blue green red nir swir -"),
-        ("B02|B03|B04|B8A|B11|B12", "blue green red nir swir -"),
-        ("Coastal_Aerosol|Blue|Green|Red|NIR_Narrow|SWIR1|SWIR2", "- blue green red nir swir -"),
+        ("B02|B03|B04|B05|B06|B07", "blue green red nir swir swir2"),
+        ("B02|B03|B04|B8A|B11|B12", "blue green red nir swir swir2"),
+        ("Coastal_Aerosol|Blue|Green|Red|NIR_Narrow|SWIR1|SWIR2", "- blue green red nir swir swir2"),
         ("Blue|Green|Red|Red_Edge1|NIR_Narrow|NIR_Broad|SWIR1", "blue green red - - nir swir"),
         ("blue|green|red|NIR Narrow|NIR Broad", "blue green red - nir"),
         # PlanetScope of 4 and 8 bands, SkySat
@@ -133,8 +142,8 @@ def test_band_positions(names: list[str], places: dict[str, int]) -> None:
         ("Coastal|Blue|Green|Yellow|Red|Red Edge|NIR-1|NIR-2", "- blue green - red - nir -"),
         ("Coastal|Blue|Green|Yellow|Red|Red Edge|Near-IR1|Near-IR2", "- blue green - red - nir -"),
         ("BAND_C|BAND_B|BAND_G|BAND_Y|BAND_R|BAND_RE|BAND_N|BAND_N2", "- blue green - red - nir -"),
-        ("|".join(f"SWIR{number}" for number in range(1, 9)), "- - swir - - - - -"),
-        ("|".join(f"SWIR-{number}" for number in range(1, 9)), "- - swir - - - - -"),
+        ("|".join(f"SWIR{number}" for number in range(1, 9)), "- - swir - - swir2 - -"),
+        ("|".join(f"SWIR-{number}" for number in range(1, 9)), "- - swir - - swir2 - -"),
         # Pléiades and SPOT 6-7 (DIMAP), Pléiades Neo, SPOT 1-5
         ("B0|B1|B2|B3", "blue green red nir"),
         ("B2|B1|B0|B3", "red green blue nir"),
@@ -147,11 +156,11 @@ def test_band_positions(names: list[str], places: dict[str, int]) -> None:
         ("Red|Green|Blue|Near Infrared", "red green blue nir"),
         ("red|green|blue|near_infrared", "red green blue nir"),
         # MODIS and VIIRS
-        ("|".join(f"sur_refl_b0{number}" for number in range(1, 8)), "red nir blue green - swir -"),
+        ("|".join(f"sur_refl_b0{number}" for number in range(1, 8)), "red nir blue green - swir swir2"),
         ("sur_refl_b01|sur_refl_b02", "red nir"),
         ("sur_refl_b01_1|sur_refl_b02_1|sur_refl_b03_1|sur_refl_b04_1", "red nir blue green"),
         ("Nadir_Reflectance_Band1|Nadir_Reflectance_Band2", "red nir"),
-        ("M3|M4|M5|M7|M10|M11", "blue green red nir swir -"),
+        ("M3|M4|M5|M7|M10|M11", "blue green red nir swir swir2"),
         ("SurfReflect_M3_1|SurfReflect_M4_1|SurfReflect_M5_1|SurfReflect_M7_1", "blue green red nir"),
         ("SurfReflect_I1|SurfReflect_I2|SurfReflect_I3", "red nir swir"),
         ("I1|I2|I3", "red nir swir"),
@@ -193,16 +202,16 @@ def test_a_further_sensor_takes_one_entry(monkeypatch: pytest.MonkeyPatch) -> No
     assert band_positions(names) == {"red": 0, "green": 3, "blue": 2, "nir": 1, "swir": 5}
     assert Rules.of(["water", "vegetation"], names).positions == {"water": (3, 1), "vegetation": (0, 1)}
     assert band_columns(names)[:4] == ["red", "nir", "blue", "green"]
-    assert r"| MERIS | 1 | 4 | 3 | 2 | 6 | names like `meris_b0*(\d+)\b` |" in sensor_table()
+    assert r"| MERIS | 1 | 4 | 3 | 2 | 6 |  | names like `meris_b0*(\d+)\b` |" in sensor_table()
     assert band_positions(["B04", "B03", "B02", "B08"]) == {"red": 0, "green": 1, "blue": 2, "nir": 3}
 
 
 def test_the_documentation_lists_every_sensor() -> None:
     table = sensor_table()
-    assert "| Landsat 4-7 | 3 | 2 | 1 | 4 | 5 | without 6, 8, 8A, 9, 10, 11, 12 |" in table
-    assert "| Sentinel-2, 20 m bands | 4 | 3 | 2 | 8A | 11 | with 8A; without 8 |" in table
-    assert "| Landsat 8-9 | 4 | 3 | 2 | 5 | 6 | none of the others |" in table
-    assert "| Pléiades, SPOT 6-7 | 2 | 1 | 0 | 3 |  | with 0 |" in table
+    assert "| Landsat 4-7 | 3 | 2 | 1 | 4 | 5 | 7 | without 6, 8, 8A, 9, 10, 11, 12 |" in table
+    assert "| Sentinel-2, 20 m bands | 4 | 3 | 2 | 8A | 11 | 12 | with 8A; without 8 |" in table
+    assert "| Landsat 8-9 | 4 | 3 | 2 | 5 | 6 | 7 | none of the others |" in table
+    assert "| Pléiades, SPOT 6-7 | 2 | 1 | 0 | 3 |  |  | with 0 |" in table
     assert "{include} generated/sensors.md" in (DOCS / "settings.md").read_text(encoding="utf-8")
 
 

@@ -21,6 +21,7 @@ from geocd.raster.grid import Grid
 from geocd.report.record import RunRecord, Summary
 from geocd.report.stac import STAC_EXTENSIONS, stac_item, write_json
 from geocd.scene.registration import Shift
+from geocd.vectorize.kinds import KindTotal
 
 TRANSFORM = Affine(10, 0, 500000, 0, -10, 5000000)
 
@@ -128,6 +129,7 @@ def record(**changes):
             area_m2=math.nan,
             seam_score=None,
             shift=Shift(0.25, -0.5, 20.0, 0.125, 9),
+            kinds=(KindTotal("burnt", None, 2, math.nan),),
         ),
         "date_before": "2020-01-01T00:00:00Z",
         "date_after": "2021-01-01T00:00:00Z",
@@ -201,6 +203,7 @@ def test_item_content(files):
         ("area_m2", None),
         ("seam_score", None),
         ("shift", Shift(0.25, -0.5, 20.0, 0.125, 9).as_dict()),
+        ("kinds", [{"kind": "burnt", "became": None, "n_polygons": 2, "area_m2": None}]),
     ]
     assert properties["processing:software"] == {"geocd": "1"}
     assert "before.tif" in properties["processing:lineage"]

@@ -17,6 +17,7 @@ from geocd.raster.pair import Pair
 from geocd.scene.ignore import normalized_difference
 from geocd.vectorize import bandmeans, polygons, regions
 from geocd.vectorize.bandmeans import MOST_BANDS, band_columns
+from geocd.vectorize.kinds import KIND_COLUMNS
 from geocd.vectorize.polygons import COLUMNS, polygonize
 
 Images = tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -31,12 +32,12 @@ def images(bands: int, shape: tuple[int, int], dtype: Any = np.uint16, seed: int
 @pytest.mark.parametrize(
     ("names", "columns"),
     [
-        (("B02", "B03", "B04", "B08", "B11", "B12"), ["blue", "green", "red", "nir", "swir", "b12"]),
+        (("B02", "B03", "B04", "B08", "B11", "B12"), ["blue", "green", "red", "nir", "swir", "swir2"]),
         (("SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B6"), ["blue", "green", "red", "nir", "swir"]),
-        (("B1", "B2", "B3", "B4", "B5", "B7"), ["blue", "green", "red", "nir", "swir", "b7"]),
+        (("B1", "B2", "B3", "B4", "B5", "B7"), ["blue", "green", "red", "nir", "swir", "swir2"]),
         (("B02", "B03", "B04", "B8A", "B11"), ["blue", "green", "red", "nir", "swir"]),
-        (("Red", "Green", "NIR", "SWIR 1", "SWIR 2"), ["red", "green", "nir", "swir", "swir_2"]),
-        (("red", "swir22", "swir16"), ["red", "swir22", "swir"]),
+        (("Red", "Green", "NIR", "SWIR 1", "SWIR 2"), ["red", "green", "nir", "swir", "swir2"]),
+        (("red", "swir22", "swir16"), ["red", "swir2", "swir"]),
         (("band 1", "band 2"), ["b1", "b2"]),
         (("B8", "VV (dB)", "ндви", ""), ["b8", "vv_db", "b3", "b4"]),
         (("x", "x", "ndvi"), ["x", "x_2", "ndvi_3"]),
@@ -56,7 +57,7 @@ def test_means_are_those_of_the_pixels(make_pair: Any, write_raster: Any, tmp_pa
     frame = geopandas.read_file(tmp_path / "o.gpkg")
     expected_columns = ["before_red", "before_nir", "after_red", "after_nir"]
     expected_columns += ["before_ndvi", "after_ndvi", "diff_ndvi"]
-    assert list(frame.columns) == [*COLUMNS, *expected_columns, "geometry"]
+    assert list(frame.columns) == [*COLUMNS, *KIND_COLUMNS, *expected_columns, "geometry"]
     labels, count = ndimage.label(prob >= np.float32(0.6))
     assert len(frame) == count > 5
     assert frame["n_pixels"].tolist() == ndimage.sum_labels(labels > 0, labels, range(1, count + 1)).tolist()
@@ -104,7 +105,9 @@ def test_only_places_that_changed_are_read(
         original: Callable[..., Any] = pair.read
         monkeypatch.setattr(pair, "read", lambda window: (read.append(window), original(window))[1])
         polygonize(write_raster("prob", prob), tmp_path / "o.gpkg", threshold=0.5, pair=pair)
-    assert [tuple(window.flatten()) for window in read] == [(30, 20, 2, 2), (32, 20, 1, 2)]
+    sample, *windows = [tuple(window.flatten()) for window in read]
+    assert sample == (0, 0, 64, 64), "of a large raster, a part of bounded size"
+    assert windows == [(28, 18, 6, 6), (30, 18, 5, 6)], "with two pixels around, for edges that moved"
 
 
 def test_pixels_that_the_pair_does_not_know_are_left_out(
