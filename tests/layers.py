@@ -45,7 +45,7 @@ LAYERS: list[dict[str, str]] = [
         "method": "chips to change probability; the only package that imports torch",
         "vectorize": "probability to polygons, and polygons to files",
     },
-    {"review": "what a person judges: points drawn at random, verdicts, and the areas that follow from them"},
+    {"review": "what a person judges: verdicts, the ranking that they teach, points drawn at random, areas"},
     {"report": "what a run writes about itself: record, STAC item, pictures, HTML report, QGIS styles"},
     {"pipeline": "one pair, from two paths to all products: preparing, tiling, resuming, committing"},
     {

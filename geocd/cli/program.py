@@ -179,10 +179,11 @@ def _register() -> None:
     from geocd.cli.estimate import estimate
     from geocd.cli.evaluate import evaluate
     from geocd.cli.polygonize import polygonize
+    from geocd.cli.refine import refine
     from geocd.cli.rerun import rerun
     from geocd.cli.sample import sample
 
-    everyday = (check, detect, polygonize, sample, estimate, evaluate, batch)
+    everyday = (check, detect, polygonize, refine, sample, estimate, evaluate, batch)
     for command in (*everyday, completion, config, env, rerun):
         main.add_command(command)
 

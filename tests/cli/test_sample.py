@@ -1,4 +1,4 @@
-"""``geocd sample`` and ``geocd estimate``: from a run to areas."""
+"""``geocd sample``, ``geocd estimate`` and ``geocd refine``: from a run to areas, and to what is meant."""
 
 from __future__ import annotations
 
@@ -86,3 +86,40 @@ def test_verdicts_in_a_spreadsheet_count(results: Path, tmp_path: Path) -> None:
     table["verdict"] = judge(tmp_path / "s.gpkg")["verdict"]
     table.to_csv(tmp_path / "mine.csv", index=False, sep=";")
     assert "80 of 80 points judged" in run("estimate", tmp_path / "mine.csv").output
+
+
+def test_verdicts_teach(results: Path, tmp_path: Path) -> None:
+    first = run("refine", results, "--json", "--next", 3)
+    assert first.exit_code == 0, first.output
+    asked = json.loads(first.stdout)["judge_next"]
+    polygons = geopandas.read_file(f"{results}_changes.gpkg")
+    assert 1 <= len(asked) <= 3
+    pd.DataFrame({"id": asked, "verdict": "yes"}).to_csv(f"{results}_verdicts.csv", index=False)
+    done = run("refine", results, "--save-model", tmp_path / "m.json")
+    assert f"{len(asked)} yes, 0 no" in done.output
+    assert "run_refined.gpkg" in done.output
+    assert Path(f"{results}_refined.qml").exists()
+    refined = geopandas.read_file(f"{results}_refined.gpkg").set_index("id")
+    assert (refined["relevance"][asked] == 1).all()
+    assert len(refined) == len(polygons)
+    other = run("refine", results, "-o", tmp_path / "o.gpkg", "--model", tmp_path / "m.json")
+    assert f"and {len(asked)} of other pairs" in other.output
+
+    for wrong, message in (
+        (("-o", tmp_path / "o.shp"), "end the name in .gpkg"),
+        (("-o", f"{results}_changes.gpkg"), "is what is read"),
+        (("--save-model", f"{results}_prob.tif"), "exists already, and is no model"),
+        (("--model", f"{results}.json"), "is not a model"),
+    ):
+        refused = run("refine", results, *wrong)
+        assert refused.exit_code in (1, 2)
+        assert message in refused.output
+
+
+def test_without_images_the_columns_teach(results: Path, tmp_path: Path) -> None:
+    for name in ("changes.gpkg", "prob.tif"):
+        shutil.copy(f"{results}_{name}", tmp_path / f"moved_{name}")
+    done = run("refine", tmp_path / "moved")
+    assert done.exit_code == 0, done.output
+    assert "note: only the columns of the polygons are compared" in done.output
+    assert (tmp_path / "moved_refined.gpkg").exists()

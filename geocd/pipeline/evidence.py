@@ -1,0 +1,182 @@
+"""Means over polygons of what the default method sees, for learning from verdicts; measured once and kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rasterio.features import rasterize
+from rasterio.windows import Window
+
+from geocd.config import Settings
+from geocd.errors import ConfigError
+from geocd.method.methods import METHODS
+from geocd.pipeline.prepared import computing, open_sources
+from geocd.raster.files import bounded_cache, output_errors, provenance
+from geocd.raster.grid import Grid
+from geocd.raster.pair import Pair
+from geocd.replacing import write
+from geocd.report.fingerprint import sha256
+from geocd.scene.sample import sample_chips
+from geocd.types import Float32Array, Float64Array, IntArray, Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from shapely.geometry.base import BaseGeometry
+
+    from geocd.method.default import DefaultDetector
+
+#: Side of the windows that are computed at a time, without the detector's margin.
+BLOCK = 512
+
+
+def evidence_of(
+    prob: str | os.PathLike[str],
+    polygons: Sequence[BaseGeometry],
+    file: Path | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Return the evidence of the polygons of a run: means of distances and deep features.
+
+    The method is fitted to the pair again, and computed where there are polygons.
+
+    Parameters
+    ----------
+    prob : path
+        Probability raster of the run, whose record says which images it was computed from.
+    polygons : sequence of shapely geometries
+        In its CRS.
+    file : pathlib.Path, optional
+        Where the evidence is kept; read instead where it is there already and belongs to the raster.
+    progress : callable, optional
+        Called with the stage ``evidence``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each polygon; columns as :func:`geocd.method.evidence.seen` names them, float32, NaN where
+        a polygon covers the centre of no valid pixel.
+
+    Raises
+    ------
+    GeocdError
+        The images cannot be opened, or the run compared features that were made elsewhere.
+    """
+    import pandas as pd
+
+    path = os.fspath(prob)
+    checksum = sha256(Path(path))
+    if file is not None and (kept := _load(file, checksum, len(polygons))) is not None:
+        return kept
+    run = provenance(path)
+    if run.get("kind") == "embedding":
+        raise ConfigError(f"{path}: compares embeddings, of which no distances between images are measured.")
+    settings = Settings.from_flat({"device": "cpu"}).resolved()
+    with bounded_cache(), open_sources(path, run) as pair, computing(settings):
+        chips = sample_chips(pair)
+        detector: DefaultDetector = METHODS["deep"].fit(chips, pair, settings.method, 1, None)  # type: ignore[assignment]
+        del chips
+        means = _means(detector, pair, polygons, progress or (lambda stage, done, total: None))
+    table = pd.DataFrame(means)
+    if file is not None:
+        _save(file, checksum, table)
+    return table
+
+
+@dataclasses.dataclass
+class _Sums:
+    """Sums over polygons, by name."""
+
+    count: IntArray
+    totals: dict[str, Float64Array]
+
+    def add(self, name: str, label: IntArray, values: Float32Array) -> None:
+        """Add the pixels of a window."""
+        part = np.bincount(label, weights=values, minlength=self.count.size)
+        self.totals[name] = self.totals.get(name, np.zeros(self.count.size)) + part
+
+
+def _means(
+    detector: DefaultDetector, pair: Pair, polygons: Sequence[BaseGeometry], progress: Progress
+) -> dict[str, Float32Array]:
+    """Return the means over the polygons, by name."""
+    from geocd.method.evidence import seen
+
+    windows = _windows(pair.grid)
+    boxes = np.array([polygon.bounds for polygon in polygons]).reshape(-1, 4)
+    sums = _Sums(np.zeros(len(polygons), np.int64), {})
+    for done, window in enumerate(windows, 1):
+        index = np.flatnonzero(_touching(boxes, pair.grid.crop(window)))
+        if index.size:
+            labels = rasterize(
+                [(polygons[int(i)], int(i) + 1) for i in index],
+                out_shape=(int(window.height), int(window.width)),
+                transform=pair.grid.crop(window).transform,
+                dtype="int32",
+            )
+            around = pair.grid.around(window, detector.margin)
+            chip = pair.read(around)
+            top, left = int(window.row_off - around.row_off), int(window.col_off - around.col_off)
+            inner = slice(top, top + labels.shape[0]), slice(left, left + labels.shape[1])
+            inside = (labels > 0) & chip.valid[inner]
+            label = labels[inside].astype(np.int64) - 1
+            if label.size:
+                sums.count += np.bincount(label, minlength=sums.count.size)
+                for name, values in seen(detector, chip):
+                    sums.add(name, label, values[inner][inside])
+        progress("evidence", done, len(windows))
+    with np.errstate(invalid="ignore"):
+        return {name: (total / sums.count).astype(np.float32) for name, total in sums.totals.items()}
+
+
+def _windows(grid: Grid) -> list[Window]:
+    """Return windows that cover a grid, by rows."""
+    return [
+        Window(col, row, min(BLOCK, grid.width - col), min(BLOCK, grid.height - row))
+        for row in range(0, grid.height, BLOCK)
+        for col in range(0, grid.width, BLOCK)
+    ]
+
+
+def _touching(boxes: Float64Array, grid: Grid) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return which boxes touch the bounding box of a grid."""
+    x, y = zip(*grid.corners(), strict=True)
+    west, south, east, north = boxes.T
+    touching: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
+        (west <= max(x)) & (east >= min(x)) & (south <= max(y)) & (north >= min(y))
+    )
+    return touching
+
+
+def _save(file: Path, checksum: str, table: pd.DataFrame) -> None:
+    """Write evidence, with the checksum of the raster that it belongs to."""
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        raster=np.array(checksum),
+        names=np.array(list(table.columns), dtype=np.str_),
+        values=table.to_numpy(np.float32),
+    )
+    with output_errors(file):
+        write(file, content.getvalue())
+
+
+def _load(file: Path, checksum: str, count: int) -> pd.DataFrame | None:
+    """Return the evidence of a file; None where it is of another raster, or cannot be read."""
+    import pandas as pd
+
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            if str(content["raster"]) != checksum or len(content["values"]) != count:
+                return None
+            return pd.DataFrame(content["values"], columns=[str(name) for name in content["names"]])
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+__all__ = ["evidence_of"]
