@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 from conftest import write_raster
 from PIL import Image
@@ -75,8 +76,12 @@ def write(
     *,
     before: np.ndarray | None = None,
     after: np.ndarray | None = None,
+    columns: dict[str, list[str | None]] | None = None,
 ) -> tuple[Path, Parsed]:
-    """Write the page of a made-up run; ``prob`` (height, width) lies on the record's grid."""
+    """Write the page of a made-up run; ``prob`` (height, width) lies on the record's grid.
+
+    ``columns`` are set in the layer, in the order of the ids.
+    """
     grid = dataclasses.replace(run.grid, height=prob.shape[0], width=prob.shape[1])
     where = {"crs": grid.crs.to_wkt(), "transform": grid.transform}
     image = np.tile(np.arange(prob.shape[1]) % 200, (prob.shape[0], 1)) if before is None else before
@@ -85,11 +90,14 @@ def write(
     raster = write_raster(tmp_path / "x_prob.tif", prob.astype(np.float32), nodata=math.nan, **where)
     changes = tmp_path / "x_changes.gpkg"
     found = polygonize(raster, changes, threshold=run.threshold)
+    if columns is not None:
+        geopandas.read_file(changes).assign(**columns).to_file(changes, layer="changes")
     run = dataclasses.replace(
         run, grid=grid, summary=dataclasses.replace(run.summary, n_polygons=found.count)
     )
+    indexes = range(1, 1 + (len(image) if image.ndim == 3 else 1))
     small = thumbnails.read_thumbnails(
-        str(source), str(other), raster, indexes=[1], threshold=run.threshold, max_size=1000
+        str(source), str(other), raster, indexes=indexes, threshold=run.threshold, max_size=1000
     )
     destination = tmp_path / "x_report.html"
     paths = {"prob": raster, "changes": changes}

@@ -46,9 +46,12 @@ from geocd.report.words import (
     seam_in_words,
     shift_in_words,
 )
+from geocd.vectorize.kinds import LABELS, KindTotal
 
 #: Places in the table for readers without scripts.
 ROWS = 10
+#: Rows of the table of what became of what; the rest is one more.
+MOST_KINDS = 8
 #: Styles and scripts of the page, in this order; a map library from npm, the rest geocd's own.
 STYLES = ("leaflet.css", "report.css")
 SCRIPTS = (
@@ -62,6 +65,7 @@ SCRIPTS = (
     "report.js",
 )
 _DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
+_OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*[a-z]\b")
 _SOURCE_MAP = re.compile(r"^//# sourceMappingURL=.*\n?", re.MULTILINE)
 
 
@@ -156,7 +160,7 @@ def _map(run: FinishedRun, places: Places, checksum: str) -> dict[str, object]:
         },
         "lattice": None if lattice is None else dataclasses.asdict(lattice),
         "columns": places.columns,
-        "kinds": {},
+        "kinds": LABELS,
         "chips": [dataclasses.asdict(chip) for chip in chips(thumbnails, places)],
         "native": thumbnails.prob.shape == thumbnails.grid_shape,
     }
@@ -167,11 +171,45 @@ def _map(run: FinishedRun, places: Places, checksum: str) -> dict[str, object]:
         "box": (grid.width, grid.height),
         "apart": thumbnails.apart,
         "ramp": [(stop, f"#{r:02x}{g:02x}{b:02x}", alpha / 255) for stop, (r, g, b), alpha in RAMP],
+        "became": _became(run.record.summary.kinds),
         "outlines": places.outlines,
         "list_columns": _list_columns(places),
         "list_note": _list_note(places, run.record.summary.n_polygons),
         "largest": _rows(places),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Became:
+    """A row of the table of what became of what: ``kind`` is None for the rest of them together."""
+
+    words: str
+    label: str
+    kind: str | None
+    n_polygons: str
+    area: str
+    share: float
+
+
+def _became(totals: Sequence[KindTotal]) -> list[Became]:
+    """Return what became of what, the largest area first."""
+    whole = sum(total.area_m2 for total in totals) or 1.0
+    rows = [
+        Became(
+            words=total.words,
+            label=LABELS[total.kind],
+            kind=total.kind,
+            n_polygons=f"{total.n_polygons:,}",
+            area=area_in_words(total.area_m2),
+            share=total.area_m2 / whole,
+        )
+        for total in totals[:MOST_KINDS]
+    ]
+    if rest := totals[MOST_KINDS:]:
+        area = sum(total.area_m2 for total in rest)
+        count = sum(total.n_polygons for total in rest)
+        rows.append(Became("others", "", None, f"{count:,}", area_in_words(area), area / whole))
+    return rows
 
 
 def _list_columns(places: Places) -> list[tuple[str, str]]:
@@ -217,13 +255,14 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["dated"] = _dated
+    environment.filters["unbroken"] = _unbroken
     return environment.get_template(name)
 
 
-def _dated(text: str) -> markupsafe.Markup:
-    """Return a text as HTML in which no date is broken at the end of a line."""
-    return markupsafe.Markup(_DATE.sub(r"<time>\g<0></time>", str(markupsafe.escape(text))))
+def _unbroken(text: str) -> markupsafe.Markup:
+    """Return a text as HTML in which no date and no option is broken at the end of a line."""
+    escaped = _DATE.sub(r"<time>\g<0></time>", str(markupsafe.escape(_shown(text))))
+    return markupsafe.Markup(_OPTION.sub(r"<code>\g<0></code>", escaped))
 
 
 @functools.cache

@@ -18,6 +18,8 @@ from conftest import GRID, run_record
 from PIL import Image
 from report_page import HOSTILE, write
 
+from geocd.vectorize.kinds import KindTotal
+
 pytestmark = pytest.mark.slow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -47,7 +49,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prob[100:200, 100:200] = 0.9
     prob[400:450, 500:600] = 0.8
     prob[500:504, 300:305] = 0.6
-    path, _ = write(folder, run_record(before=HOSTILE), prob, before=before, after=after)
+    columns: dict[str, list[str | None]] = {
+        "kind": ["burnt", "water_gain", "burnt"],
+        "became": ["vegetation → burnt ground", "bare → water", None],
+        "kind_why": ["NBR 0.60 → 0.10: <b>it</b> fell", "NDWI -0.20 → 0.40: water", "dark: burnt"],
+        "verdict": [None, None, None],
+    }
+    totals = [KindTotal("burnt", "vegetation → burnt ground", 1, 1e6), KindTotal("water_gain", None, 1, 5e5)]
+    run = run_record(before=HOSTILE, summary={"kinds": totals})
+    path, _ = write(folder, run, prob, before=before, after=after, columns=columns)
     return path
 
 
@@ -111,6 +121,20 @@ def test_the_list_is_sorted_and_filtered(shown: Any) -> None:
     assert ids(shown) == [1]
     shown.get_by_role("button", name="Reset").click()
     assert ids(shown) == [1, 2, 3]
+
+
+def test_places_of_one_kind_and_why_they_are(shown: Any) -> None:
+    assert shown.locator("#list td:nth-child(2)").all_inner_texts() == ["burnt", "water gained", "burnt"]
+    shown.get_by_label("burnt (2)").uncheck()
+    assert ids(shown) == [2]
+    shown.get_by_role("button", name="burnt", exact=True).click()  # in "what became of what"
+    assert ids(shown) == [1, 3]
+    shown.get_by_role("button", name="kind", exact=True).click()
+    assert ids(shown) == [1, 3]
+    choose(shown, 1)
+    facts = shown.locator("#detail").inner_text()
+    assert "Place 1: burnt" in facts
+    assert "NBR 0.60 → 0.10: <b>it</b> fell" in facts, "text, whatever it looks like"
 
 
 def test_a_place_of_twenty_pixels_fills_the_map_and_nothing_covers_it(shown: Any) -> None:

@@ -18,9 +18,11 @@ from rasterio.transform import Affine
 from report_page import HOSTILE, Parsed, one_place, write
 
 from geocd.config import Settings
+from geocd.findings import Finding
 from geocd.pipeline.run import detect
 from geocd.raster.grid import Grid
 from geocd.report import page, places, words
+from geocd.vectorize.kinds import KindTotal
 
 Scene = Callable[..., np.ndarray]
 
@@ -144,6 +146,26 @@ def test_the_worst_pair_of_a_megapixel_is_small(tmp_path: Path) -> None:
     assert 1000 < len(found.outlines) <= places.MOST_PLACES
     assert found.data["native"]
     assert found.data["chips"] == [], "the pictures have every pixel already"
+
+
+def test_what_became_of_what_stands_above_the_map(tmp_path: Path) -> None:
+    kinds = [KindTotal("vegetation_loss", "vegetation → bare", 3, 7e4), KindTotal("unclear", None, 1, 1e4)]
+    kinds += [KindTotal("burnt", f"{n} → burnt ground", 1, 2e3) for n in range(10)]
+    path, found = write(tmp_path, run_record(summary={"kinds": kinds}), one_place())
+    assert "vegetation → bare" in found.text
+    assert len(found.all("meter")) == page.MOST_KINDS + 1
+    assert found.all("meter")[0]["value"] == "0.7000"
+    assert found.all("meter")[-1]["value"] == "0.0800", "four of 2000 m² are left over"
+    text = path.read_text(encoding="utf-8")
+    order = ["h-findings", "h-became", "h-map", "h-trust", "h-made"]
+    assert sorted(order, key=lambda name: text.index(f'<h2 id="{name}"')) == order
+
+
+def test_no_option_and_no_date_is_broken_at_the_end_of_a_line(tmp_path: Path) -> None:
+    findings = [Finding("shift", "warning", "Shifted since 2015-07-01 by <1 px.", "--align shift does.")]
+    path, _ = write(tmp_path, run_record(findings=findings), one_place())
+    expected = "<b>warning:</b> Shifted since <time>2015-07-01</time> by &lt;1 px. <code>--align</code> shift"
+    assert expected in path.read_text(encoding="utf-8")
 
 
 def test_the_template_is_compiled_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

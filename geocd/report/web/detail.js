@@ -24,6 +24,7 @@ class Detail {
   async show(place) {
     this.place = place;
     this.box.hidden = !place;
+    document.getElementById("choose").hidden = Boolean(place);
     if (!place) return;
     this.facts(place);
     for (const date of ["before", "after"]) await this.draw(place, date);

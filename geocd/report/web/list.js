@@ -50,6 +50,13 @@ class PlaceList {
     box.hidden = false;
   }
 
+  /** List the places of one kind alone, whatever else was filtered. */
+  only(kind) {
+    document.getElementById("filters").reset();
+    for (const box of document.querySelectorAll("#kinds [name=kind]")) box.checked = box.value === kind;
+    this.refresh();
+  }
+
   sortBy(column) {
     const { sorting } = this;
     this.sorting = { column, down: sorting.column === column ? !sorting.down : column !== "id" && column !== "kind" };

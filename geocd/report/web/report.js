@@ -64,6 +64,12 @@
   for (const button of document.querySelectorAll("[data-step]")) {
     button.addEventListener("click", () => step(Number(button.dataset.step)));
   }
+  for (const button of document.querySelectorAll("[data-only]")) {
+    button.addEventListener("click", () => {
+      list.only(button.dataset.only);
+      $("list").scrollIntoView({ block: "nearest" });
+    });
+  }
   $("whole").addEventListener("click", () => map.fitAll());
 
   const layers = () => {
