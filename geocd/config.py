@@ -21,6 +21,7 @@ from geocd.location import Location
 from geocd.presets import PRESETS
 from geocd.stages import (
     DECISION,
+    OTHER_DATES,
     PATHS,
     RASTERS,
     STAGES,
@@ -37,6 +38,7 @@ from geocd.stages import (
     RunTilingSettings,
     TilingSettings,
     check_tile_size,
+    numbered,
 )
 
 if typing.TYPE_CHECKING:
@@ -59,7 +61,7 @@ class _Flat:
             if isinstance(value, float) and math.isnan(value):
                 flat[name] = "nan"
             elif isinstance(value, tuple):
-                flat[name] = list(value)
+                flat[name] = [Location(part).public if name in PATHS else part for part in value]
             elif name in PATHS and isinstance(value, str):
                 flat[name] = Location(value).public
         return flat
@@ -206,6 +208,7 @@ def typed_text(name: str, text: str) -> Any:
 
 __all__ = [
     "DECISION",
+    "OTHER_DATES",
     "PATHS",
     "PRESETS",
     "RASTERS",
@@ -225,6 +228,7 @@ __all__ = [
     "Settings",
     "TilingSettings",
     "check_tile_size",
+    "numbered",
     "stage_of",
     "typed",
     "typed_text",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from geocd.config import RASTERS, Settings
+from geocd.config import OTHER_DATES, RASTERS, Settings, numbered
 from geocd.errors import Interrupted, ItemError, ResumeError
 from geocd.pipeline.inputs import refuse_inputs
 from geocd.pipeline.run import detect
@@ -122,7 +122,9 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
             "wrote.",
             path=str(path),
         ) from error
-    for name, source in (*links.items(), *((name, str(flat.get(name))) for name in RASTERS)):
+    others = numbered(**{name: flat.get(name) or () for name in OTHER_DATES})
+    named = {name: str(flat.get(name)) for name in RASTERS} | others
+    for name, source in (*links.items(), *named.items()):
         if is_remote(source) and not may_reach(""):
             raise ItemError(
                 f"{path}: its {name} is on the network ({shown(source)}), and is not fetched just because a "
@@ -143,6 +145,8 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
     for name in ("jobs", "mem_limit"):  # outputs do not depend on them: the tile size is among the settings
         flat.pop(name, None)
     flat |= {name: links.get(name, flat[name]) for name in RASTERS if flat.get(name) is not None}
+    for name in OTHER_DATES:
+        flat[name] = [links.get(own, path) for own, path in numbered(**{name: flat.get(name) or ()}).items()]
     return Recipe(
         before=before,
         after=after,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from geocd.coercion import require, require_choice
@@ -41,6 +41,11 @@ def setting(
     """
     metadata = {"help": help, "metavar": metavar, "short": short, "path": path}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def numbered(**dates: Sequence[str]) -> dict[str, str]:
+    """Return paths of lists by the name of their list and their number, from 1."""
+    return {f"{name} {n}": path for name, paths in dates.items() for n, path in enumerate(paths, 1)}
 
 
 def check_tile_size(tile_size: int, overlap: int) -> None:
@@ -125,6 +130,20 @@ class ReadSettings:
     features_after: str | None = setting(
         None, "The same of AFTER, by the same model.", metavar="RASTER", path=True
     )
+    baseline: tuple[str, ...] = setting(
+        (),
+        "Images of earlier dates, before which nothing is asked about: what they show that a place does by "
+        "itself, such as its seasons, is not called changed.",
+        metavar="FILE...",
+        path=True,
+    )
+    confirm: tuple[str, ...] = setting(
+        (),
+        "Images of later dates: polygons get the columns lasting (0: gone again, 1: still there) and "
+        "last_seen.",
+        metavar="FILE...",
+        path=True,
+    )
     ignore: tuple[Ignorable, ...] = setting(
         (),
         "Leave out pixels that are water or vegetation in both dates, or cloud in either: one or more of "
@@ -132,6 +151,11 @@ class ReadSettings:
         "reflectance.",
         metavar="KINDS",
     )
+
+    @property
+    def other_dates(self) -> dict[str, str]:
+        """The paths of all other dates, by what records call them: ``baseline 1``, ``confirm 2``."""
+        return numbered(baseline=self.baseline, confirm=self.confirm)
 
     def __post_init__(self) -> None:
         require_choice("align", self.align, get_args(Align))
@@ -384,4 +408,8 @@ PATHS = frozenset(
 #: Those of rasters: inputs beside the two images.
 RASTERS = tuple(
     field.name for field in dataclasses.fields(ReadSettings) if field.metadata["metavar"] == "RASTER"
+)
+#: Those that name any number of images: other dates of the place.
+OTHER_DATES = tuple(
+    field.name for field in dataclasses.fields(ReadSettings) if field.metadata["metavar"] == "FILE..."
 )

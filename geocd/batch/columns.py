@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from geocd.config import PATHS, RASTERS, STAGES, Settings, stage_of, typed, typed_text
+from geocd.config import OTHER_DATES, PATHS, RASTERS, STAGES, Settings, stage_of, typed, typed_text
 from geocd.errors import ConfigError, PairsError
 from geocd.location import local_path
 from geocd.raster.area import is_area_text
@@ -19,8 +19,8 @@ from geocd.raster.area import is_area_text
 Values: TypeAlias = tuple[tuple[str, object], ...]
 #: Settings that belong to the whole batch: to its machines, or they name files that run code.
 WHOLE_BATCH = frozenset({"device", "weights", "backbone"})
-#: Columns of rasters, which :class:`geocd.batch.pairs.Item` has by name.
-_BY_NAME = frozenset({*RASTERS, "baseline", "confirm"})
+#: Columns of rasters, and of several, which :class:`geocd.batch.pairs.Item` has by name.
+_BY_NAME = frozenset({*RASTERS, *OTHER_DATES})
 #: Settings that may be columns.
 SETTINGS = tuple(
     field.name

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from geocd.batch.columns import Values, located, merged, row_settings, setting_columns
 from geocd.batch.stack import Stack
-from geocd.config import RASTERS, Settings
+from geocd.config import OTHER_DATES, RASTERS, Settings, numbered
 from geocd.errors import PairsError
 from geocd.location import Location
 from geocd.quantities import enumerated
@@ -21,7 +21,7 @@ from geocd.vectorize.formats import merge_formats
 
 #: Columns that a list must have, and those that it may have.
 NEEDED = ("id", "before", "after")
-COLUMNS = (*NEEDED, *RASTERS)
+COLUMNS = (*NEEDED, *RASTERS, *OTHER_DATES)
 #: Where a row stands in its file ("line 3"), and its values by column.
 Row: TypeAlias = tuple[str, Mapping[str, object]]
 #: Names that the batch itself uses in its folder.
@@ -61,6 +61,8 @@ class Item:
         Paths or URLs of the quality masks of the images.
     features_before, features_after : str, optional
         Paths or URLs of rasters of features that were made elsewhere.
+    baseline, confirm : tuple of str
+        Paths or URLs of images of earlier and of later dates.
     stacks : tuple of Stack
         The VRTs among these paths that have to be written first.
     settings : tuple of (str, object)
@@ -85,6 +87,8 @@ class Item:
     mask_after: str | None = None
     features_before: str | None = None
     features_after: str | None = None
+    baseline: tuple[str, ...] = ()
+    confirm: tuple[str, ...] = ()
     stacks: tuple[Stack, ...] = ()
     settings: Values = ()
     area: str | None = None
@@ -129,13 +133,16 @@ class Item:
             name: Location(path).public
             for name, path in {"before": self.before, "after": self.after, **self.rasters}.items()
         }
+        for name in OTHER_DATES:
+            links[name] = tuple(Location(path).public for path in getattr(self, name))
         stacks = tuple(stack.without_signatures() for stack in self.stacks)
         return dataclasses.replace(self, **links, stacks=stacks, sign=sign)
 
     @property
     def inputs(self) -> dict[str, str]:
         """The paths by what they are: ``before``, ``after``, and those of the columns that may be empty."""
-        return {"before": self.before, "after": self.after, **self.rasters}
+        others = numbered(baseline=self.baseline, confirm=self.confirm)
+        return {"before": self.before, "after": self.after, **self.rasters, **others}
 
     @property
     def rasters(self) -> dict[str, str]:
@@ -151,7 +158,8 @@ def read_items(path: str | os.PathLike[str]) -> list[Item]:
     path : path
         A CSV with a header, or any vector file that OGR reads (GeoPackage, GeoJSON). The columns are ``id``,
         ``before``, ``after`` and, optionally, ``valid``, ``mask_before``, ``mask_after``,
-        ``features_before`` and ``features_after``, and any of :data:`geocd.batch.columns.SETTINGS`; others
+        ``features_before``, ``features_after``, ``baseline`` and ``confirm`` (several paths separated by
+        ``;``, or a list where the format has lists), and any of :data:`geocd.batch.columns.SETTINGS`; others
         are ignored. Relative paths start from the folder of this file.
 
     Returns
@@ -211,8 +219,12 @@ def check_unique(items: Iterable[Item], source: str) -> None:
 
 
 def _item(row: Mapping[str, object], folder: Path) -> Item:
-    values = {name: str(row.get(name) if row.get(name) is not None else "").strip() for name in COLUMNS}
-    paths = {name: located(values[name], folder) for name in COLUMNS[1:] if values[name]}
+    single = (*NEEDED, *RASTERS)
+    values = {name: str(row.get(name) if row.get(name) is not None else "").strip() for name in single}
+    paths = {name: located(values[name], folder) for name in single[1:] if values[name]}
+    baseline, confirm = (
+        tuple(located(path, folder) for path in several(row.get(name))) for name in OTHER_DATES
+    )
     return Item(
         values["id"],
         paths.get("before", ""),
@@ -222,8 +234,18 @@ def _item(row: Mapping[str, object], folder: Path) -> Item:
         mask_after=paths.get("mask_after"),
         features_before=paths.get("features_before"),
         features_after=paths.get("features_after"),
+        baseline=baseline,
+        confirm=confirm,
         settings=row_settings(row, folder),
     )
+
+
+def several(value: object) -> list[str]:
+    """Return the paths of a column of several: a text that separates them by ``;``, or a list."""
+    if value is None:
+        return []
+    parts = value.split(";") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    return [text for part in parts if part is not None and (text := str(part).strip())]
 
 
 def _check_columns(names: Iterable[str], path: Path) -> None:
@@ -237,9 +259,10 @@ def _check_columns(names: Iterable[str], path: Path) -> None:
         )
     missing = [name for name in NEEDED if name not in names]
     if missing:
+        optional = enumerated(COLUMNS[len(NEEDED) :], len(COLUMNS))
         raise PairsError(
             f"{path}: has no column {', '.join(missing)}. The columns are id, before, after and, optionally, "
-            f"{enumerated(RASTERS, len(RASTERS))}; this file has: {', '.join(names) or 'none'}.",
+            f"{optional}; this file has: {', '.join(names) or 'none'}.",
             path=str(path),
         )
 

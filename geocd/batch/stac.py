@@ -167,7 +167,18 @@ def _pairs(path: Path, folder: Path, rule: Rule) -> list[Item]:
                     )
             rasters: dict[str, Any] = dict(zip(FEATURES, (stack.path for stack in features), strict=False))
             rasters |= {name: stack.path for name, stack in masks.items()}
-            pairs.append(Item(name, images[0].path, images[1].path, **rasters, stacks=stacks))
+            pairs.append(
+                Item(
+                    name,
+                    images[0].path,
+                    images[1].path,
+                    mask_before=rasters.get("mask_before"),
+                    mask_after=rasters.get("mask_after"),
+                    features_before=rasters.get("features_before"),
+                    features_after=rasters.get("features_after"),
+                    stacks=stacks,
+                )
+            )
     if not pairs:
         raise PairsError(f"{path}: no two items of the same tile make a pair.", path=str(path))
     return pairs

@@ -302,6 +302,8 @@ def _prepared(task: Task) -> Iterator[Settings]:
         mask_after=item.mask_after or read.mask_after,
         features_before=item.features_before or read.features_before,
         features_after=item.features_after or read.features_after,
+        baseline=item.baseline or read.baseline,
+        confirm=item.confirm or read.confirm,
     )
     settings = dataclasses.replace(settings, read=read)
     network = {key: value for key, value in NETWORK.items() if key not in os.environ}

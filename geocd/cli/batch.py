@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geocd.cli.console import echo
-from geocd.cli.options import CONFIG, PathType, settings_options
+from geocd.cli.options import CONFIG, FilesCommand, PathType, settings_options
 from geocd.errors import BatchInterrupted
 from geocd.vectorize.formats import FORMATS, merge_formats
 
@@ -46,7 +46,7 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
             self.fail(f"{value!r}: write NAME=AMOUNT, such as GPU=1.", param, ctx)
 
 
-@click.command(short_help="Detect changes in many pairs on a dask cluster.")
+@click.command(cls=FilesCommand, short_help="Detect changes in many pairs on a dask cluster.")
 @click.argument("pairs", type=PathType(), required=False)
 @click.argument("outdir", type=PathType(), required=False)
 @click.option(

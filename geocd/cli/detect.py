@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geocd.cli.console import echo
-from geocd.cli.options import CONFIG, PathType, settings_options
+from geocd.cli.options import CONFIG, FilesCommand, PathType, settings_options
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from geocd.scene.registration import Alignment
 
 
-@click.command(short_help="Detect changes between two rasters.")
+@click.command(cls=FilesCommand, short_help="Detect changes between two rasters.")
 @click.argument("before", type=PathType())
 @click.argument("after", type=PathType())
 @click.option(

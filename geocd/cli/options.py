@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from geocd.coercion import option
-from geocd.config import PATHS, STAGES
+from geocd.config import OTHER_DATES, PATHS, STAGES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,6 +105,49 @@ class KindsType(click.ParamType):  # type: ignore[type-arg]  # generic only in n
         return tuple(kind for kind in self.kinds if kind in words)
 
 
+class FilesCommand(click.Command):
+    """A command whose options of several files take all that follow: ``--baseline a.tif b.tif``.
+
+    Repeating the option is as good. Where no argument of the command stands elsewhere, the last files are
+    these arguments.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse with every file after its own option."""
+        return super().parse_args(ctx, self._spread(args))
+
+    def _spread(self, args: list[str]) -> list[str]:
+        options = {
+            name: param
+            for param in self.params
+            if isinstance(param, click.Option)
+            for name in (*param.opts, *param.secondary_opts)
+        }
+        groups: list[list[str]] = []  # an option with its values, or an argument
+        arguments, rest = 0, list(args)
+        while rest and rest[0] != "--":
+            first = rest.pop(0)
+            groups.append([first])
+            param = options.get(first)  # None of '--name=value'
+            if param is not None and param.multiple:
+                while rest and not rest[0].startswith("-"):
+                    groups[-1].append(rest.pop(0))
+            elif param is not None and not param.is_flag and rest:
+                groups[-1].append(rest.pop(0))
+            else:
+                arguments += not first.startswith("-")
+        several = [group for group in groups if len(group) > 2]
+        if several and not arguments and len(rest) < 2:
+            own = sum(param.nargs for param in self.params if isinstance(param, click.Argument))
+            end = max(2, len(several[-1]) - own)
+            rest = ["--", *several[-1][end:]]
+            del several[-1][end:]
+        spread: list[str] = []
+        for name, *values in groups:
+            spread += [part for value in values for part in (name, value)] or [name]
+        return [*spread, *rest]
+
+
 def _click_type(name: str, annotation: Any) -> Any:
     if name == "bidx":
         return BandsType()
@@ -141,6 +184,7 @@ def settings_options(*only: str) -> Callable[[F], F]:
                     field.name,
                     type=_click_type(field.name, hints[field.name]),
                     is_flag=flag,
+                    multiple=field.name in OTHER_DATES,
                     default=field.default,
                     show_default=not flag and field.default not in (None, ()),
                     metavar=field.metadata["metavar"],

@@ -14,7 +14,8 @@ from geocd.raster.pair import Pair
 
 def input_files(pair: Pair, settings: RunSettings) -> list[Path]:
     """Return the local files of a run's inputs: rasters and weights, with all they consist of."""
-    paths = pair.before_path, pair.after_path, *pair.companions.values()
+    others = settings.read.other_dates.values()
+    paths = pair.before_path, pair.after_path, *pair.companions.values(), *others
     return [file for path in paths for file in local_files(path)] + list(other_files(settings).values())
 
 

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from geocd import heap
-from geocd.config import RASTERS, ReadSettings, RunSettings, Settings
+from geocd.config import OTHER_DATES, RASTERS, ReadSettings, RunSettings, Settings
 from geocd.errors import ConfigError
 from geocd.method.detector import Detector
 from geocd.method.methods import METHODS
+from geocd.method.seasonal import SeasonalDetector
 from geocd.pipeline.plan import Plan, available_jobs, cache_size, default_limit, plan_run
 from geocd.pipeline.timing import Stopwatch
 from geocd.raster.files import Source, bounded_cache, check_two_files
@@ -26,10 +27,13 @@ from geocd.raster.pair import Chip, Pair
 from geocd.raster.quality import Masks
 from geocd.report.links import source_path
 from geocd.scene.ignore import Rules
+from geocd.scene.lasting import Lasting
 from geocd.scene.oddities import SceneFacts
+from geocd.scene.otherdates import NO_OTHER_DATES, OtherDates
 from geocd.scene.reflectance import Reflectance
 from geocd.scene.registration import Alignment, align
 from geocd.scene.sample import check_different, sample_chips
+from geocd.scene.season import Season
 from geocd.threads import one_blas_thread
 from geocd.tiles.tiling import Tiling
 from geocd.types import Progress, Steps
@@ -53,6 +57,10 @@ class PreparedRun:
         None where they were not requested.
     reflectance : Reflectance or None
         What tells the kinds of change; None where facts were not requested, and for embeddings.
+    others : OtherDates
+        Aligned, like the pair.
+    lasting : Lasting or None
+        What later dates say; None where there are none.
     """
 
     pair: Pair
@@ -62,6 +70,15 @@ class PreparedRun:
     detector: Detector
     facts: SceneFacts | None
     reflectance: Reflectance | None = None
+    others: OtherDates = NO_OTHER_DATES
+    lasting: Lasting | None = None
+
+    @property
+    def valid_shares(self) -> dict[str, float]:
+        """By the name of each other date, the share of the valid area on which it is valid, in [0, 1]."""
+        season = self.detector.season if isinstance(self.detector, SeasonalDetector) else None
+        fitted = [part.valid_shares for part in (season, self.lasting) if part is not None]
+        return {name: share for shares in fitted for name, share in shares.items()}
 
     @property
     def tiling(self) -> Tiling:
@@ -79,11 +96,13 @@ class OpenRun:
     settings : RunSettings
         With the tile size of the plan.
     plan : Plan
+    others : OtherDates
     """
 
     pair: Pair
     settings: RunSettings
     plan: Plan
+    others: OtherDates = NO_OTHER_DATES
 
     @property
     def tiling(self) -> Tiling:
@@ -117,6 +136,7 @@ class OpenRun:
         read = self.settings.read
         with stopwatch.stage("align"):
             pair, alignment = align(self.pair, read.align)
+            others = self.others.aligned(read.align, read.ignore)
         with stopwatch.stage("sample"):
             if read.ignore:
                 pair = pair.ignoring(Rules.of(read.ignore, pair.band_names, pair.scalings).fitted_to(pair))
@@ -128,10 +148,20 @@ class OpenRun:
             reflectance = Reflectance.measure(chips, pair) if image else None
         with stopwatch.stage("fit"):
             detector = fit_detector(chips, pair, self.settings, self.plan.jobs, steps)
+            lasting = Lasting.fit(chips, others.confirm) if others.confirm else None
+            if others.baseline:
+                detector = self._seasonal(detector, chips, pair, others)
         del chips
         heap.release()
         steps(1, 1)
-        return PreparedRun(pair, self.settings, self.plan, alignment, detector, scene, reflectance)
+        return PreparedRun(pair, self.settings, self.plan, alignment, detector, scene, reflectance, others, lasting)
+
+    def _seasonal(self, plain: Detector, chips: list[Chip], pair: Pair, others: OtherDates) -> Detector:
+        """Return the detector that also sees the baseline; the chips are replaced, one by one."""
+        season = Season.fit(chips, others.baseline)
+        for index, chip in enumerate(chips):
+            chips[index] = season.apply(chip)
+        return SeasonalDetector(plain, fit_detector(chips, pair, self.settings, self.plan.jobs), season)
 
 
 @contextlib.contextmanager
@@ -169,8 +199,9 @@ def open_run(
         open_pair(before, after, resolved.read, valid) as pair,
     ):
         check_two_files(before, after)  # what cannot be opened says so first
-        plan = plan_run(pair, resolved, jobs, mem_limit, jobs_given=jobs_given)
-        yield OpenRun(pair, resolved.with_tile_size(plan.tile_size), plan)
+        with contextlib.closing(OtherDates.open(before, after, pair, resolved.read)) as others:
+            plan = plan_run(pair, resolved, jobs, mem_limit, jobs_given=jobs_given)
+            yield OpenRun(pair, resolved.with_tile_size(plan.tile_size), plan, others)
 
 
 @contextlib.contextmanager
@@ -269,7 +300,7 @@ def open_sources(prob: str, provenance: Mapping[str, object], paths: tuple[str, 
     else:
         before, after = paths
     # Invalid and ignored pixels have no probability, so these settings are not needed.
-    names = {field.name for field in dataclasses.fields(ReadSettings)} - {*RASTERS, "ignore"}
+    names = {field.name for field in dataclasses.fields(ReadSettings)} - {*RASTERS, *OTHER_DATES, "ignore"}
     settings = Settings.from_flat({name: value for name, value in provenance.items() if name in names})
     pair = open_pair(before, after, settings.read)
     shift = Alignment.shift_of(provenance.get("alignment"))

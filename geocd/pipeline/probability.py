@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import geocd
+from geocd.config import OTHER_DATES
 from geocd.method.detector import BANDS
 from geocd.pipeline.checkpoint import Checkpoint
 from geocd.pipeline.prepared import PreparedRun
@@ -129,6 +130,8 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
         Folder of the raster, which relative paths refer to.
     """
     pair, settings = run.pair, run.settings
+    unused = [name for name in OTHER_DATES if not getattr(settings.read, name)]
+    left_out = {"threshold", *unused}  # of a run of two dates, the bytes are those of two dates
     provenance = {
         "before": source_href(pair.before_path, folder),
         "after": source_href(pair.after_path, folder),
@@ -137,7 +140,7 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
         **({} if pair.bands.after == pair.indexes else {"after_indexes": pair.bands.after}),
         "threshold": settings.method.decision,
         **({} if run.alignment is None else {"alignment": run.alignment.as_dict()}),
-        **{name: value for name, value in settings.as_dict().items() if name != "threshold"},
+        **{name: value for name, value in settings.as_dict().items() if name not in left_out},
     }
     return {
         "GEOCD_VERSION": geocd.__version__,

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 from geocd.coercion import option
-from geocd.config import RASTERS, RunSettings
+from geocd.config import OTHER_DATES, RASTERS, RunSettings
 from geocd.pipeline.checkpoint import Dependencies
 from geocd.raster.pair import Pair
 from geocd.raster.sources import is_file
@@ -23,9 +23,10 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
     preserved.
     """
     values = settings.as_dict().items()
-    options = {option(name): value for name, value in values if name not in RASTERS}
+    options = {option(name): value for name, value in values if name not in (*RASTERS, *OTHER_DATES)}
     files: dict[str, str | None] = {"before": pair.before_path, "after": pair.after_path}
     files |= {option(name): pair.companions.get(name) for name in RASTERS}
+    files |= settings.read.other_dates
     models = other_files(settings).items()
     files |= {f"the file of {option(name)}": str(file) for name, file in models}
     return {

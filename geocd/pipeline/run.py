@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from geocd import heap
 from geocd.config import RunSettings, Settings
 from geocd.findings import warn
+from geocd.location import Location
 from geocd.pipeline.beside import beside
 from geocd.pipeline.inputs import input_files
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
@@ -26,12 +27,13 @@ from geocd.report import products
 from geocd.report.acquired import acquisition_dates
 from geocd.report.fingerprint import Fingerprint, fingerprint, sha256
 from geocd.report.products import Outputs, default_stem
-from geocd.report.record import FinishedRun, RunRecord, Summary, versions
+from geocd.report.record import FinishedRun, OtherDateRecord, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
 from geocd.report.thumbnails import Dates, read_dates
 from geocd.report.words import findings
 from geocd.spelling import python_errors, python_findings
 from geocd.types import Progress
+from geocd.vectorize.lastingmeans import LastingMeans
 from geocd.vectorize.polygons import Polygons, PolygonSummary
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ def detect(
 def fingerprints(pair: Pair, settings: RunSettings) -> dict[str, list[Fingerprint]]:
     """Return the fingerprints of the files of a run's inputs, by the names of the inputs."""
     paths = {"before": pair.before_path, "after": pair.after_path, **pair.companions}
+    paths |= settings.read.other_dates
     inputs = {name: fingerprint(path) for name, path in paths.items()}
     for name, file in other_files(settings).items():
         inputs[name] = [Fingerprint(file=file.name, sha256=sha256(file))]
@@ -152,7 +155,8 @@ def _write_products(
     with beside(run.plan.jobs) as start, stopwatch.stage("tiles"):
         pictures = start(partial(_read_dates, pair))
         tags = tags_of(run, dates, folder)
-        polygons = Polygons(pair.grid, run.settings.method.decision, pair, run.reflectance)
+        lasting = _lasting(run, dates[1])
+        polygons = Polygons(pair.grid, run.settings.method.decision, pair, run.reflectance, lasting)
         facts = write_probability(
             run, paths["prob"], tags, transaction.checkpoint, progress, on_rows=polygons.add
         )
@@ -177,6 +181,33 @@ def _write_products(
         item = stac_item(record, paths, created=created, folder=folder)
     write_json(paths["item"], item)
     return record
+
+
+def _other_dates(run: PreparedRun) -> list[OtherDateRecord]:
+    """Return the records of the other dates."""
+    shares = run.valid_shares
+    return [
+        OtherDateRecord(
+            name=date.name,
+            source=date.path,
+            date=acquisition_dates(date.pair)[1],
+            valid_share=shares[date.name],
+        )
+        for date in run.others
+    ]
+
+
+def _lasting(run: PreparedRun, date_after: str | None) -> LastingMeans | None:
+    """Return what measures the columns of later dates; None without any."""
+    if run.lasting is None:
+        return None
+    by_date = [(later, acquisition_dates(later.date.pair)[1]) for later in run.lasting.later]
+    if all(date for _, date in by_date):
+        by_date.sort(key=lambda item: item[1] or "")
+    lasting = dataclasses.replace(run.lasting, later=tuple(later for later, _ in by_date))
+    names = [date_after or Location(run.pair.after_path).name]
+    names += [date or Location(later.date.path).name for later, date in by_date]
+    return LastingMeans(run.pair, lasting, names)
 
 
 def _read_dates(pair: Pair) -> Dates:
@@ -233,6 +264,7 @@ def _record(
         device=device_kind(settings),
         histogram=facts.histogram,
         losses=run.detector.losses,
+        other_dates=_other_dates(run),
     )
     return dataclasses.replace(record, findings=findings(record, run.facts.brightness))
 

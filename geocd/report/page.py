@@ -302,6 +302,8 @@ def _settings(settings: Mapping[str, object], folder: Path) -> dict[str, str]:
             continue
         if name in PATHS and isinstance(value, str):
             value = source_href(value, folder)
+        elif name in PATHS and isinstance(value, list | tuple):
+            value = [source_href(str(path), folder) for path in value]
         if value is None:
             text = "default"
         elif isinstance(value, bool):

@@ -15,6 +15,7 @@ import rasterio
 
 import geocd
 from geocd.findings import Finding
+from geocd.location import Location
 from geocd.raster.choice import Bands
 from geocd.raster.grid import Grid
 from geocd.raster.scaling import Scaling
@@ -78,6 +79,33 @@ class Summary:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class OtherDateRecord:
+    """An image of another date that took part in a run.
+
+    Attributes
+    ----------
+    name : str
+        ``baseline 1``, ``confirm 2``: its setting, and its number in it.
+    source : str
+        Its path or URL.
+    date : str or None
+        Acquisition, RFC 3339 in UTC; None where unknown.
+    valid_share : float
+        Share of the valid area on which it is valid, from a sample, in [0, 1].
+    """
+
+    name: str
+    source: str
+    date: str | None
+    valid_share: float
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the values that ``geocd:other_dates`` of the STAC item has, by name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return values | {"source": Location(self.source).name, "valid_share": round(self.valid_share, 4)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """How a result was made, and what it is.
 
@@ -123,6 +151,8 @@ class RunRecord:
         Numbers of the compared bands in both dates.
     scalings : tuple of Scaling
         Scale and offset that the indices were made with, before and after.
+    other_dates : sequence of OtherDateRecord
+        Images of ``--baseline`` and ``--confirm``.
     """
 
     before: str
@@ -141,6 +171,13 @@ class RunRecord:
     versions: Mapping[str, str]
     alignment: Alignment | None = None
     inputs: Mapping[str, Sequence[Fingerprint]] = dataclasses.field(default_factory=dict)
+    other_dates: Sequence[OtherDateRecord] = ()
+
+    @property
+    def other_sources(self) -> dict[str, str]:
+        """The paths or URLs of all other dates, by their names."""
+        return {date.name: date.source for date in self.other_dates}
+
     device: str = ""
     histogram: Sequence[int] = ()
     losses: Sequence[float] = ()
@@ -204,6 +241,7 @@ def _installed() -> dict[str, str]:
 
 __all__ = [
     "FinishedRun",
+    "OtherDateRecord",
     "RunRecord",
     "Summary",
     "versions",

@@ -143,6 +143,8 @@ def _properties(record: RunRecord, created: str) -> Json:
             date: scaling.as_dict() if scaling.scales else None
             for date, scaling in zip(("before", "after"), record.scalings, strict=True)
         }
+    if record.other_dates:
+        properties["geocd:other_dates"] = [date.as_dict() for date in record.other_dates]
     if record.alignment is not None:
         properties["geocd:alignment"] = record.alignment.as_dict()
     return properties
@@ -170,7 +172,7 @@ def _projection(grid: Grid) -> Json:
 def _links(record: RunRecord, folder: Path) -> list[Json]:
     """Return a link to each input."""
     rasters = {name: record.settings.get(name) for name in RASTERS}
-    sources = {"before": record.before, "after": record.after, **rasters}
+    sources = {"before": record.before, "after": record.after, **rasters, **record.other_sources}
     return [_derived_from(path, name, folder) for name, path in sources.items() if isinstance(path, str)]
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,6 +68,13 @@ def band_columns(names: Sequence[str]) -> list[str]:
     return columns
 
 
+def by_block(row: IntArray, col: IntArray, width: int) -> Iterator[IntArray]:
+    """Yield the indexes of pixels, block by block of a raster of this width."""
+    block = row // BLOCK_SIZE * (1 + width // BLOCK_SIZE) + col // BLOCK_SIZE
+    order = np.argsort(block, kind="stable")
+    for pixels in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):
+        if pixels.size:
+            yield pixels
 @dataclasses.dataclass(frozen=True)
 class RegionBands:
     """What the images show in each region.
@@ -127,12 +134,8 @@ class BandMeans:
         RasterReadError
             An image cannot be read.
         """
-        blocks = 1 + self._pair.grid.width // BLOCK_SIZE
-        block = row // BLOCK_SIZE * blocks + col // BLOCK_SIZE
-        order = np.argsort(block, kind="stable")
-        for pixels in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):
-            if pixels.size:
-                self._add_block(label[pixels], row[pixels], col[pixels])
+        for pixels in by_block(row, col, self._pair.grid.width):
+            self._add_block(label[pixels], row[pixels], col[pixels])
 
     def _add_block(self, label: IntArray, row: IntArray, col: IntArray) -> None:
         """Add pixels of one block."""
@@ -214,4 +217,4 @@ class BandMeans:
         return columns
 
 
-__all__ = ["INDICES", "MOST_BANDS", "BandMeans", "RegionBands", "band_columns"]
+__all__ = ["INDICES", "MOST_BANDS", "BandMeans", "RegionBands", "band_columns", "by_block"]

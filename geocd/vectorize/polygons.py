@@ -30,6 +30,7 @@ from geocd.types import Float32Array
 from geocd.vectorize.bandmeans import BandMeans
 from geocd.vectorize.files import timestamp, write
 from geocd.vectorize.kinds import KIND_COLUMNS, KindTotal, totals
+from geocd.vectorize.lastingmeans import LastingMeans
 from geocd.vectorize.names import refuse_unusable_name
 from geocd.vectorize.regions import Regions
 
@@ -181,6 +182,8 @@ class Polygons:
         The images on this grid.
     reflectance : Reflectance, optional
         With it, the kind of change is told from the images.
+    lasting : LastingMeans, optional
+        Columns of later dates.
     """
 
     def __init__(
@@ -189,9 +192,10 @@ class Polygons:
         threshold: float,
         pair: Pair | None = None,
         reflectance: Reflectance | None = None,
+        lasting: LastingMeans | None = None,
     ) -> None:
         self._threshold = np.float32(threshold)
-        self._regions = Regions(grid, None if pair is None else BandMeans(pair, reflectance))
+        self._regions = Regions(grid, None if pair is None else BandMeans(pair, reflectance), lasting)
         self._valid = 0
 
     def add(self, prob: Float32Array) -> None:

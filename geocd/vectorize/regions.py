@@ -25,6 +25,7 @@ from geocd.types import BoolArray, Float32Array, Float64Array, IntArray, PixelAr
 from geocd.vectorize.bandmeans import BandMeans
 from geocd.vectorize.generalize import fill_holes, simplify, smooth
 from geocd.vectorize.kinds import Evidence, kinds
+from geocd.vectorize.lastingmeans import LastingMeans
 from geocd.vectorize.outlines import FIRST, SECOND, Corners, Turns, link_outlines
 from geocd.vectorize.pixelsize import PixelSize
 
@@ -157,6 +158,8 @@ class Regions:
         The whole raster.
     means : BandMeans, optional
         Receives the pixels of each region.
+    lasting : LastingMeans, optional
+        Likewise.
 
     Attributes
     ----------
@@ -164,9 +167,11 @@ class Regions:
     size : PixelSize
     """
 
-    def __init__(self, grid: Grid, means: BandMeans | None = None) -> None:
+    def __init__(self, grid: Grid, means: BandMeans | None = None, lasting: LastingMeans | None = None) -> None:
         self.grid = grid
         self._means = means
+        self._measures = [measures for measures in (means, lasting) if measures is not None]
+        self._lasting = lasting
         self.size = PixelSize(grid)
         self._row = 0
         self._above = np.zeros(grid.width, dtype=np.int64)  # labels in the last row so far
@@ -212,8 +217,8 @@ class Regions:
                 label = labels[inner[part][row, col]]
                 probs = prob[part][row, col].astype(np.float32)
                 row, col = row + top + self._row, col + left
-                if self._means is not None:
-                    self._means.add(label, row, col)
+                for measures in self._measures:
+                    measures.add(label, row, col)
                 tallies.append(_Tally.of_pixels(label, row, col, probs, self.size))
             self._open = _Tally.combined(tallies)
             self._find_corners(stacked, local, labels)
@@ -336,6 +341,8 @@ class Regions:
         index = np.full(self._next, -1)
         index[table["label"]] = np.arange(len(table))
         index = index[self._roots()]
+        if self._lasting is not None:
+            table = pd.concat([table, self._lasting.table(index, len(table))], axis=1)
         if self._means is not None:
             bands = self._means.measured(index, len(table))
             table = pd.concat([table, bands.columns], axis=1)

@@ -1,0 +1,110 @@
+"""`--confirm`: whether later dates look like the after image, or like the before image again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from geocd.raster.pair import Chip
+from geocd.scene.otherdates import DrawnPixels, OtherDate
+from geocd.scene.prediction import DateScale, Prediction
+from geocd.types import BoolArray, Float32Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Departures:
+    """How far a later date departs from what either date of the pair predicts of it, at each pixel.
+
+    Attributes
+    ----------
+    from_before, from_after : ndarray, (height, width), float32
+        Mean square of the whitened residual, about 1 where nothing changed.
+    valid : ndarray, (height, width), bool
+        Where the later date is valid, too.
+    """
+
+    from_before: Float32Array
+    from_after: Float32Array
+    valid: BoolArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Later:
+    """A later date, and its predictions.
+
+    Attributes
+    ----------
+    date : OtherDate
+    scale : DateScale
+    from_before, from_after : Prediction
+        By place, light and season as most of the scene has them, whatever lies between the dates.
+    """
+
+    date: OtherDate
+    scale: DateScale
+    from_before: Prediction
+    from_after: Prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class Lasting:
+    """What later dates say of a change, fitted to a sample of the scene.
+
+    Attributes
+    ----------
+    before, after : DateScale
+    later : tuple of Later
+        Later dates that have a valid pixel in the sample.
+    valid_shares : mapping of float
+        By the name of each later date, also of those left out, the share of the scene on which it is valid.
+    """
+
+    before: DateScale
+    after: DateScale
+    later: tuple[Later, ...]
+    valid_shares: Mapping[str, float]
+
+    @classmethod
+    def fit(cls, chips: Sequence[Chip], dates: Sequence[OtherDate]) -> Lasting:
+        """Fit to a sample of the scene.
+
+        Raises
+        ------
+        RasterReadError
+        """
+        pixels = DrawnPixels.draw(list(chips), tuple(dates))
+        before, after = DateScale.fit(pixels.before), DateScale.fit(pixels.after)
+        first, second = (
+            scale.apply(values.T).T.astype(np.float64)
+            for scale, values in ((before, pixels.before), (after, pixels.after))
+        )
+        later = []
+        for date, values, valid in zip(dates, pixels.others, pixels.valid, strict=True):
+            if valid.any():
+                scale = DateScale.fit(values[valid])
+                own = scale.apply(values.T).T.astype(np.float64)
+                predictions = Prediction.fit(first, own, valid), Prediction.fit(second, own, valid)
+                later.append(Later(date, scale, *predictions))
+        return cls(before, after, tuple(later), pixels.valid_shares)
+
+    def departures(self, chip: Chip, index: int) -> Departures:
+        """Return how far a later date, from 0, departs from both dates of a chip.
+
+        Raises
+        ------
+        RasterReadError
+        """
+        later = self.later[index]
+        values, valid = later.date.read(chip.window)
+        own = later.scale.apply(values)
+        before, after = self.before.apply(chip.before), self.after.apply(chip.after)
+        return Departures(
+            later.from_before.lengths(own - later.from_before.apply(before)),
+            later.from_after.lengths(own - later.from_after.apply(after)),
+            valid & chip.valid,
+        )
+
+
+__all__ = ["Departures", "Lasting", "Later"]
