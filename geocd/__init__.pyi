@@ -74,6 +74,8 @@ def detect(
     mask_buffer: float = 0.0,
     features_before: str | None = None,
     features_after: str | None = None,
+    baseline: tuple[str, ...] = (),
+    confirm: tuple[str, ...] = (),
     ignore: tuple[Ignorable, ...] = (),
     tile_size: int | None = None,
     overlap: int = 128,
@@ -154,6 +156,12 @@ def detect(
         features_after=.
     features_after : str | None, optional
         The same of AFTER, by the same model.
+    baseline : tuple[str, ...], optional
+        Images of earlier dates, before which nothing is asked about: what they show that a place does by
+        itself, such as its seasons, is not called changed.
+    confirm : tuple[str, ...], optional
+        Images of later dates: polygons get the columns lasting (0: gone again, 1: still there) and
+        last_seen.
     ignore : tuple[Ignorable, ...], optional
         Leave out pixels that are water or vegetation in both dates, or cloud in either: one or more of
         water,cloud,vegetation. Uses simple rules that need named bands and values proportional to
