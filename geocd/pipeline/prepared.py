@@ -154,7 +154,8 @@ class OpenRun:
         del chips
         heap.release()
         steps(1, 1)
-        return PreparedRun(pair, self.settings, self.plan, alignment, detector, scene, reflectance, others, lasting)
+        facts_of_it = scene, reflectance, others, lasting
+        return PreparedRun(pair, self.settings, self.plan, alignment, detector, *facts_of_it)
 
     def _seasonal(self, plain: Detector, chips: list[Chip], pair: Pair, others: OtherDates) -> Detector:
         """Return the detector that also sees the baseline; the chips are replaced, one by one."""

@@ -75,6 +75,8 @@ def by_block(row: IntArray, col: IntArray, width: int) -> Iterator[IntArray]:
     for pixels in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):
         if pixels.size:
             yield pixels
+
+
 @dataclasses.dataclass(frozen=True)
 class RegionBands:
     """What the images show in each region.

@@ -167,7 +167,9 @@ class Regions:
     size : PixelSize
     """
 
-    def __init__(self, grid: Grid, means: BandMeans | None = None, lasting: LastingMeans | None = None) -> None:
+    def __init__(
+        self, grid: Grid, means: BandMeans | None = None, lasting: LastingMeans | None = None
+    ) -> None:
         self.grid = grid
         self._means = means
         self._measures = [measures for measures in (means, lasting) if measures is not None]
