@@ -101,14 +101,21 @@ def _lines(report: AreaReport) -> Iterator[str]:
     yield ""
     yield _row("area", "estimate", "95 % interval", "in the map")
     for entry in (*report.classes, *report.kinds):
-        yield _row(f"  {entry.name}", *_area(entry, report))
+        yield _row(f"  {_name(entry)}", *_area(entry, report))
     yield _row("user's accuracy (right of what is in the map)")
     for entry in (*report.classes, *report.kinds):
-        yield _row(f"  {entry.name}", *_share(entry.users))
+        yield _row(f"  {_name(entry)}", *_share(entry.users))
     yield _row("producer's accuracy (in the map of what is true)")
     for entry in (*report.classes, *report.kinds):
-        yield _row(f"  {entry.name}", *_share(entry.producers))
+        yield _row(f"  {_name(entry)}", *_share(entry.producers))
     yield _row("overall accuracy", *_share(report.overall))
+
+
+def _name(entry: ClassEstimate) -> str:
+    """Return the class as people read it."""
+    from geocd.vectorize.kinds import LABELS
+
+    return LABELS.get(entry.name, entry.name)
 
 
 def _row(*cells: str) -> str:

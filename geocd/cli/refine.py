@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Learn from verdicts on some polygons, and rank the others.")
-@click.argument("stem", type=PathType())
+@click.argument("stems", metavar="STEM...", nargs=-1, required=True, type=PathType())
 @click.option(
     "-o",
     "--output",
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def refine(
     ctx: click.Context,
-    stem: str,
+    stems: tuple[str, ...],
     output: str | None,
     verdicts: str | None,
     models: tuple[str, ...],
@@ -74,7 +75,48 @@ def refine(
     the report, which saves a file. Then run this: it writes STEM_refined.gpkg with relevance (0 to 1) and
     judge_next (the polygons whose verdicts would teach most). Ten to forty verdicts are enough; without any,
     the order is that of the probability.
+
+    Several STEMs are done one after the other, such as all pairs of a batch with the --model of one of them.
+    Where one fails, the others are done, and the command exits with 3.
     """
+    from geocd.errors import GeocdError
+
+    if len(stems) > 1 and (output, verdicts, save_model) != (None, None, None):
+        raise ConfigError(
+            "--output, --verdicts and --save-model are for one STEM. Name one, or leave them out."
+        )
+    if save_model is not None and os.path.lexists(save_model) and not _is_model(Path(save_model)):
+        raise OutputExistsError(
+            f"{save_model}: exists already, and is no model. Choose another --save-model.", paths=[save_model]
+        )
+    failed = 0
+    for stem in stems:
+        try:
+            report, target = _refined(stem, output, verdicts, models, save_model, count)
+        except GeocdError as error:
+            if len(stems) == 1:
+                raise
+            failed += 1
+            echo(f"Error: {error}", err=True)
+            continue
+        if as_json:
+            echo(json.dumps({**dataclasses.asdict(report), "file": str(target)}))
+        elif not ctx.obj["quiet"]:
+            _print(report, target)
+    if failed:
+        echo(f"{failed} of {len(stems)} failed.", err=True)
+        sys.exit(3)
+
+
+def _refined(
+    stem: str,
+    output: str | None,
+    verdicts: str | None,
+    models: tuple[str, ...],
+    save_model: str | None,
+    count: int,
+) -> tuple[RefineReport, Path]:
+    """Rank the polygons of one run; return the report and the file."""
     from geocd.report.products import Outputs, stem_of
     from geocd.report.styles import style
     from geocd.review import ranking
@@ -85,24 +127,17 @@ def refine(
         raise ConfigError(f"--output {target}: polygons are written as a GeoPackage; end the name in .gpkg.")
     if target.resolve() == results.path("changes").resolve():
         raise ConfigError(f"--output {target}: is what is read. Choose another name.")
-    if save_model is not None and os.path.lexists(save_model) and not _is_model(Path(save_model)):
-        raise OutputExistsError(
-            f"{save_model}: exists already, and is no model. Choose another --save-model.", paths=[save_model]
-        )
     report = ranking.refine(
         results.path("changes"),
         target,
         verdicts=verdicts or _verdict_file(results.stem),
         models=models,
-        evidence=_evidence(results, quiet=ctx.obj["quiet"]),
+        evidence=_evidence(results, quiet=bool(click.get_current_context().obj["quiet"])),
         count=count,
         save_model=save_model,
         style=style("changes"),
     )
-    if as_json:
-        echo(json.dumps({**dataclasses.asdict(report), "file": str(target)}))
-    elif not ctx.obj["quiet"]:
-        _print(report, target)
+    return report, target
 
 
 def _evidence(results: Outputs, *, quiet: bool) -> pd.DataFrame | None:

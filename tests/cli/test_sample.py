@@ -105,7 +105,14 @@ def test_verdicts_teach(results: Path, tmp_path: Path) -> None:
     other = run("refine", results, "-o", tmp_path / "o.gpkg", "--model", tmp_path / "m.json")
     assert f"and {len(asked)} of other pairs" in other.output
 
+    several = run("refine", results, tmp_path / "none", "--model", tmp_path / "m.json", "--json")
+    assert several.exit_code == 3
+    assert len(several.stdout.splitlines()) == 1
+    assert "none_changes.gpkg: no such file" in several.output
+    assert "1 of 2 failed" in several.output
+
     for wrong, message in (
+        ((results, "-o", tmp_path / "two.gpkg"), "are for one STEM"),
         (("-o", tmp_path / "o.shp"), "end the name in .gpkg"),
         (("-o", f"{results}_changes.gpkg"), "is what is read"),
         (("--save-model", f"{results}_prob.tif"), "exists already, and is no model"),
