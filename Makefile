@@ -11,6 +11,7 @@
 #   make cost      whether a run costs no more CPU time than it should
 #   make docs      the site, as site/index.html
 #   make plugin    the QGIS plugin, as dist/geocd_qgis.zip
+#   make dist      wheel and sdist in dist/, the wheel tried in an empty environment without a network
 #   make setup     only the set-up, with everything for development, into .venv
 #   make clean     delete .venv, .venv-lowest, the demo and all caches
 #
@@ -27,7 +28,7 @@ BIN := $(VENV)/bin
 WANTED := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest lint types cost docs plugin clean
+.PHONY: help setup demo test test-lowest lint types cost docs plugin dist clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -91,11 +92,17 @@ cost: $(VENV)/ready-test
 docs: $(VENV)/ready-test
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs site
 
-# the plugin cannot import geocd: what it takes from there is written into its choices.json first
-plugin:
-	$(PYTHON) -m qgis_plugin.make_choices
-	$(PYTHON) qgis_plugin/make_zip.py dist/geocd_qgis.zip
+# the plugin cannot import geocd: what it takes from there is written into its choices.json first, and the
+# pages for users into its help.html
+plugin: $(VENV)/ready-test
+	$(BIN)/python -m qgis_plugin.make_choices
+	$(BIN)/python -m qgis_plugin.make_help
+	$(BIN)/python qgis_plugin/make_zip.py dist/geocd_qgis.zip
+
+# What it needs is fetched once, into build/wheels, in the versions of .venv; build/wheels then installs offline.
+dist: $(VENV)/ready-run
+	$(BIN)/python release/make_dist.py dist build/wheels
 
 clean:
 	rm -rf $(VENV) $(LOWEST) demo build dist site docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants *.egg-info
-	find geocd qgis_plugin tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find geocd qgis_plugin tests examples benchmarks release -name __pycache__ -prune -exec rm -rf {} +

@@ -30,7 +30,7 @@ from geocd.signatures import spelled
 from geocd.spelling import python_errors
 from geocd.types import Float32Array
 from geocd.vectorize.files import timestamp, write
-from geocd.vectorize.polygons import Polygons, probability_rows, strips
+from geocd.vectorize.polygons import Polygons, probability_rows, reflectance_of, strips
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -99,7 +99,7 @@ def polygonize(
         images = _images(stack, source, pair) if bands or pair else None
         if output is not None:
             _refuse(Path(output), source, pair, overwrite=overwrite)
-        polygons = Polygons(source.grid, threshold, images)
+        polygons = Polygons(source.grid, threshold, images, reflectance_of(images, source.record.get("kind")))
         for rows in source.rows():
             polygons.add(rows)
         dates = source.dates

@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 #: Files of the plugin's folder that go in; nothing that an editor or Python leaves there.
-KINDS = {".py", ".json", ".txt", ".png"}
+KINDS = {".py", ".json", ".txt", ".png", ".html"}
 
 
 def files() -> dict[str, Path]:

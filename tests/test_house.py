@@ -35,7 +35,7 @@ def python_files(*folders: str) -> list[Path]:
 
 
 FILES = [
-    *python_files("geocd", "qgis_plugin", "tests", "benchmarks", "training", "examples"),
+    *python_files("geocd", "qgis_plugin", "tests", "benchmarks", "training", "examples", "release"),
     *sorted((ROOT / "docs").glob("*.py")),
 ]
 PROGRAMS = python_files("geocd", "qgis_plugin")

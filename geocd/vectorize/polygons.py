@@ -162,7 +162,7 @@ def polygonize(
         grid = grid_of(dataset, path)
         if pair is not None:
             check_same_grid(grid, pair.grid, (path, pair.before_path))
-    polygons = Polygons(grid, threshold, pair, _reflectance(pair, path))
+    polygons = Polygons(grid, threshold, pair, reflectance_of(pair, provenance(path).get("kind")))
     for rows in probability_rows(path):
         polygons.add(rows)
         release()  # or the heap, full of holes, grows with every strip
@@ -270,9 +270,16 @@ def probability_rows(path: str) -> Iterator[Float32Array]:
             yield rows
 
 
-def _reflectance(pair: Pair | None, prob: str) -> Reflectance | None:
-    """Return the reflectance of a pair, measured on a sample; None for embeddings, which show no surface."""
-    if pair is None or provenance(prob).get("kind") == "embedding":
+def reflectance_of(pair: Pair | None, kind: object) -> Reflectance | None:
+    """Return the reflectance of a pair, measured on a sample; None for embeddings, which show no surface.
+
+    Parameters
+    ----------
+    pair : Pair or None
+    kind : object
+        The setting ``kind`` of the run, None where it is unknown.
+    """
+    if pair is None or kind == "embedding":
         return None
     with contextlib.suppress(NoValidPixelError):
         return Reflectance.measure(sample_chips(pair.without_features()), pair)
@@ -324,5 +331,6 @@ __all__ = [
     "Polygons",
     "polygonize",
     "probability_rows",
+    "reflectance_of",
     "strips",
 ]

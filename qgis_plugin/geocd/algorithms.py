@@ -1,85 +1,33 @@
-"""The algorithms in the toolbox."""
+"""What the algorithms in the toolbox have in common."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from processing.core.ProcessingConfig import ProcessingConfig
 from qgis.core import (
-    QgsLayerTree,
-    QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingException,
-    QgsProcessingLayerPostProcessorInterface,
-    QgsProcessingOutputBoolean,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
-    QgsProcessingParameterFileDestination,
     QgsProcessingParameterNumber,
-    QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
-    QgsProcessingParameterVectorDestination,
-    QgsProcessingUtils,
-    QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QIcon
 
 from . import options
-from .command import (
-    arguments,
-    extra,
-    gdal_name,
-    move_outputs,
-    refuse_names,
-    refuse_same,
-    refuse_vector,
-    work_stem,
-)
+from .command import arguments, extra, gdal_name, refuse_same
+from .layers import Group, Styled, proposed_dates
+from .manual import manual
 from .options import Option
-from .process import CancelledError, Finished, PluginError, check_version, find_executable, push_messages, run
+from .process import Finished, PluginError, check_version, find_executable, push_messages, run
 
 #: Name of the setting that names the executable.
 SETTING = "GEOCD_EXECUTABLE"
-
-
-class Styled(QgsProcessingLayerPostProcessorInterface):
-    """Apply the style beside a file to its layer; Processing itself does not look for it."""
-
-    #: Id of the layer of polygons that was styled last.
-    _polygons: ClassVar[str | None] = None
-    #: QGIS deletes each with the context it was given to; until then Python must not.
-    _alive: ClassVar[list[Styled]] = []
-
-    @classmethod
-    def create(cls) -> Styled:
-        """Return a new instance, for one layer, and keep it alive."""
-        cls._alive.append(cls())
-        return cls._alive[-1]
-
-    def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:  # noqa: N802
-        """Load the style, and keep the raster from hiding the polygons that were loaded just before it."""
-        _, loaded = layer.loadDefaultStyle()
-        if not loaded:
-            feedback.pushWarning(f"{layer.source()}: no style was found beside it.")
-        layer.triggerRepaint()
-        if isinstance(layer, QgsVectorLayer):
-            Styled._polygons = layer.id()
-            return
-        # Newer versions of QGIS put layers in order by themselves, and into the tree only later.
-        node = context.project().layerTreeRoot().findLayer(layer.id())
-        if node is None:
-            return
-        parent = node.parent()
-        below = parent.children()[parent.children().index(node) + 1 :][:1]
-        if below and QgsLayerTree.isLayer(below[0]) and below[0].layerId() == Styled._polygons:
-            position = parent.children().index(node)
-            parent.insertChildNode(position, below[0].clone())
-            parent.removeChildNode(below[0])
 
 
 class GeocdAlgorithm(QgsProcessingAlgorithm):
@@ -110,14 +58,19 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
         """Return the icon in the toolbox."""
         return QIcon(str(Path(__file__).with_name("icon.png")))
 
+    def helpUrl(self) -> str:  # noqa: N802
+        """Return the manual: the one in the plugin, so that it needs no network."""
+        return manual(self.command)
+
     def createInstance(self) -> GeocdAlgorithm:  # noqa: N802
         """Return a new instance of the algorithm."""
         return type(self)()
 
     def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: N802
         """Declare the parameters."""
+        proposed = proposed_dates() if any(name == "BEFORE" for name, _ in self.rasters) else {}
         for name, label in self.rasters:
-            self.addParameter(QgsProcessingParameterRasterLayer(name, label))
+            self.addParameter(QgsProcessingParameterRasterLayer(name, label, proposed.get(name)))
         for option in self.options:
             self._add(_parameter(option), option.help, option.advanced)
         self._add(
@@ -230,8 +183,19 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
         if not text:
             return None
         if context.willLoadLayerOnCompletion(text):
-            context.layerToLoadOnCompletionDetails(text).setPostProcessor(Styled.create())
+            details = context.layerToLoadOnCompletionDetails(text)
+            details.setPostProcessor(self.post_processor())
+            if hasattr(details, "groupName"):  # QGIS 3.32 and newer put layers into the tree by themselves
+                details.groupName = self.result_group().name
         return Path(text)
+
+    def post_processor(self) -> Any:
+        """Return what is done with a layer once it is loaded."""
+        return Styled.create(self.result_group())
+
+    def result_group(self) -> Group:
+        """Return the group of the layers tree that results are put into; none for one that has no name."""
+        return Group("", ())
 
 
 def _setting() -> str:
@@ -269,7 +233,7 @@ def _parameter(option: Option) -> Any:
     return QgsProcessingParameterString(name, label, option.default, False, True)
 
 
-def _require_success(finished: Finished, feedback: Any, hidden: str | None = None) -> None:
+def require_success(finished: Finished, feedback: Any, hidden: str | None = None) -> None:
     """Show the messages of geocd, except lines that begin with ``hidden``; raise them where it failed."""
     if finished.returncode == 0:
         push_messages(finished.errors, feedback, hidden)
@@ -283,124 +247,3 @@ def _require_success(finished: Finished, feedback: Any, hidden: str | None = Non
     if "No such option: --progress" in message:
         message += "\nThis geocd is older than the plugin. Update it."
     raise PluginError(message)
-
-
-class Detect(GeocdAlgorithm):
-    """``geocd detect``."""
-
-    command = "detect"
-    title = "Detect change"
-    about = (
-        "Finds what changed between two rasters of one place: a change probability, 0 to 1, and polygons of "
-        "what changed. No labels and no training are needed. Both rasters must be on the same grid, unless "
-        "the option aligns them."
-    )
-    options = options.DETECT
-    rasters = (("BEFORE", "Before"), ("AFTER", "After"))
-
-    def add_outputs(self) -> None:
-        """Declare the outputs."""
-        self.addParameter(QgsProcessingParameterRasterDestination("OUTPUT", "Change probability"))
-        self.addParameter(
-            QgsProcessingParameterVectorDestination(
-                "CHANGES", "Changes", QgsProcessing.TypeVectorPolygon, None, True, True
-            )
-        )
-
-    def work(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run geocd, and return the outputs by name."""
-        raster = self.destination("OUTPUT", parameters, context)
-        vector = self.destination("CHANGES", parameters, context)
-        assert raster is not None  # not optional
-        refuse_names(raster, vector)
-        stem = work_stem(raster)
-        files = [str(self._sources[name]) for name, _ in self.rasters]
-        own_options = [f"--output={stem}", "--overwrite", "--progress=json"]
-        try:
-            finished = self.call(own_options, files, parameters, context, feedback)
-        except CancelledError as problem:
-            if not stem.with_name(f".{stem.name}.geocd").exists():
-                raise
-            remedy = f"run it again with '{options.RESUME.label}'."
-            if Path(QgsProcessingUtils.tempFolder()) in raster.parents:  # another folder each time
-                remedy = "to resume a cancelled run, choose a file for the output, not a temporary one."
-            raise PluginError(f"{problem} Finished tiles are kept: {remedy}") from problem
-        _require_success(finished, feedback, hidden=str(stem))  # names that are about to change
-        move_outputs(stem, raster, vector)
-        results = {"OUTPUT": str(raster)}
-        if vector is not None:
-            results["CHANGES"] = str(vector)
-        return results
-
-
-class Check(GeocdAlgorithm):
-    """``geocd check``."""
-
-    command = "check"
-    title = "Check a pair"
-    about = (
-        "Tells whether two rasters are a usable pair, and what to expect of it: compares grids, bands, data "
-        "types, dates, valid area and illumination, and measures the shift between the two images."
-    )
-    options = options.CHECK
-    rasters = (("BEFORE", "Before"), ("AFTER", "After"))
-
-    def add_outputs(self) -> None:
-        """Declare the outputs."""
-        self.addParameter(
-            QgsProcessingParameterFileDestination("OUTPUT", "Report", "HTML files (*.html)", None, True)
-        )
-        self.addOutput(QgsProcessingOutputBoolean("USABLE", "Whether the pair is usable"))
-
-    def work(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run geocd, and return the outputs by name."""
-        files = [str(self._sources[name]) for name, _ in self.rasters]
-        finished = self.call([], files, parameters, context, feedback)
-        usable = finished.returncode == 0 and "not fit" not in "".join(finished.output.splitlines()[-1:])
-        if not finished.output:  # the problem is not the pair, but a file or an option
-            _require_success(finished, feedback)
-        for line in finished.output.splitlines():
-            push = feedback.pushWarning if line.startswith(("warning", "error")) else feedback.pushInfo
-            push(line)
-        results: dict[str, Any] = {"USABLE": usable}
-        target = self.parameterAsFileOutput(parameters, "OUTPUT", context)
-        if target:
-            text = (
-                f"<meta charset='utf-8'><title>geocd check</title><pre>{html.escape(finished.output)}</pre>\n"
-            )
-            try:
-                Path(target).write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise PluginError(f"{target}: cannot be written ({error.strerror}).") from error
-            results["OUTPUT"] = target
-        return results
-
-
-class Polygonize(GeocdAlgorithm):
-    """``geocd polygonize``."""
-
-    command = "polygonize"
-    title = "Polygons of a change probability"
-    about = (
-        "Makes polygons from a change probability again: with another threshold or smallest area, simpler "
-        f"outlines, or in another format ({', '.join(options.VECTORS)}). The probability is not computed "
-        "again."
-    )
-    options = options.POLYGONIZE
-    rasters = (("PROB", "Change probability"),)
-
-    def add_outputs(self) -> None:
-        """Declare the outputs."""
-        self.addParameter(
-            QgsProcessingParameterVectorDestination("OUTPUT", "Changes", QgsProcessing.TypeVectorPolygon)
-        )
-
-    def work(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
-        """Run geocd, and return the outputs by name."""
-        vector = self.destination("OUTPUT", parameters, context)
-        assert vector is not None  # not optional
-        refuse_vector(vector)
-        own_options = [f"--output={vector}", "--overwrite"]
-        finished = self.call(own_options, [str(self._sources["PROB"])], parameters, context, feedback)
-        _require_success(finished, feedback)
-        return {"OUTPUT": str(vector)}

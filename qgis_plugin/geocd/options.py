@@ -69,7 +69,7 @@ def labelled(text: str) -> str:
     Options of other programs, in commands, and those that the dialog lacks stay as they are: the latter go
     into "Further options".
     """
-    labels = {option.flag: option.label for option in (*POLYGONIZE, *CHECK, *DETECT)}
+    labels = {option.flag: option.label for option in (*SAMPLE, *ESTIMATE, *POLYGONIZE, *CHECK, *DETECT)}
     command = r"\b(?:rio|gdal\w+|pip) [a-z].*?(?=[;,)](?:\s|$)|\.(?:\s|$)|$)"
 
     def label(match: re.Match[str]) -> str:
@@ -255,6 +255,32 @@ POLYGONIZE = (
         "Omit the columns of bands and indices",
         "The images are not read then.",
         default=False,
+        advanced=True,
+    ),
+)
+
+SAMPLE = (
+    Option("size", "whole", "Number of points", "Not set: as many as the standard error needs.", least=1),
+    Option(
+        "standard_error",
+        "number",
+        "Standard error of the overall accuracy",
+        default=0.01,
+        least=0.001,
+        most=0.1,
+        advanced=True,
+    ),
+    Option("seed", "whole", "Seed of the draw", default=0, least=0, advanced=True),
+)
+
+ESTIMATE = (
+    Option(
+        "interval",
+        "choice",
+        "Intervals",
+        "jeffreys: holds where errors are rare; wald: plus or minus 1.96 standard errors, often too short.",
+        default="jeffreys",
+        choices=("jeffreys", "wald"),
         advanced=True,
     ),
 )

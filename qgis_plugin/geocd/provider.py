@@ -9,8 +9,10 @@ from processing.core.ProcessingConfig import ProcessingConfig, Setting
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
-from .algorithms import SETTING, Check, Detect, Polygonize
+from .algorithms import SETTING
+from .judging import Estimate, Sample
 from .options import VECTORS
+from .runs import Check, Detect, Polygonize
 
 
 class GeocdProvider(QgsProcessingProvider):
@@ -54,7 +56,7 @@ class GeocdProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:  # noqa: N802
         """Add the algorithms."""
-        for algorithm in (Detect, Check, Polygonize):
+        for algorithm in (Detect, Check, Polygonize, Sample, Estimate):
             self.addAlgorithm(algorithm())
 
     def supportsNonFileBasedOutput(self) -> bool:  # noqa: N802

@@ -62,7 +62,9 @@ def test_qgis_process(around: dict[str, str], pair: tuple[Path, Path], tmp_path:
     assert {line.split()[0] for line in listed.splitlines() if "geocd:" in line} == {
         "geocd:check",
         "geocd:detect",
+        "geocd:estimate",
         "geocd:polygonize",
+        "geocd:sample",
     }
     files = [f"BEFORE={pair[0]}", f"AFTER={pair[1]}"]
     out = tmp_path / "out"
@@ -103,6 +105,20 @@ def test_qgis_process(around: dict[str, str], pair: tuple[Path, Path], tmp_path:
     assert "USABLE:\ttrue" in done.stdout
     assert "correlation" in (out / "check.html").read_text()
 
+    done = qgis_process(
+        around, "run", "geocd:sample", "--", f"PROB={prob}", "SIZE=20", f"OUTPUT={out / 'points.gpkg'}"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    points = geopandas.read_file(out / "points.gpkg")
+    points["verdict"] = np.where(points.map_class == "changed", "yes", "no")
+    points.to_file(out / "points.gpkg", layer="sample")
+    done = qgis_process(
+        around, "run", "geocd:estimate", "--", f"SAMPLE={out / 'points.gpkg'}", f"CSV={out / 'areas.csv'}"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "points judged" in done.stdout
+    assert "changed" in (out / "areas.csv").read_text()
+
     gone = around | {"GEOCD_EXECUTABLE": str(tmp_path / "gone")}
     done = qgis_process(gone, "run", "geocd:detect", "--", *files, f"OUTPUT={out / 'c_prob.tif'}")
     assert done.returncode != 0
@@ -139,7 +155,10 @@ def run(**parameters):
 before, after, out = sys.argv[1:4]
 """
 END = """
-told["layers"] = [[n.name(), n.layer().renderer().type()] for n in project.layerTreeRoot().children()]
+def tree(node):
+    children = node.children()
+    return [[n.name(), tree(n) if n.nodeType() == 0 else n.layer().renderer().type()] for n in children]
+told["layers"] = tree(project.layerTreeRoot())
 told["log"] = feedback.textLog()
 print("TOLD" + json.dumps(told))
 sys.stdout.flush()
@@ -183,12 +202,9 @@ def test_results_are_loaded_with_their_styles(
         *pair,
         tmp_path,
     )
-    assert told["layers"] == [
-        ["Changes", "graduatedSymbol"],
-        ["Change probability", "singlebandpseudocolor"],
-        ["two", "multibandcolor"],
-        ["one", "multibandcolor"],
-    ]
+    images = [["two", "multibandcolor"], ["one", "multibandcolor"]]
+    results = [["Changes", "RuleRenderer"], ["Change probability", "singlebandpseudocolor"]]
+    assert told["layers"] == [["one → two", [*results, *images]], *images]
     assert told["percents"] == sorted(told["percents"])
     assert 100 in told["percents"]
 
@@ -219,7 +235,7 @@ def test_one_style_fits_the_formats(around: dict[str, str], make_pair: MakePair,
         "",
         tmp_path,
     )
-    assert [kind for kind, _ in told["tips"]] == ["graduatedSymbol"] * 3
+    assert [kind for kind, _ in told["tips"]] == ["RuleRenderer"] * 3
     for _, text in told["tips"]:
         assert "probability 0.75 (0.75 to 0.75)" in text
         assert "200 pixels<br/>2015-07-01 to ?" in text
@@ -278,3 +294,77 @@ def test_layers_that_are_no_files_are_refused(
         tmp_path,
     )
     assert "tiles: comes from the provider 'wms', not from a file. Save it as a GeoTIFF" in told["error"]
+
+
+@qgis
+def test_the_dialog_proposes_the_dates_and_opens_the_manual(
+    around: dict[str, str], pair: tuple[Path, Path]
+) -> None:
+    told = drive(
+        around,
+        """
+        from qgis.core import QgsApplication
+        layer(after, "scene 2018-07-02"), layer(before, "scene 2015-06-01")
+        algorithm = QgsApplication.processingRegistry().createAlgorithmById("geocd:detect")
+        told["proposed"] = [
+            project.mapLayer(algorithm.parameterDefinition(name).defaultValue()).name()
+            for name in ("BEFORE", "AFTER")
+        ]
+        told["help"] = algorithm.helpUrl()
+        context = processing.tools.dataobjects.createContext()
+        same = project.mapLayersByName("scene 2018-07-02")[0]
+        told["same"] = algorithm.checkParameterValues(
+            {"BEFORE": same, "AFTER": same, "OUTPUT": "TEMPORARY_OUTPUT"}, context
+        )
+        """,
+        *pair,
+        "",
+    )
+    assert told["proposed"] == ["scene 2015-06-01", "scene 2018-07-02"]
+    assert told["help"].startswith("file:///")
+    assert told["same"][0] is False
+    assert "are the same image" in told["same"][1]
+
+
+@qgis
+def test_verdicts_are_given_in_a_form_with_names_units_and_rounded_values(
+    around: dict[str, str], make_pair: MakePair, tmp_path: Path
+) -> None:
+    prob = np.zeros((1, 60, 60), np.float32)
+    prob[:, 20:30, 20:40] = 0.756789
+    raster, _ = make_pair(prob, prob)
+    polygonize(raster, tmp_path / "a.gpkg", threshold=0.5, style=style("changes"))
+    told = drive(
+        around,
+        """
+        from qgis.core import QgsFieldFormatterContext, QgsVectorLayer
+        made = QgsVectorLayer(out + "/a.gpkg", "a", "ogr")
+        assert made.loadDefaultStyle()[1]
+        fields, form, feature = made.fields(), made.editFormConfig(), next(made.getFeatures())
+        registry = QgsApplication.fieldFormatterRegistry()
+        def shown(name):
+            index = fields.indexOf(name)
+            setup = made.editorWidgetSetup(index)
+            formatter = registry.fieldFormatter(setup.type())
+            text = formatter.representValue(made, index, setup.config(), None, feature[name])
+            return [made.attributeDisplayName(index), text, form.readOnly(index)]
+        told["shown"] = {name: shown(name) for name in ("p_mean", "area_m2", "area_ha", "verdict")}
+        made.startEditing()
+        made.changeAttributeValue(feature.id(), fields.indexOf("verdict"), "yes")
+        told["saved"] = made.commitChanges()
+        told["hidden"] = [c.name for c in made.attributeTableConfig().columns() if c.hidden]
+        told["legend"] = [item.label() for item in made.renderer().legendSymbolItems()]
+        """,
+        "",
+        "",
+        tmp_path,
+    )
+    names = {name: shown[0] for name, shown in told["shown"].items()}
+    assert (names["area_m2"], names["area_ha"]) == ("area (m²)", "area (ha)")
+    assert told["shown"]["p_mean"][1] == "0.76"
+    assert "." not in told["shown"]["area_m2"][1]
+    assert [name for name, shown in told["shown"].items() if not shown[2]] == ["verdict"]
+    assert "p_q25" in told["hidden"]
+    assert {"kind of change", "vegetation lost", "mean probability"} <= set(told["legend"])
+    assert told["saved"]
+    assert list(geopandas.read_file(tmp_path / "a.gpkg").verdict) == ["yes"]

@@ -13,7 +13,13 @@ from geocd.cli.options import KindsType
 
 options = load_plugin("options")
 make_choices = load_file(PLUGIN.parent / "make_choices.py")
-COMMANDS = {"detect": options.DETECT, "check": options.CHECK, "polygonize": options.POLYGONIZE}
+COMMANDS = {
+    "detect": options.DETECT,
+    "check": options.CHECK,
+    "polygonize": options.POLYGONIZE,
+    "sample": options.SAMPLE,
+    "estimate": options.ESTIMATE,
+}
 
 
 def test_choices_are_those_of_geocd() -> None:
@@ -32,7 +38,7 @@ def test_options_are_those_of_geocd(name: str, option: Any) -> None:
     parameter = known[option.flag]
     assert isinstance(parameter, click.Option)
     assert parameter.is_flag == (option.kind == "flag")
-    files = ["prob.tif"] if name == "polygonize" else ["before.tif", "after.tif"]
+    files = ["before.tif", "after.tif"] if name in ("detect", "check") else ["prob.tif"]
     assert main.commands[name].make_context(name, files).params[option.name] == option.default
     if isinstance(parameter.type, click.Choice):
         assert (option.kind, tuple(parameter.type.choices)) == ("choice", option.choices)

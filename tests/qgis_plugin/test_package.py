@@ -10,11 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import PLUGIN
+from conftest import PLUGIN, load_file, load_plugin
 
 import geocd
 
 ROOT = PLUGIN.parents[1]
+dates = load_plugin("dates")
 
 
 def metadata() -> configparser.SectionProxy:
@@ -46,7 +47,7 @@ def test_sources_suit_every_qgis(path: Path) -> None:
         for alias in node.names
     }
     assert imported <= sys.stdlib_module_names | {"qgis", "processing"}
-    if path.stem in ("options", "command", "process"):
+    if path.stem in ("options", "command", "process", "dates", "manual"):
         assert imported <= sys.stdlib_module_names, "these are tested without QGIS"
 
 
@@ -64,3 +65,44 @@ def test_the_zip_is_whole_and_repeats(tmp_path: Path) -> None:
         assert archive.read("geocd/LICENSE") == (ROOT / "LICENSE").read_bytes()
     wanted = {f"geocd/{path.name}" for path in PLUGIN.iterdir() if path.is_file() and path.suffix != ".pyc"}
     assert set(names) == wanted | {"geocd/LICENSE"}
+
+
+def test_the_manual_of_the_plugin_is_that_of_the_docs() -> None:
+    """What the Help button opens: one page that asks nobody, with a place for every command."""
+    page = load_file(ROOT / "qgis_plugin" / "make_help.py").content()
+    assert "<h1>geocd in QGIS</h1>" in page
+    assert "src=" not in page
+    assert "](" not in page, "no link of Markdown is left"
+    for command in ("detect", "check", "polygonize"):
+        assert f'<a id="{command}">' in page
+
+
+@pytest.mark.parametrize(
+    ("names", "date"),
+    [
+        (["S2A_MSIL1C_20170601T101031"], "2017-06-01"),
+        (["tile 5", "/data/2018-07-02/x.tif"], "2018-07-02"),
+        (["valley_2015.tif", "TIFFTAG_DATETIME=2016:03:04 10:00:00"], "2016-03-04"),
+        (["naip 2009"], "2009"),
+        (["123420170601", "20171301", "after"], None),
+    ],
+)
+def test_dates_of_layers(names: list[str], date: str | None) -> None:
+    assert dates.date_in(names) == date
+
+
+@pytest.mark.parametrize(
+    ("of_layers", "order"),
+    [
+        (["2018", "2015-01-01", "2016"], (1, 0)),
+        ([None, "2016", "2015"], (2, 1)),
+        ([None, None, None], (2, 0)),
+        (["2015", "2015"], (1, 0)),
+        (["2015"], None),
+        ([], None),
+    ],
+)
+def test_before_and_after_are_proposed_by_date_and_never_the_same(
+    of_layers: list[str | None], order: tuple[int, int] | None
+) -> None:
+    assert dates.in_order(of_layers) == order

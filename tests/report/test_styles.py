@@ -10,7 +10,9 @@ from typing import Literal
 import pytest
 
 from geocd.report.styles import style
+from geocd.report.styles.polygons import KINDS, NULL, VERDICTS
 from geocd.vectorize.formats import short_names
+from geocd.vectorize.kinds import LABELS
 from geocd.vectorize.polygons import COLUMNS
 
 
@@ -90,23 +92,27 @@ def test_the_legend_repeats_the_ramp() -> None:
     assert stops == items
 
 
-def test_polygons_are_graduated_without_a_gap() -> None:
+def test_polygons_are_drawn_by_kind_else_by_probability_without_a_gap() -> None:
     qgis = root("changes")
     assert one(qgis, "layerGeometryType").text == "2"
     assert qgis.get("labelsEnabled") == "0"
     renderer = one(qgis, "renderer-v2")
-    assert renderer.get("type") == "graduatedSymbol"
-    ranges = renderer.findall("ranges/range")
-    assert 3 <= len(ranges) <= 5
-    edges = [(float(r.attrib["lower"]), float(r.attrib["upper"])) for r in ranges]
+    assert renderer.get("type") == "RuleRenderer"
+    kinds, classes = renderer.findall("rules/rule")
+    assert (kinds.get("label"), classes.get("label")) == ("kind of change", "mean probability")
+    named = {r.attrib["filter"].split("'")[3] for r in kinds}
+    assert named == set(LABELS)
+    assert {kind: label for kind, (label, _) in KINDS.items()} == LABELS
+    edges = [tuple(map(float, re.findall(r"[\d.]+$|[\d.]+(?= AND)", r.attrib["filter"]))) for r in classes]
     assert edges[0][0] == 0  # whatever the threshold was
     assert edges[-1][1] > 1  # whatever rounding did
     assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
-    assert [r.get("symbol") for r in ranges] == [s.get("name") for s in renderer.findall("symbols/symbol")]
+    symbols = [s.get("name") for s in renderer.findall("symbols/symbol")]
+    assert [r.get("symbol") for r in (*kinds, *classes)] == symbols
 
 
 def test_polygons_have_a_clear_outline_and_a_fill_to_see_through() -> None:
-    lightness = []
+    colours = []
     for symbol in root("changes").findall("renderer-v2/symbols/symbol"):
         assert symbol.get("type") == "fill"
         fill, casing, line = symbol.findall("layer")
@@ -125,7 +131,9 @@ def test_polygons_have_a_clear_outline_and_a_fill_to_see_through() -> None:
         assert colour[3] == 255
         assert float(look[1]["line_width"]) > float(look[2]["line_width"])
         assert luminance(*colour[:3]) > 5 * luminance(*dark[:3])  # told from any ground by one of the two
-        lightness.append(luminance(*colour[:3]))
+        colours.append(colour)
+    assert len(set(colours)) == len(colours), "no two look the same"
+    lightness = [luminance(*colour[:3]) for colour in colours[len(KINDS) :]]
     assert all(a > 1.25 * b for a, b in itertools.pairwise(lightness))
 
 
@@ -133,10 +141,36 @@ def test_fields_are_those_of_the_layer() -> None:
     qgis = root("changes")
     texts = [one(qgis, tag).text or "" for tag in ("mapTip", "previewExpression")]
     named = set(re.findall(r'"(\w+)"', " ".join(texts)))
-    named.add(one(qgis, "renderer-v2").attrib["attr"])
     assert "p_mean" in named
     short = short_names(COLUMNS)
     assert named <= {name for name in COLUMNS if short[name] == name}, "the same in a shapefile"
     either = re.findall(r"coalesce\(attribute\('(\w+)'\), attribute\('(\w+)'\), '\?'\)", texts[0])
     assert either == [(name, short[name]) for name in ("date_before", "date_after")]
-    assert texts[0].count("attribute(") == 4
+
+
+def test_columns_have_names_units_and_rounded_values() -> None:
+    qgis = root("changes")
+    aliases = {alias.get("field"): alias.get("name") for alias in qgis.findall("aliases/alias")}
+    assert set(COLUMNS) <= set(aliases)
+    assert (aliases["area_m2"], aliases["area_ha"]) == ("area (m²)", "area (ha)")
+    precision = {
+        field.get("name"): option.get("value")
+        for field in qgis.findall("fieldConfiguration/field")
+        for option in field.iter("Option")
+        if option.get("name") == "Precision"
+    }
+    assert (precision["p_mean"], precision["area_m2"], precision["before_ndvi"]) == ("2", "0", "2")
+    ha = one(qgis, "expressionfields/field")
+    assert ha.get("expression") == '"area_m2" / 10000'
+
+
+def test_the_verdict_alone_can_be_edited_from_a_list() -> None:
+    qgis = root("changes")
+    editable = [f.get("name") for f in qgis.findall("editable/field") if f.get("editable") == "1"]
+    assert editable == ["verdict"]
+    form = [field.get("name") for field in qgis.findall("attributeEditorForm/attributeEditorField")]
+    assert form[0] == "verdict", "it has the focus"
+    (widget,) = [f for f in qgis.findall("fieldConfiguration/field") if f.get("name") == "verdict"]
+    assert one(widget, "editWidget").get("type") == "ValueMap"
+    values = [o.get("value") for o in widget.iter("Option") if o.get("type") == "QString"]
+    assert values == [NULL, *VERDICTS]
