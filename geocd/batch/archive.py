@@ -120,7 +120,7 @@ def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
         bucket.send(path, CATALOG)
 
 
-def _merged_checksums(folder: Path) -> dict[str, str]:
+def merged_checksums(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each merged file as it was written, by name."""
     try:
         content = json.loads((folder / MERGED).read_text(encoding="utf-8"))
@@ -141,11 +141,24 @@ def merge_changes(folder: Path, ids: Iterable[str], suffix: str = "gpkg") -> Pat
         Format of the file, see :func:`geocd.vectorize.files.merge`.
     """
     path = folder / f"{CHANGES}.{suffix}"
-    checksums = _merged_checksums(folder)
+    checksums = merged_checksums(folder)
     keep_edited(folder, {path.name: checksums.get(path.name)})
     merge({name: Outputs(folder / name / name).path("changes") for name in sorted(ids)}, path)
-    write_json(folder / MERGED, {**checksums, path.name: sha256(path)})
+    remember(folder, path)
     return path
 
 
-__all__ = ["CATALOG", "CHANGES", "merge_changes", "upload_catalog", "write_catalog"]
+def remember(folder: Path, *paths: Path) -> None:
+    """Note the checksums of files of the whole batch, which show later whether they were edited."""
+    write_json(folder / MERGED, {**merged_checksums(folder), **{path.name: sha256(path) for path in paths}})
+
+
+__all__ = [
+    "CATALOG",
+    "CHANGES",
+    "merge_changes",
+    "merged_checksums",
+    "remember",
+    "upload_catalog",
+    "write_catalog",
+]

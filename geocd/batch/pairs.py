@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -182,19 +183,35 @@ def is_csv(path: str | os.PathLike[str]) -> bool:
 
 def read_csv(path: str | os.PathLike[str]) -> list[Item]:
     """Return the pairs that a CSV lists, see :func:`read_items`."""
-    return _items(Path(path), _csv_rows)
+    return _items(Path(path), csv=True)
 
 
 def read_vector(path: str | os.PathLike[str]) -> list[Item]:
     """Return the pairs that the attributes of a vector file list, see :func:`read_items`."""
-    return _items(Path(path), _vector_rows)
+    return _items(Path(path), csv=False)
 
 
-def _items(path: Path, read_rows: Callable[[Path], list[Row]]) -> list[Item]:
+def read_rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> list[Row]:
+    """Return the rows of a list with these columns, in their order, each with its position in the file.
+
+    Raises
+    ------
+    PairsError
+        The file cannot be read, or lacks a column.
+    """
+    return _rows(path, needed, optional, csv=is_csv(path))
+
+
+def _rows(path: Path, needed: Sequence[str], optional: Sequence[str], *, csv: bool) -> list[Row]:
     if not is_file(path):
-        raise PairsError(f"{path}: no such file. Name a CSV, GeoPackage or GeoJSON of pairs.", path=str(path))
+        raise PairsError(f"{path}: no such file. Name a CSV, GeoPackage or GeoJSON.", path=str(path))
+    check = functools.partial(_check_columns, path=path, needed=needed, optional=optional)
+    return _csv_rows(path, check) if csv else _vector_rows(path, check)
+
+
+def _items(path: Path, *, csv: bool) -> list[Item]:
     items: list[Item] = []
-    for position, row in read_rows(path):
+    for position, row in _rows(path, NEEDED, COLUMNS[len(NEEDED) :], csv=csv):
         try:
             items.append(_item(row, path.parent.absolute()))
         except PairsError as error:
@@ -248,26 +265,26 @@ def several(value: object) -> list[str]:
     return [text for part in parts if part is not None and (text := str(part).strip())]
 
 
-def _check_columns(names: Iterable[str], path: Path) -> None:
+def _check_columns(names: Iterable[str], path: Path, needed: Sequence[str], optional: Sequence[str]) -> None:
     names = list(names)
-    twice = sorted({name for name in (*COLUMNS, *setting_columns(names)) if names.count(name) > 1})
+    twice = sorted({name for name in (*needed, *optional, *setting_columns(names)) if names.count(name) > 1})
     if twice:
         raise PairsError(
             f"{path}: has the column {', '.join(twice)} more than once ({', '.join(names)}). Rename or "
             "remove the one that is not meant.",
             path=str(path),
         )
-    missing = [name for name in NEEDED if name not in names]
+    missing = [name for name in needed if name not in names]
     if missing:
-        optional = enumerated(COLUMNS[len(NEEDED) :], len(COLUMNS))
+        columns = f"{', '.join(needed)} and, optionally, {enumerated(optional, len(optional))}"
         raise PairsError(
-            f"{path}: has no column {', '.join(missing)}. The columns are id, before, after and, optionally, "
-            f"{optional}; this file has: {', '.join(names) or 'none'}.",
+            f"{path}: has no column {', '.join(missing)}. The columns are {columns}; this file has: "
+            f"{', '.join(names) or 'none'}.",
             path=str(path),
         )
 
 
-def _csv_rows(path: Path) -> list[Row]:
+def _csv_rows(path: Path, check: Callable[[Iterable[str]], None]) -> list[Row]:
     try:
         # files that Excel writes begin with a byte order mark
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -275,14 +292,14 @@ def _csv_rows(path: Path) -> list[Row]:
             file.seek(0)
             delimiter = max(",;\t", key=header.count)  # as spreadsheets write where the comma is decimal
             reader = csv.DictReader(file, skipinitialspace=True, delimiter=delimiter)
-            _check_columns([name.strip() for name in reader.fieldnames or ()], path)
+            check([name.strip() for name in reader.fieldnames or ()])
             reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
             return [(f"line {reader.line_num}", row) for row in reader if any(row.values())]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PairsError(f"{path}: cannot be read as CSV in UTF-8 ({error}).", path=str(path)) from error
 
 
-def _vector_rows(path: Path) -> list[Row]:
+def _vector_rows(path: Path, check: Callable[[Iterable[str]], None]) -> list[Row]:
     import pyogrio
 
     if (why := why_no_vector(os.fspath(path))) is not None:
@@ -291,8 +308,7 @@ def _vector_rows(path: Path) -> list[Row]:
         layers = [str(name) for name, _ in pyogrio.list_layers(path)]
         if not layers:
             raise PairsError(
-                f"{path}: has no layer, so it lists no pair. Save a layer to it with the columns id, before "
-                "and after.",
+                f"{path}: has no layer, so it lists nothing. Save a layer with a list to it.",
                 path=str(path),
             )
         meta, _, _, columns = pyogrio.raw.read(path, layer=layers[0], read_geometry=False)
@@ -304,7 +320,7 @@ def _vector_rows(path: Path) -> list[Row]:
             f"{path}: neither a CSV nor a vector file that OGR can read ({error}).", path=str(path)
         ) from error
     names = [str(name) for name in meta["fields"]]
-    _check_columns(names, path)
+    check(names)
     rows = zip(*columns, strict=True)
     return [
         (f"feature {number}", dict(zip(names, row, strict=True)))
@@ -319,5 +335,6 @@ __all__ = [
     "is_id",
     "read_csv",
     "read_items",
+    "read_rows",
     "read_vector",
 ]

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from geocd.batch.pairing import in_year
 from geocd.batch.stac import SOURCES_FOLDER
 from geocd.errors import PairsError, SearchError
 from geocd.raster.files import output_errors
@@ -62,6 +63,9 @@ class Search:
         RFC 3339 interval of the items: ``2023-01-01/2024-12-31``.
     dates : tuple of datetime.date, optional
         The two days of a pair; without ``interval``, items up to ``WITHIN`` days from either are searched.
+    baseline_years, confirm_days : int
+        With ``dates``, items around these days of so many years before are searched too, and those of so many
+        days after.
 
     Raises
     ------
@@ -75,6 +79,8 @@ class Search:
     intersects: Json | None = None
     interval: str | None = None
     dates: tuple[datetime.date, datetime.date] | None = None
+    baseline_years: int = 0
+    confirm_days: int = 0
 
     def __post_init__(self) -> None:
         if (self.bbox is None) == (self.intersects is None):
@@ -95,7 +101,14 @@ class Search:
             return [self.interval]
         assert self.dates is not None
         near = datetime.timedelta(days=WITHIN)
-        return list(dict.fromkeys(f"{day - near}/{day + near}" for day in self.dates))
+        days = [
+            in_year(day, day.year - years) for years in range(self.baseline_years + 1) for day in self.dates
+        ]
+        intervals = [f"{day - near}/{day + near}" for day in days]
+        if self.confirm_days > WITHIN:
+            after = self.dates[1]
+            intervals.append(f"{after + near}/{after + datetime.timedelta(days=self.confirm_days)}")
+        return list(dict.fromkeys(intervals))
 
     def as_dict(self) -> Json:
         """Return the search as JSON, without password or token."""

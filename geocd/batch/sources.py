@@ -13,6 +13,7 @@ from pathlib import Path
 
 from shapely.geometry import box, shape
 
+from geocd.batch.pairing import Pairing
 from geocd.batch.pairs import Item, is_csv, read_csv, read_vector
 from geocd.batch.search import Search, find, read_geometry
 from geocd.batch.stac import Rule, is_stac, stac_pairs
@@ -35,6 +36,8 @@ class SourceOptions:
         STAC: key of the asset with the quality mask; "none" for none.
     dates : tuple of datetime.date, optional
         STAC: the days before and after.
+    season_days, baseline_years, confirm_days : int
+        STAC: see :class:`geocd.batch.pairing.Pairing`.
     max_cloud : float, optional
         STAC: per cent of cloud above which items are left out.
     collection : str, optional
@@ -54,11 +57,24 @@ class SourceOptions:
     mask_asset: str | None = None
     dates: tuple[datetime.date, datetime.date] | None = None
     max_cloud: float | None = None
+    season_days: int | None = None
+    baseline_years: int = 0
+    confirm_days: int = 0
     collection: str | None = None
     bbox: tuple[float, float, float, float] | None = None
     intersects: str | None = None
     interval: str | None = None
     sign: str | None = None
+
+    @property
+    def pairing(self) -> Pairing:
+        """Which dates are paired, and which are witnesses."""
+        return Pairing(
+            dates=self.dates,
+            season_days=self.season_days,
+            baseline_years=self.baseline_years,
+            confirm_days=self.confirm_days,
+        )
 
     @property
     def rule(self) -> Rule:
@@ -67,9 +83,14 @@ class SourceOptions:
             assets=self.assets,
             features=self.features_assets,
             mask=self.mask_asset,
-            dates=self.dates,
+            pairing=self.pairing,
             max_cloud=self.max_cloud,
         )
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of all options."""
+        return [field.name for field in dataclasses.fields(cls)]
 
     def given(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""
@@ -142,12 +163,19 @@ def _option(name: str) -> str:
     return "--datetime" if name == "interval" else option(name)
 
 
-def _is_url(pairs: str) -> bool:
+def is_url(pairs: str) -> bool:
+    """Return whether a source is the address of a STAC API."""
     return pairs.startswith(("http://", "https://"))
 
 
 def _search(url: str, folder: Path, options: SourceOptions) -> list[Item]:
     """Search a STAC API, and pair the items that it finds."""
+    path, area = searched(url, folder, options)
+    return [dataclasses.replace(pair, area=area) for pair in stac_pairs(path, folder, options.rule)]
+
+
+def searched(url: str, folder: Path, options: SourceOptions) -> tuple[Path, str | None]:
+    """Search a STAC API, and return the file of the items that it finds, and the area of the search."""
     area = (options.bbox is None) != (options.intersects is None)
     time = options.dates is not None or options.interval is not None
     if options.collection is None or not area or not time:
@@ -163,9 +191,10 @@ def _search(url: str, folder: Path, options: SourceOptions) -> list[Item]:
         intersects=None if options.intersects is None else read_geometry(options.intersects),
         interval=options.interval,
         dates=options.dates,
+        baseline_years=options.baseline_years,
+        confirm_days=options.confirm_days,
     )
-    pairs = stac_pairs(find(search, folder), folder, options.rule)
-    return [dataclasses.replace(pair, area=_area(search, options.intersects)) for pair in pairs]
+    return find(search, folder), _area(search, options.intersects)
 
 
 def _area(search: Search, file: str | None) -> str | None:
@@ -176,13 +205,16 @@ def _area(search: Search, file: str | None) -> str | None:
     return str(Path(file).absolute()) if shape(search.intersects).area > 0 else None
 
 
-_STAC_OPTIONS = ("assets", "features_assets", "mask_asset", "dates", "max_cloud", "sign")
+_STAC_OPTIONS = (
+    *("assets", "features_assets", "mask_asset", "dates", "max_cloud", "sign"),
+    *("season_days", "baseline_years", "confirm_days"),
+)
 
 #: Every kind of source. The first that accepts what the user named reads it; the last one accepts anything.
 SOURCES: tuple[PairSource, ...] = (
     PairSource(
         "a STAC API (https://...)",
-        accepts=_is_url,
+        accepts=is_url,
         read=_search,
         options=(*_STAC_OPTIONS, "collection", "bbox", "intersects", "interval"),
     ),
@@ -206,4 +238,4 @@ SOURCES: tuple[PairSource, ...] = (
     ),
 )
 
-__all__ = ["SOURCES", "PairSource", "SourceOptions", "read_pairs"]
+__all__ = ["SOURCES", "PairSource", "SourceOptions", "is_url", "read_pairs", "searched"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
-import itertools
+import functools
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from geocd.batch.acquisitions import Acquisition, OnDemand, Places, paired
 from geocd.batch.columns import located
+from geocd.batch.pairing import Day, Pairing
 from geocd.batch.pairs import Item
 from geocd.batch.stack import Stack
 from geocd.errors import GeocdError, PairsError
@@ -22,9 +25,6 @@ from geocd.raster.sources import ALLOW, is_file, is_remote, may_reach, shown
 if TYPE_CHECKING:
     import pystac
 
-#: What an item's features are called, before and after.
-FEATURES = ("features_before", "features_after")
-MASKS = ("mask_before", "mask_after")
 #: Keys under which collections have their quality masks: Sentinel-2 (Earth Search, Planetary Computer),
 #: Landsat, HLS, Planet.
 MASK_ASSETS = ("scl", "SCL", "qa_pixel", "QA_PIXEL", "Fmask", "udm2", "ortho_udm2")
@@ -55,9 +55,7 @@ class Rule:
 
     Items are grouped by tile: ``grid:code``, else the tile of Sentinel-2 or the path and row of Landsat, else
     by extents that overlap (projection extension). Of each tile and day, the item with the least cloud is
-    used among those that cover most; of one acquisition, the newest processing. Without ``dates``, each is
-    paired with the next one in time; with them, the item nearest to the first day with the
-    item nearest to the second.
+    used among those that cover most; of one acquisition, the newest processing.
 
     Parameters
     ----------
@@ -69,8 +67,8 @@ class Rule:
     mask : str, optional
         Key of the asset with the quality mask; "none" for none. Default: the one of :data:`MASK_ASSETS` that
         an item has.
-    dates : tuple of datetime.date, optional
-        The days before and after.
+    pairing : Pairing
+        Which days are paired.
     max_cloud : float, optional
         Items with more cloud than this (``eo:cloud_cover``, per cent) are left out; items without the
         property are kept.
@@ -79,7 +77,7 @@ class Rule:
     assets: Sequence[str] = ()
     features: Sequence[str] = ()
     mask: str | None = None
-    dates: tuple[datetime.date, datetime.date] | None = None
+    pairing: Pairing = dataclasses.field(default_factory=Pairing)
     max_cloud: float | None = None
 
 
@@ -119,10 +117,24 @@ def stac_pairs(path: str | os.PathLike[str], folder: Path, rule: Rule) -> list[I
     PairsError
         The file cannot be read, an item has no tile, date or asset to go by, or there is no pair.
     """
+    pairs = paired(stac_places(path, folder, rule), rule.pairing)
+    if not pairs:
+        raise PairsError(f"{path}: no two items of the same tile make a pair.", path=str(path))
+    return pairs
+
+
+def stac_places(path: str | os.PathLike[str], folder: Path, rule: Rule) -> Places:
+    """Return what a file of STAC items has of each tile and day, see :func:`stac_pairs`."""
     path = Path(path).absolute()
+    with _types_checked(path):
+        return _places(path, folder, rule)
+
+
+@contextlib.contextmanager
+def _types_checked(path: Path) -> Iterator[None]:
+    """Turn what wrong types of properties raise into PairsError: pystac does not check them."""
     try:
-        return _pairs(path, folder, rule)
-    # neither pystac nor this module checks the types of properties
+        yield
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, GeocdError):
             raise
@@ -132,8 +144,8 @@ def stac_pairs(path: str | os.PathLike[str], folder: Path, rule: Rule) -> list[I
         ) from error
 
 
-def _pairs(path: Path, folder: Path, rule: Rule) -> list[Item]:
-    tiles: dict[str, dict[datetime.date, list[pystac.Item]]] = {}
+def _places(path: Path, folder: Path, rule: Rule) -> Places:
+    tiles: dict[str, dict[Day, list[pystac.Item]]] = {}
     areas: list[_Area] = []
     for item in sorted(_items(path), key=lambda item: (_date(item), item.id)):
         cloud = item.properties.get("eo:cloud_cover")
@@ -141,57 +153,37 @@ def _pairs(path: Path, folder: Path, rule: Rule) -> list[Item]:
             continue
         tile = _tile(item) or _area_name(item, areas)
         tiles.setdefault(tile, {}).setdefault(_date(item).date(), []).append(item)
-    pairs: list[Item] = []
     by_path: dict[str, Stack] = {}
-    for tile, by_day in sorted(tiles.items()):
-        days = {day: _best(candidates) for day, candidates in by_day.items()}
-        for before, after in _paired_days(sorted(days), rule.dates):
-            name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{tile}_{before:%Y%m%d}_{after:%Y%m%d}").lstrip("-.")
-            items = days[before], days[after]
-            images = [_stack(item, _keys(item, rule), path.parent, folder) for item in items]
-            features = [
-                _stack(item, rule.features, path.parent, folder, "_features")
-                for item in items
-                if rule.features
-            ]
-            masks = {
-                name: _stack(item, keys, path.parent, folder, "_mask")
-                for name, item in zip(MASKS, items, strict=True)
-                if (keys := _mask_keys(item, rule))
-            }
-            stacks = (*images, *features, *masks.values())
-            for stack in stacks:
-                if by_path.setdefault(stack.path, stack) != stack:
-                    raise PairsError(
-                        f"{path}: two items have the id of {stack.path}. The ids of items must differ."
-                    )
-            rasters: dict[str, Any] = dict(zip(FEATURES, (stack.path for stack in features), strict=False))
-            rasters |= {name: stack.path for name, stack in masks.items()}
-            pairs.append(
-                Item(
-                    name,
-                    images[0].path,
-                    images[1].path,
-                    mask_before=rasters.get("mask_before"),
-                    mask_after=rasters.get("mask_after"),
-                    features_before=rasters.get("features_before"),
-                    features_after=rasters.get("features_after"),
-                    stacks=stacks,
+
+    def acquisition(by_day: Mapping[Day, Sequence[pystac.Item]], day: Day) -> Acquisition:
+        with _types_checked(path):
+            acquired = _acquisition_of(_best(by_day[day]), path.parent, folder, rule)
+        for stack in acquired.stacks:
+            if by_path.setdefault(stack.path, stack) != stack:
+                raise PairsError(
+                    f"{path}: two items have the id of {stack.path}. The ids of items must differ."
                 )
-            )
-    if not pairs:
-        raise PairsError(f"{path}: no two items of the same tile make a pair.", path=str(path))
-    return pairs
+        return acquired
+
+    return {
+        tile: OnDemand(sorted(by_day), functools.partial(acquisition, by_day))
+        for tile, by_day in sorted(tiles.items())
+    }
 
 
-def _paired_days(
-    days: Sequence[datetime.date], dates: tuple[datetime.date, datetime.date] | None
-) -> list[tuple[datetime.date, datetime.date]]:
-    """Return the days before and after of each pair, from the days of a tile in order."""
-    if dates is None:
-        return list(itertools.pairwise(days))
-    before, after = (min(days, key=lambda day: (abs(day - date), day)) for date in dates)
-    return [(before, after)] if before != after else []
+def _acquisition_of(item: pystac.Item, base: Path, folder: Path, rule: Rule) -> Acquisition:
+    """Return what an item has of its tile and day; its links start from the folder ``base``."""
+    image = _stack(item, _keys(item, rule), base, folder)
+    features = _stack(item, rule.features, base, folder, "_features") if rule.features else None
+    keys = _mask_keys(item, rule)
+    mask = _stack(item, keys, base, folder, "_mask") if keys else None
+    stacks = [stack for stack in (image, features, mask) if stack is not None]
+    return Acquisition(
+        image.path,
+        None if mask is None else mask.path,
+        None if features is None else features.path,
+        tuple(stacks),
+    )
 
 
 def _items(path: Path) -> Iterable[pystac.Item]:
@@ -400,4 +392,4 @@ def _declared(asset: pystac.Asset) -> tuple[tuple[float | None, float | None], .
     return tuple(pairs)
 
 
-__all__ = ["SOURCES_FOLDER", "Rule", "is_stac", "stac_pairs"]
+__all__ = ["SOURCES_FOLDER", "Rule", "is_stac", "stac_pairs", "stac_places"]

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -21,8 +21,9 @@ from geocd.errors import BatchInterrupted
 from geocd.vectorize.formats import FORMATS, merge_formats
 
 if TYPE_CHECKING:
+    from geocd.batch.pairs import Item
     from geocd.batch.progress import Progress
-    from geocd.batch.run import Summary
+    from geocd.batch.run import Plan, Summary
     from geocd.batch.sources import SourceOptions
     from geocd.config import Settings
 
@@ -118,6 +119,27 @@ class Resources(click.ParamType):  # type: ignore[type-arg]  # generic only in n
     help="STAC: pair the items nearest to two days, YYYY-MM-DD. Default: each item with the next.",
 )
 @click.option(
+    "--season-days",
+    type=int,
+    metavar="N",
+    help="STAC: pair each item with that of the next year nearest in the season, at most N days of the year "
+    "apart.",
+)
+@click.option(
+    "--baseline-years",
+    type=int,
+    default=0,
+    metavar="N",
+    help="STAC: the items of up to N years before each pair, of its seasons, are its --baseline.",
+)
+@click.option(
+    "--confirm-days",
+    type=int,
+    default=0,
+    metavar="N",
+    help="STAC: items of up to N days after each pair (at most 6, spread over them) are its --confirm.",
+)
+@click.option(
     "--max-cloud",
     type=float,
     metavar="PERCENT",
@@ -195,42 +217,98 @@ def batch(
     if status is not None:
         _print_status(Path(status), as_json=as_json)
         return
-    folder = _checked_folder(pairs, outdir, merge)
-    _refuse_lists([pairs, values["intersects"], *ctx.meta.get(CONFIG, [])], folder, merge)
-    from geocd.batch.run import Cluster, run
+    folder = checked_folder(pairs, outdir, merge)
+    refuse_lists([pairs, values["intersects"], *ctx.meta.get(CONFIG, [])], folder, merge)
     from geocd.batch.sources import read_pairs
     from geocd.config import Settings
 
-    _quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
-    options = _source_options(values)
-    if dry_run:
-        _print_plan(
-            str(pairs), folder, options, Settings.from_flat(values),
-            mem_limit=mem_limit, retry_failed=retry_failed, upload=upload, as_json=as_json)  # fmt: skip
+    options = source_options(values)
+    running: Running = {
+        "workers": workers, "scheduler": scheduler, "scheduler_file": scheduler_file, "resources": resources,
+        "mem_limit": mem_limit, "worker_timeout": worker_timeout, "retry_failed": retry_failed,
+        "fail_fast": fail_fast, "upload": upload, "dry_run": dry_run, "as_json": as_json,
+    }  # fmt: skip
+    summary = run_pairs(
+        ctx,
+        lambda sources: read_pairs(str(pairs), sources, options),
+        folder,
+        Settings.from_flat(values),
+        running,
+    )
+    if summary is None:
         return
+    merged = _merged(folder, summary, merge, upload) if merge and summary.done else None
+    print_summary(summary, folder, [] if merged is None else [merged], quiet=ctx.obj["quiet"])
+
+
+class Running(TypedDict):
+    """Options that say where and how a batch runs, as those of the command."""
+
+    workers: int | None
+    scheduler: str | None
+    scheduler_file: str | None
+    resources: tuple[tuple[str, float], ...]
+    mem_limit: int | None
+    worker_timeout: float
+    retry_failed: bool
+    fail_fast: bool
+    upload: str | None
+    dry_run: bool
+    as_json: bool
+
+
+def run_pairs(
+    ctx: click.Context,
+    read: Callable[[Path], Sequence[Item]],
+    folder: Path,
+    settings: Settings,
+    running: Running,
+) -> Summary | None:
+    """Do pairs, with progress on the console; or print what would be done, and return None.
+
+    Parameters
+    ----------
+    ctx : click.Context
+    read : callable
+        Returns the pairs, from the folder that their source may write into.
+    folder : pathlib.Path
+        Folder of the batch.
+    settings : Settings
+    running : Running
+    """
+    from geocd.batch.run import Cluster, planned, run
+
+    quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
+    if running["dry_run"]:
+        with tempfile.TemporaryDirectory() as scratch:  # for what a search finds: nothing is written
+            items = read(Path(scratch))
+        plan = planned(
+            items, folder, settings=settings, mem_limit=running["mem_limit"],
+            retry_failed=running["retry_failed"], upload=running["upload"],
+        )  # fmt: skip
+        _print_plan(plan, as_json=running["as_json"])
+        return None
     cluster = Cluster(
-        workers=workers, scheduler=scheduler, scheduler_file=scheduler_file,
-        resources=dict(resources), mem_limit=mem_limit, worker_timeout=worker_timeout)  # fmt: skip
+        workers=running["workers"], scheduler=running["scheduler"], scheduler_file=running["scheduler_file"],
+        resources=dict(running["resources"]), mem_limit=running["mem_limit"],
+        worker_timeout=running["worker_timeout"])  # fmt: skip
     progress = None if ctx.obj["quiet"] else _ProgressLine(live=ctx.obj["progress"])
     summary = run(
-        read_pairs(str(pairs), folder, options),
+        read(folder),
         folder,
-        settings=Settings.from_flat(values),
+        settings=settings,
         cluster=cluster,
-        retry_failed=retry_failed,
-        fail_fast=fail_fast,
-        upload=upload,
+        retry_failed=running["retry_failed"],
+        fail_fast=running["fail_fast"],
+        upload=running["upload"],
         progress=progress,
     )
     if progress is not None:
         progress.end()
-    merged = _merged(folder, summary, merge, upload) if merge and summary.done else None
-    _print_summary(summary, folder, merged, quiet=ctx.obj["quiet"])
-    if summary.failed:
-        sys.exit(3)
+    return summary
 
 
-def _checked_folder(pairs: str | None, outdir: str | None, merge: str | None) -> Path:
+def checked_folder(pairs: str | None, outdir: str | None, merge: str | None) -> Path:
     """Return the folder of the batch, after checks that need no cluster."""
     if pairs is None or outdir is None:
         raise click.UsageError("PAIRS and OUTDIR are needed (or --status OUTDIR).")
@@ -248,7 +326,7 @@ def _checked_folder(pairs: str | None, outdir: str | None, merge: str | None) ->
     return Path(outdir)
 
 
-def _refuse_lists(lists: Sequence[str | Path | None], folder: Path, merge: str | None) -> None:
+def refuse_lists(lists: Sequence[str | Path | None], folder: Path, merge: str | None) -> None:
     """Refuse to write over what the batch is made from."""
     from geocd.batch.archive import CATALOG, CHANGES
     from geocd.batch.manifest import NAME
@@ -258,7 +336,7 @@ def _refuse_lists(lists: Sequence[str | Path | None], folder: Path, merge: str |
     refuse_inputs([folder / name for name in outputs], [Path(path) for path in lists if path is not None])
 
 
-def _quiet_dask(verbose: int) -> None:
+def quiet_dask(verbose: int) -> None:
     """Hide dask's messages about workers that die, unless -v: geocd reports what they lead to."""
     level = max(logging.getLogger().level, logging.CRITICAL - 10 * verbose)
     # the second has a level of its own; workers that cannot be started again are errors of the last two
@@ -281,20 +359,22 @@ def _merged(folder: Path, summary: Summary, suffix: str, upload: str | None) -> 
     return path
 
 
-def _print_summary(summary: Summary, folder: Path, merged: Path | None, *, quiet: bool) -> None:
+def print_summary(summary: Summary, folder: Path, others: Sequence[Path], *, quiet: bool) -> None:
+    """Print what has become of the pairs, and the files of all of them; exit with 3 where pairs failed."""
     if not quiet:
         left = f", {summary.left} left" if summary.left else ""
         echo(
             f"{len(summary.done)} pairs done ({summary.computed} in this run), {len(summary.failed)} failed"
             f"{left}.\n{folder / 'index.html'}\n{folder / 'catalog.json'}"
-            + (f"\n{merged}" if merged else ""),
+            + "".join(f"\n{path}" for path in others),
             err=True,
         )
     if summary.failed:
         echo(f"geocd batch --status {folder} lists which pairs failed, and why.", err=True)
+        sys.exit(3)
 
 
-def _source_options(values: dict[str, Any]) -> SourceOptions:
+def source_options(values: dict[str, Any]) -> SourceOptions:
     """Take the options of the source of pairs out of those of the command."""
     from geocd.batch.sources import SourceOptions
 
@@ -312,26 +392,8 @@ def _keys(listed: str | None) -> tuple[str, ...]:
     return tuple(key.strip() for key in listed.split(",")) if listed else ()
 
 
-def _print_plan(
-    pairs: str,
-    folder: Path,
-    options: SourceOptions,
-    settings: Settings,
-    *,
-    mem_limit: int | None,
-    retry_failed: bool,
-    upload: str | None,
-    as_json: bool,
-) -> None:
+def _print_plan(plan: Plan, *, as_json: bool) -> None:
     """Print what would be computed."""
-    from geocd.batch.run import planned
-    from geocd.batch.sources import read_pairs
-
-    with tempfile.TemporaryDirectory() as scratch:  # for what a search finds: nothing is written
-        items = read_pairs(pairs, Path(scratch), options)
-    plan = planned(
-        items, folder, settings=settings, mem_limit=mem_limit, retry_failed=retry_failed, upload=upload
-    )
     if as_json:
         content = {"todo": plan.todo, "finished": plan.finished, "skipped": plan.skipped}
         echo(json.dumps(content, allow_nan=False))

@@ -182,8 +182,9 @@ def _register() -> None:
     from geocd.cli.refine import refine
     from geocd.cli.rerun import rerun
     from geocd.cli.sample import sample
+    from geocd.cli.series import series
 
-    everyday = (check, detect, polygonize, refine, sample, estimate, evaluate, batch)
+    everyday = (check, detect, polygonize, refine, sample, estimate, evaluate, batch, series)
     for command in (*everyday, completion, config, env, rerun):
         main.add_command(command)
 

@@ -18,6 +18,7 @@ import rasterio
 from affine import Affine
 from batch_folder import CVA, invoke
 
+from geocd.batch.pairing import Pairing
 from geocd.batch.stac import Rule, is_stac, stac_pairs
 from geocd.batch.work import Task, configuration, why_not_finished, work
 from geocd.errors import PairsError
@@ -72,7 +73,7 @@ SCENES = [
         ),
         ({"max_cloud": 20.0}, ["MGRS-33UUP_20230603_20240601", "MGRS-33UUQ_20230603_20240601"]),
         (
-            {"dates": (datetime.date(2023, 8, 30), datetime.date(2024, 5, 1))},
+            {"pairing": Pairing(dates=(datetime.date(2023, 8, 30), datetime.date(2024, 5, 1)))},
             ["MGRS-33UUP_20230903_20240601", "MGRS-33UUQ_20230603_20240601"],
         ),
     ],
@@ -84,8 +85,8 @@ def test_items_of_one_tile_are_paired(
     assert is_stac(path)
     pairs = stac_pairs(path, tmp_path / "out", Rule(assets=["red", "nir"], **rule))
     assert [pair.id for pair in pairs] == expected
-    last = pairs[0].stacks[0] if "dates" not in rule else pairs[-1].stacks[0]
-    day = "2023-06-03_2" if "dates" not in rule else "2023-06-03_5"
+    last = pairs[0].stacks[0] if "pairing" not in rule else pairs[-1].stacks[0]
+    day = "2023-06-03_2" if "pairing" not in rule else "2023-06-03_5"
     assert Path(last.path).parent == tmp_path / "out" / "sources"
     assert [Path(source).name.split("_", 1)[1] for _, source in last.sources] == [
         f"{day}_red.tif",
