@@ -226,31 +226,51 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "water_gain",
-        "no infrared: dark, and red no brighter than blue, after alone",
+        "no infrared: dark, and red less than 0.85 of blue, after alone",
         "",
         ("visible", "red/blue"),
         lambda it: it.after.colours_only & it.after.water & ~it.before.water,
     ),
     Rule(
         "water_loss",
-        "no infrared: dark, and red no brighter than blue, before alone",
+        "no infrared: dark, and red less than 0.85 of blue, before alone",
         "",
         ("visible", "red/blue"),
         lambda it: it.after.colours_only & it.before.water & ~it.after.water,
     ),
     Rule(
+        "darker",
+        "no infrared: dark and no longer green (by NGRDI), and not lighter than before",
+        "",
+        ("visible", "ngrdi"),
+        lambda it: (
+            it.after.colours_only
+            & it.after.dim
+            & ~it.after.vegetation
+            & (it.light < 1.2)
+            & (it.before.vegetation | ~it.before.dim)
+        ),
+    ),
+    Rule(
         "vegetation_loss",
-        "no infrared: NGRDI falls by 0.08 or more, from -0.05 or more",
+        "no infrared: NGRDI falls by 0.08 or more, from 0 or more",
         "Tucker 1979 (NGRDI)",
         ("ngrdi",),
-        lambda it: it.after.colours_only & _green_before(it, "ngrdi", -0.05, 0.08),
+        lambda it: it.after.colours_only & _green_before(it, "ngrdi", 0.0, 0.08),
     ),
     Rule(
         "vegetation_gain",
-        "no infrared: NGRDI rises by 0.08 or more, to -0.05 or more",
+        "no infrared: NGRDI rises by 0.08 or more, to 0 or more",
         "Tucker 1979 (NGRDI)",
         ("ngrdi",),
-        lambda it: it.after.colours_only & _green_after(it, "ngrdi", -0.05, 0.08),
+        lambda it: it.after.colours_only & _green_after(it, "ngrdi", 0.0, 0.08),
+    ),
+    Rule(
+        "brighter",
+        "no infrared: three times as bright",
+        "",
+        ("visible",),
+        lambda it: it.after.colours_only & (it.light >= 3),
     ),
     Rule(
         "brighter",

@@ -15,6 +15,8 @@ Spectrum = Mapping[str, Float64Array]
 
 #: Reflectance is at least this: of less, ratios are noise.
 _LEAST = 0.004
+#: Visible light of dark surfaces: water, forest, shadow, burnt ground.
+_DIM = 0.06
 #: NDVI of ground without plants.
 _BARE = 0.15
 #: The two bands of each normalized difference. NDSI is MNDWI by another name.
@@ -75,6 +77,11 @@ class Surface:
         return np.isnan(self.band("nir"))
 
     @functools.cached_property
+    def dim(self) -> BoolArray:
+        """Dark in visible light."""
+        return self.value("visible") < _DIM
+
+    @functools.cached_property
     def snow(self) -> BoolArray:
         """Snow: NDSI above 0.4, and bright in green and near infrared."""
         return (self.value("ndsi") > 0.4) & (self.band("green") > 0.25) & (self.band("nir") > 0.2)
@@ -92,13 +99,15 @@ class Surface:
         nir, mndwi = self.band("nir"), self.value("mndwi")
         index = (mndwi > 0) | (np.isnan(mndwi) & (self.value("ndwi") > 0))
         wet = (nir < 0.15) & index & ~(self.value("ndvi") > 0.3)
-        blue = (self.value("visible") < 0.06) & (self.value("red/blue") < 1.05)
+        blue = (self.value("visible") < _DIM) & (self.value("red/blue") < 0.85)
         return (wet | ((nir < 0.1) & (self.band("swir") < 0.06)) | (self.colours_only & blue)) & ~self.snow
 
     @functools.cached_property
     def vegetation(self) -> BoolArray:
         """Vegetation: NDVI of 0.4 or more; without infrared, dark and greener than red."""
-        green = (self.value("ngrdi") >= 0) & (self.value("visible") < 0.1) & ~self.water
+        index = self.value("ngrdi")
+        green = (index >= 0.06) | ((index >= 0) & (self.value("red/blue") >= 1.05))
+        green &= (self.value("visible") < 0.1) & ~self.water
         return (self.value("ndvi") >= 0.4) | (self.colours_only & green)
 
     @functools.cached_property
