@@ -33,12 +33,12 @@ STD_RANGE = (0.7, 1.6)
 #: No single distance counts for more than this many deviations, and the sum no more than GATE above that
 #: of the distances with narrow windows: wide windows alone would draw a halo around each change.
 CAP, GATE = 4.0, 0.5
-#: And features for no more than this above the distance between edges: where there is little to see (water,
-#: sand), they follow a veil of haze, which makes no edges.
-VEIL = 1.75
 #: And no more than BEYOND[0] + BEYOND[1] times what lies beyond a shift by one pixel (``beyond_shift``):
 #: misregistration and blur make differences at every edge, but hardly any of this kind.
 BEYOND = (0.2, 8.0)
+#: And no more than VEIL[0] times that, plus VEIL[1] times the distance between edges: a veil of haze makes a
+#: small difference and no edges, which the other distances may follow where there is little to see.
+VEIL = (2.8, 1.4)
 #: The zero of each distance is its median over the pixels below KEEP, found in so many rounds, so that a
 #: large change does not raise it.
 KEEP, ROUNDS = 1.2, 6
@@ -237,10 +237,6 @@ class SceneDistance:
                 total.add_(scaled[term.name], alpha=self.weight[term.name])
             return total.div_(sum(self.weight[term.name] for term in members))
 
-        if edges := [term for term in included if term.edges]:
-            most = mean(edges).add_(VEIL)
-            deep = [term.name for term in included if term.deep]
-            scaled |= {name: torch.minimum(scaled[name], most) for name in deep}
         narrow = [term for term in included if term.narrow]
         distance = torch.minimum(mean(included), mean(narrow).add_(GATE))
         if self.object_sigma > 0:
@@ -248,7 +244,11 @@ class SceneDistance:
             distance = gaussian(distance.mul_(gain), self.object_sigma, valid)
         if "beyond" not in maps:
             return distance
-        return torch.minimum(distance, BEYOND[0] + BEYOND[1] * maps["beyond"])
+        distance = torch.minimum(distance, BEYOND[0] + BEYOND[1] * maps["beyond"])
+        if edges := [term for term in included if term.edges]:
+            no_veil = mean(edges).clamp_(min=0).mul_(VEIL[1]).add_(maps["beyond"], alpha=VEIL[0])
+            distance = torch.minimum(distance, no_veil)
+        return distance
 
     def leaving_one_out(self, maps: Mapping[str, Tensor], valid: Tensor | None = None) -> Iterator[Tensor]:
         """Yield :meth:`combine` without each of the distances in turn."""

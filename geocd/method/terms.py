@@ -71,7 +71,7 @@ class Term:
     narrow : bool
         Whether its window is narrow: the gate looks at these distances only.
     edges : bool
-        Whether it sees edges and not smooth brightening: features count for little without it.
+        Whether it sees edges and not smooth brightening, such as a veil of haze.
     reach : int
         Pixels around a pixel that its distance depends on, all windows included; of a deep distance without
         the reach of its level.
@@ -97,11 +97,6 @@ class Term:
     level: int | None = None
     stride: tuple[int, int] | None = None
     edges: bool = False
-
-    @property
-    def deep(self) -> bool:
-        """Whether it compares features, of D-FE or made elsewhere."""
-        return self.level is not None or self.stride is not None
 
     def weight(self, pixel_size: float | None) -> float:
         """Return the weight in the sum for a pixel size in metres: 0, or ``LEAST_WEIGHT`` or more."""

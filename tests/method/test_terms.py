@@ -86,12 +86,11 @@ def combined(scene: SceneDistance, maps: dict[str, np.ndarray], names: list[str]
         weight = scene.weight
         return sum(weight[n] * scaled[n] for n in members) / sum(weight[n] for n in members)
 
-    deep = [name for name in names if table[name].deep]
+    beyond, gate = maps["beyond"], GATE + mean([name for name in names if table[name].narrow])
+    limits = [gate, BEYOND[0] + BEYOND[1] * beyond]
     if edges := [name for name in names if table[name].edges]:
-        most = VEIL + mean(edges)
-        scaled |= {name: np.minimum(scaled[name], most) for name in deep}
-    gate = GATE + mean([name for name in names if table[name].narrow])
-    return np.minimum(np.minimum(mean(names), gate), BEYOND[0] + BEYOND[1] * maps["beyond"])
+        limits.append(VEIL[0] * beyond + VEIL[1] * np.maximum(mean(edges), 0))
+    return np.minimum.reduce([mean(names), *limits])
 
 
 def test_a_distance_is_added_by_one_entry(further: terms.Term, chip: Chip) -> None:

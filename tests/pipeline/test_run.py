@@ -418,18 +418,16 @@ def test_the_uncertainty_is_the_jackknife_over_the_distances(pair: tuple[Path, P
     weights = features.weight
     narrow = {term.name for term in features.included if term.narrow}
     scaled = {n: np.minimum((maps[n] - features.centre[n]) / features.scale[n], CAP) for n in weights}
-    deep = {term.name for term in features.included if term.deep}
-    every, left_out = scaled, []
+    beyond, left_out = maps["beyond"], []
     for name in weights:
         means = []
-        scaled = dict(every)
-        if name != "gd":
-            scaled |= {n: np.minimum(every[n], every["gd"] + VEIL) for n in deep}
         for names in (sorted(set(weights) - {name}), sorted(narrow - {name})):
             total = sum(weights[n] * scaled[n] for n in names)
             means.append(total / sum(weights[n] for n in names))
         distance = np.minimum(means[0], GATE + means[1])
-        distance = np.minimum(distance, BEYOND[0] + BEYOND[1] * maps["beyond"])
+        distance = np.minimum(distance, BEYOND[0] + BEYOND[1] * beyond)
+        if name != "gd":
+            distance = np.minimum(distance, VEIL[0] * beyond + VEIL[1] * np.maximum(scaled["gd"], 0))
         left_out.append(logistic_prob(distance, default.DECISION, default.SLOPE_BELOW, default.SLOPE_ABOVE))
     expected = np.sqrt(4 / 5 * 5 * np.var(left_out, axis=0))
     found = detector.prob(chip)
