@@ -16,13 +16,14 @@ from geocd.method.backbone import load_backbone
 from geocd.method.cover import CoverPrior
 from geocd.method.decision import logistic_prob
 from geocd.method.devices import CPU, choose_device, in_room, log, release, spread
-from geocd.method.distance import SceneDistance
+from geocd.method.distance import FIT_AREA, SceneDistance
 from geocd.method.extractor import Extractor, Lite0Features
 from geocd.method.learning import seeded, share
 from geocd.method.networks import initialise
 from geocd.method.weights import embedded_weights, load_weights, read_weights
 from geocd.raster.bands import colour_bands
 from geocd.raster.pair import Chip, Pair
+from geocd.scene.sample import crops
 from geocd.types import Float32Array, Steps
 
 #: Distance at which the decision lies, and the slopes of the probability on both sides of it.
@@ -116,8 +117,8 @@ class DefaultDetector:
         extractor = None if embedding else feature_extractor(settings)
 
         @torch.no_grad()
-        def fitted(where: torch.device) -> SceneDistance:
-            return SceneDistance.fit(
+        def fitted(where: torch.device) -> tuple[SceneDistance, CoverPrior | None]:
+            features, sample = SceneDistance.fit(
                 chips,
                 colour=() if embedding else colour_bands(pair.band_names),
                 pixel_size=pair.grid.pixel_size,
@@ -126,15 +127,22 @@ class DefaultDetector:
                 jobs=jobs,
                 device=where,
                 steps=steps,
-            )[0]
+            )
+            if prior is None:
+                return features, None
+            under = [
+                (chip, prior.apply(distance, chip))
+                for chip, (_, distance) in zip(crops(chips, FIT_AREA), sample, strict=True)
+            ]
+            return features, prior.fitted(under, DECISION)
 
         try:
-            features = fitted(device)
+            features, of_scene = fitted(device)
         except torch.OutOfMemoryError:
             release(device)
             log.warning("%s has no room for the sample: fitted on the CPU", device)
-            features = fitted(CPU)
-        return cls(features, device, settings, prior)
+            features, of_scene = fitted(CPU)
+        return cls(features, device, settings, of_scene)
 
     @cached_property
     def _devices(self) -> list[torch.device]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +34,7 @@ def pair_of(**more: Any) -> Any:
         "scalings": (Scaling(), Scaling()),
         "before_path": "before.tif",
         "after_path": "after.tif",
+        "grid": SimpleNamespace(shape=(9, 9), pixel_size=10.0),
     }
     return SimpleNamespace(**(usual | more))
 
@@ -94,3 +96,29 @@ def test_what_has_no_reflectance_is_refused(more: dict[str, Any], message: str) 
 def test_other_methods_have_no_focus(other: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"--focus: .*only one"):
         Settings.from_flat({"focus": "built", **other})
+
+
+@pytest.mark.parametrize(
+    ("share", "pixel_size", "excess"),
+    [(0.02, 20.0, 0.0), (0.1, 20.0, 0.3), (0.5, 20.0, 0.3), (0.1, None, 0.0)],
+    ids=["rare, as built change is", "more", "half of the scene", "less than 0.8 km2"],
+)
+def test_more_is_asked_where_much_reaches_the_decision(
+    share: float, pixel_size: float | None, excess: float
+) -> None:
+    """A square of 200 pixels, a tenth of it not valid; some rows are at 2.3, the rest at 0."""
+    prior = CoverPrior.of(pair_of(grid=SimpleNamespace(shape=(200, 200), pixel_size=pixel_size)))
+    valid = np.ones((200, 200), bool)
+    valid[:, 180:] = False
+    chip = Chip(np.empty(0), np.empty(0), valid, Window(0, 0, 200, 200))
+    distance = torch.zeros(200, 200)
+    distance[: round(200 * share)] = 2.3
+    distance[:, 180:] = 100.0
+    assert prior.fitted([(chip, distance)], 2.0).excess == pytest.approx(excess, abs=1e-4)
+    assert prior.fitted([(chip, 3 * distance)], 2.0).excess == (0.5 if excess else 0.0), "no more than that"
+
+
+def test_what_is_asked_beyond_the_decision_is_taken_off() -> None:
+    prior, chip, distance = CoverPrior.of(pair_of()), chip_of("bare", "built"), torch.full((9, 9), 3.0)
+    more = dataclasses.replace(prior, excess=0.25)
+    assert float(prior.apply(distance, chip)[4, 4] - more.apply(distance, chip)[4, 4]) == pytest.approx(0.25)
