@@ -16,7 +16,7 @@ import numpy as np
 
 from geocd.quantities import area_in_words
 from geocd.types import BoolArray, Float64Array, IntArray
-from geocd.vectorize.surfaces import Spectrum, Surface, angle, cleared
+from geocd.vectorize.surfaces import INDICES, Spectrum, Surface, angle, cleared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,12 @@ LABELS: Mapping[str, str] = {
 #: Transitions that a line lists, at most.
 LISTED = 5
 #: Indices as people write them.
-_NAMES = {"visible": "visible light", "nir": "near infrared", "swir": "shortwave infrared"}
+_NAMES = {
+    "visible": "visible light",
+    "nir": "near infrared",
+    "swir": "shortwave infrared",
+    "white": "whiteness",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,7 +350,7 @@ def _why(evidence: Evidence, rule: Rule, rows: IntArray) -> list[str]:
             dates = np.stack([date.value(name)[rows] for date in (evidence.before, evidence.after)], axis=1)
             if not np.isfinite(dates).all():
                 continue
-            label = _NAMES.get(name, name.upper() if len(name) < 6 and name != "green" else name)
+            label = _NAMES.get(name, name.upper() if name in INDICES else name)
             parts = [f"{label} {old:.2f} → {new:.2f}; " for old, new in dates]
         texts = [text + part for text, part in zip(texts, parts, strict=True)]
     return [f"{text.removesuffix('; ')}: {rule.condition}" for text in texts]

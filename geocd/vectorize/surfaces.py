@@ -11,6 +11,9 @@ from geocd.raster.bands import VISIBLE
 from geocd.scene.ignore import normalized_difference
 from geocd.types import BoolArray, Float64Array, PixelArray
 
+#: Indices that are called by their letters.
+INDICES = ("ndvi", "mndwi", "ndsi", "ndwi", "nbr", "ndbi", "ngrdi")
+
 Spectrum = Mapping[str, Float64Array]
 
 #: Reflectance is at least this: of less, ratios are noise.
@@ -164,4 +167,4 @@ def cleared(before: Surface, after: Surface) -> Surface:
     return Surface(spectrum, len(steps))
 
 
-__all__ = ["Spectrum", "Surface", "angle", "cleared"]
+__all__ = ["INDICES", "Spectrum", "Surface", "angle", "cleared"]
