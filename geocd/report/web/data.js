@@ -93,6 +93,13 @@ function toLonLat(col, row) {
   );
 }
 
+/** Coordinates in the CRS of the pair, to a part of a pixel: degrees have more decimals than metres. */
+function xyInWords(x, y) {
+  const pixel = Math.hypot(DATA.grid.transform[0], DATA.grid.transform[3]);
+  const decimals = Math.max(1, Math.ceil(-Math.log10(pixel)) + 1);
+  return `x ${x.toFixed(decimals)}, y ${y.toFixed(decimals)}`;
+}
+
 /** An area in the unit that suits it, as the rest of the page writes it. */
 function areaInWords(squareMetres) {
   if (squareMetres === null) return "unknown";

@@ -100,7 +100,7 @@ class Detail {
     add("probability", `${place.p_mean.toFixed(2)} on average, ${place.p_max.toFixed(2)} at most`);
     add("still there", place.lasting === undefined || place.lasting === null ? null : `${Math.round(100 * place.lasting)} %`);
     add("last seen", place.last_seen);
-    add("centre", `x ${place.centroid_x}, y ${place.centroid_y} (${DATA.grid.crs})`);
+    add("centre", `${xyInWords(place.centroid_x, place.centroid_y)} (${DATA.grid.crs})`);
     if (place.lon !== undefined) add("longitude, latitude", [`${place.lon.toFixed(5)}, ${place.lat.toFixed(5)} `, ...Detail.links(place)]);
     this.box.querySelector(".fine").textContent = this.chips.has(place.index) || DATA.native
       ? "" : "Not one of the largest places: shown as the overview has it, coarser than the images.";

@@ -155,8 +155,7 @@ class PairMap {
     const [x, y] = toXY(col, row);
     const degrees = toLonLat(col, row);
     const place = degrees ? `${degrees[1].toFixed(5)}, ${degrees[0].toFixed(5)}; ` : "";
-    const decimals = Math.abs(DATA.grid.transform[0]) < 0.01 ? 6 : 1;
     document.getElementById("position").textContent =
-      `${place}x ${x.toFixed(decimals)}, y ${y.toFixed(decimals)}; column ${Math.floor(col)}, row ${Math.floor(row)}`;
+      `${place}${xyInWords(x, y)}; column ${Math.floor(col)}, row ${Math.floor(row)}`;
   }
 }
