@@ -179,11 +179,18 @@ def _columns(table: DataFrame, grid: Grid) -> dict[str, Column]:
         columns[name] = [_number(value) for value in values]
     for name in OPTIONAL:
         if name in table:
-            columns[name] = [None if value is None or value != value else value for value in table[name]]
+            missing = table[name].isna()
+            values = [_optional(value) for value in table[name]]
+            columns[name] = [None if no else value for value, no in zip(values, missing, strict=True)]
     x, y = (table[name].to_numpy(np.float64) for name in ("centroid_x", "centroid_y"))
     if len(table) and (degrees := grid.lonlat(x, y)) is not None:
         columns["lon"], columns["lat"] = (np.round(values, 6).tolist() for values in degrees)
     return columns
+
+
+def _optional(value: object) -> float | str:
+    """Return a value as JSON has it: a share to a thousandth, dates of whatever type as texts."""
+    return round(float(value), 3) if isinstance(value, float | np.floating) else str(value)
 
 
 def _number(value: float) -> float | None:

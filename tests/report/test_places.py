@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from conftest import write_raster
@@ -88,17 +90,27 @@ def test_the_largest_come_first_with_their_columns(layer: tuple[Path, Grid]) -> 
     assert found.outlines == ["M40 10v20h30v-20Z", "M4 50v2h2v-2Z", "M0 0v1h1v-1Z"]
     assert found.bounds.tolist() == [[40, 10, 70, 30], [4, 50, 6, 52], [0, 0, 1, 1]]
     assert found.columns["lat"][0] == pytest.approx(37.9462, abs=1e-3)
-    assert not set(places.OPTIONAL) & set(found.columns)
+    assert set(places.OPTIONAL) & set(found.columns) == {"verdict"}
+    assert found.columns["verdict"] == [None] * 3
 
 
 def test_columns_that_only_some_results_have(layer: tuple[Path, Grid], tmp_path: Path) -> None:
     frame = geopandas.read_file(layer[0])
     frame["kind"], frame["verdict"] = ["unclear", "burnt", "snow"], [None, "yes", None]
+    frame["lasting"] = np.array([np.nan, 0.75, 1 / 3], np.float32)
+    frame["last_seen"] = pd.to_datetime(["2021-03-04", None, "2022-05-06"])
     frame["area_m2"] = frame["area_m2"].where(frame["id"] != 1)
     frame.to_file(tmp_path / "k.gpkg", layer="changes")
     found = Places.of(tmp_path / "k.gpkg", layer[1], (60, 80))
     assert found.columns["kind"] == ["burnt", "snow", "unclear"]
     assert found.columns["verdict"] == ["yes", None, None]
+    assert found.columns["lasting"] == [0.75, 0.333, None]
+    assert [date and str(date)[:10] for date in found.columns["last_seen"]] == [
+        None,
+        "2022-05-06",
+        "2021-03-04",
+    ]
+    json.dumps(found.columns)
     assert found.columns["area_m2"][-1] is None
 
 
