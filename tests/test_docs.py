@@ -206,3 +206,18 @@ def test_the_examples_page_shows_every_example() -> None:
     shown = re.findall(r"\.\./examples/(\w+\.\w+)", (DOCS / "examples.md").read_text(encoding="utf-8"))
     there = [path.name for path in (ROOT / "examples").iterdir() if path.suffix in {".py", ".ipynb"}]
     assert set(shown) == set(there)
+
+
+def test_the_gallery_shows_eight_real_pairs_and_says_whose_they_are() -> None:
+    page = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"^!\[(.+?)\]\((images/gallery/\S+\.webp)\)", page, re.MULTILINE)
+    assert len(pictures) == 8
+    for text, path in pictures:
+        assert text
+        assert 10_000 < (DOCS / path).stat().st_size <= 80_000, path
+    credits = re.findall(r"\*(.+?\.)\*$", page, re.MULTILINE)
+    assert len(credits) == 8
+    assert all(re.search(r"Copernicus Sentinel data 20\d\d|USGS|USDA", credit) for credit in credits)
+    assert {path.name for path in (DOCS / "images" / "gallery").iterdir()} == {
+        Path(p).name for _, p in pictures
+    }

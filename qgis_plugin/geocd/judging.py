@@ -1,4 +1,4 @@
-"""Points to judge, and the areas of change that follow from them."""
+"""What follows from verdicts: points to judge and areas of change, and changes that are ranked."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .algorithms import GeocdAlgorithm, require_success
 from .layers import Group, ToJudge
 from .process import PluginError
 
-#: Ending of the probability raster of a run, by which geocd finds its other files.
-PROB = "_prob.tif"
+#: Endings of the files of a run, by which geocd finds the others.
+PROB, CHANGES = "_prob.tif", "_changes.gpkg"
 
 
 class Sample(GeocdAlgorithm):
@@ -95,10 +95,7 @@ class Estimate(GeocdAlgorithm):
 
     def prepareAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> bool:  # noqa: N802
         """Look up the layer, here in the thread that owns it."""
-        layer = self.parameterAsVectorLayer(parameters, "SAMPLE", context)
-        if layer is not None and layer.isEditable() and layer.isModified():
-            feedback.pushWarning(f"{layer.name()}: has edits that are not saved, and do not count.")
-        self._sample = str(parameters["SAMPLE"]) if layer is None else layer.source().split("|")[0]
+        self._sample = judged_file(self, "SAMPLE", parameters, context, feedback)
         return super().prepareAlgorithm(parameters, context, feedback)
 
     def work(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
@@ -119,3 +116,55 @@ class Estimate(GeocdAlgorithm):
             Path(target).write_text(f"<meta charset='utf-8'>{body}\n", encoding="utf-8")
             results["OUTPUT"] = target
         return results
+
+
+class Refine(GeocdAlgorithm):
+    """``geocd refine``."""
+
+    command = "refine"
+    title = "Rank changes by verdicts"
+    about = (
+        "Learns from the verdicts on some changes which ones are meant, and ranks the others: relevance, 0 "
+        "to 1, and judge_next, the changes whose verdicts would teach most. Set verdict to yes, no or unsure in "
+        "the form of the changes first, and save the edits; ten to forty are enough."
+    )
+    options = options.REFINE
+
+    def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: N802
+        """Declare the parameters."""
+        polygons = [QgsProcessing.TypeVectorPolygon]
+        self.addParameter(QgsProcessingParameterVectorLayer("CHANGES", "Judged changes", polygons))
+        super().initAlgorithm(configuration)
+
+    def add_outputs(self) -> None:
+        """Declare the outputs."""
+        kind = QgsProcessing.TypeVectorPolygon
+        self.addParameter(QgsProcessingParameterVectorDestination("OUTPUT", "Ranked changes", kind))
+
+    def prepareAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> bool:  # noqa: N802
+        """Look up the layer, here in the thread that owns it."""
+        self._changes = judged_file(self, "CHANGES", parameters, context, feedback)
+        return super().prepareAlgorithm(parameters, context, feedback)
+
+    def work(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run geocd, and return the outputs by name."""
+        target = self.destination("OUTPUT", parameters, context)
+        assert target is not None  # not optional
+        if not self._changes.endswith(CHANGES):
+            raise PluginError(
+                f"{self._changes}: the file must end in {CHANGES}, and the probability of the same run lie "
+                f"beside it as {PROB}. Save the results of the run under such names."
+            )
+        finished = self.call([f"--output={target}"], [self._changes], parameters, context, feedback)
+        require_success(finished, feedback)
+        return {"OUTPUT": str(target)}
+
+
+def judged_file(algorithm: Any, name: str, parameters: Any, context: Any, feedback: Any) -> str:
+    """Return the file of a layer with verdicts, and warn of edits that are not saved."""
+    layer = algorithm.parameterAsVectorLayer(parameters, name, context)
+    if layer is None:
+        return str(parameters[name])
+    if layer.isEditable() and layer.isModified():
+        feedback.pushWarning(f"{layer.name()}: has edits that are not saved, and do not count.")
+    return str(layer.source().split("|")[0])

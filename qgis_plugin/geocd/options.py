@@ -69,7 +69,9 @@ def labelled(text: str) -> str:
     Options of other programs, in commands, and those that the dialog lacks stay as they are: the latter go
     into "Further options".
     """
-    labels = {option.flag: option.label for option in (*SAMPLE, *ESTIMATE, *POLYGONIZE, *CHECK, *DETECT)}
+    labels = {
+        option.flag: option.label for option in (*REFINE, *SAMPLE, *ESTIMATE, *POLYGONIZE, *CHECK, *DETECT)
+    }
     command = r"\b(?:rio|gdal\w+|pip) [a-z].*?(?=[;,)](?:\s|$)|\.(?:\s|$)|$)"
 
     def label(match: re.Match[str]) -> str:
@@ -284,3 +286,5 @@ ESTIMATE = (
         advanced=True,
     ),
 )
+
+REFINE = (Option("next", "whole", "Changes to propose", default=10, least=0, most=1000),)

@@ -10,7 +10,7 @@ from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
 from .algorithms import SETTING
-from .judging import Estimate, Sample
+from .judging import Estimate, Refine, Sample
 from .options import VECTORS
 from .runs import Check, Detect, Polygonize
 
@@ -56,7 +56,7 @@ class GeocdProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:  # noqa: N802
         """Add the algorithms."""
-        for algorithm in (Detect, Check, Polygonize, Sample, Estimate):
+        for algorithm in (Detect, Check, Polygonize, Refine, Sample, Estimate):
             self.addAlgorithm(algorithm())
 
     def supportsNonFileBasedOutput(self) -> bool:  # noqa: N802

@@ -64,6 +64,7 @@ def test_qgis_process(around: dict[str, str], pair: tuple[Path, Path], tmp_path:
         "geocd:detect",
         "geocd:estimate",
         "geocd:polygonize",
+        "geocd:refine",
         "geocd:sample",
     }
     files = [f"BEFORE={pair[0]}", f"AFTER={pair[1]}"]
@@ -118,6 +119,16 @@ def test_qgis_process(around: dict[str, str], pair: tuple[Path, Path], tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "points judged" in done.stdout
     assert "changed" in (out / "areas.csv").read_text()
+
+    judged = geopandas.read_file(out / "a_changes.gpkg")
+    judged["verdict"] = "yes"
+    judged.to_file(out / "a_changes.gpkg", layer="changes")
+    ranked = out / "ranked.gpkg"
+    done = qgis_process(
+        around, "run", "geocd:refine", "--", f"CHANGES={out / 'a_changes.gpkg'}", f"OUTPUT={ranked}"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(geopandas.read_file(ranked).relevance) == [1] * len(judged)
 
     gone = around | {"GEOCD_EXECUTABLE": str(tmp_path / "gone")}
     done = qgis_process(gone, "run", "geocd:detect", "--", *files, f"OUTPUT={out / 'c_prob.tif'}")

@@ -19,6 +19,7 @@ COMMANDS = {
     "polygonize": options.POLYGONIZE,
     "sample": options.SAMPLE,
     "estimate": options.ESTIMATE,
+    "refine": options.REFINE,
 }
 
 
@@ -39,7 +40,10 @@ def test_options_are_those_of_geocd(name: str, option: Any) -> None:
     assert isinstance(parameter, click.Option)
     assert parameter.is_flag == (option.kind == "flag")
     files = ["before.tif", "after.tif"] if name in ("detect", "check") else ["prob.tif"]
-    assert main.commands[name].make_context(name, files).params[option.name] == option.default
+    assert (
+        main.commands[name].make_context(name, files).params[{"next": "count"}.get(option.name, option.name)]
+        == option.default
+    )
     if isinstance(parameter.type, click.Choice):
         assert (option.kind, tuple(parameter.type.choices)) == ("choice", option.choices)
     elif isinstance(parameter.type, KindsType):

@@ -36,7 +36,7 @@ NAMES: Mapping[str, tuple[str, int | None]] = {
     "id": ("number", None),
     "kind": ("kind of change", None),
     "became": ("what became of what", None),
-    "verdict": ("verdict: does it matter?", None),
+    "verdict": ("verdict", None),
     "area_ha": ("area (ha)", 2),
     "p_mean": ("probability, mean", 2),
     "kind_why": ("why this kind", None),
@@ -67,6 +67,8 @@ FORM = (
 )  # fmt: skip
 #: Columns that the table hides at first.
 HIDDEN = ("p_min", "p_max", "p_q25", "p_q50", "p_q75", "centroid_x", "centroid_y", "perimeter_m")
+#: Widths of columns of text, in pixels of the screen.
+WIDTHS = {"kind": 130, "became": 170, "verdict": 80, "p_mean": 130, "kind_why": 240}
 #: How QGIS writes NULL in a list of values.
 NULL = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
 MAP_TIP = (
@@ -163,10 +165,12 @@ def _fields() -> Iterator[str]:
     """Yield widgets, names and hectares; nothing but the verdict can be edited."""
     yield "  <fieldConfiguration>"
     for name, (_, decimals) in NAMES.items():
-        if name == "verdict":
+        if name in ("kind", "verdict"):
+            kinds = [(label, kind) for kind, (label, _) in KINDS.items()]
+            verdicts = [("", NULL), *zip(VERDICTS, VERDICTS, strict=True)]
             values = "".join(
                 f'<Option type="Map"><Option name="{label}" type="QString" value="{value}"/></Option>'
-                for label, value in (("", NULL), *zip(VERDICTS, VERDICTS, strict=True))
+                for label, value in (kinds if name == "kind" else verdicts)
             )
             widget, config = "ValueMap", f'<Option type="List" name="map">{values}</Option>'
         elif decimals is not None:
@@ -216,7 +220,8 @@ def _table() -> Iterator[str]:
     )
     yield "    <columns>"
     for name in NAMES:
-        yield f'      <column type="field" name="{name}" width="-1" hidden="{int(name in HIDDEN)}"/>'
+        width, hidden = WIDTHS.get(name, -1), int(name in HIDDEN)
+        yield f'      <column type="field" name="{name}" width="{width}" hidden="{hidden}"/>'
     yield "    </columns>"
     yield "  </attributetableconfig>"
 
