@@ -125,8 +125,8 @@ class Refine(GeocdAlgorithm):
     title = "Rank changes by verdicts"
     about = (
         "Learns from the verdicts on some changes which ones are meant, and ranks the others: relevance, 0 "
-        "to 1, and judge_next, the changes whose verdicts would teach most. Set verdict to yes, no or unsure in "
-        "the form of the changes first, and save the edits; ten to forty are enough."
+        "to 1, and judge_next, the changes whose verdicts would teach most. First set verdict to yes, no or "
+        "unsure in the form of the changes, and save the edits; ten to forty are enough."
     )
     options = options.REFINE
 
