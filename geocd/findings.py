@@ -32,7 +32,7 @@ OTHER_GAIN, OTHER_LEVEL = 1.25, 0.5
 #: Ratio of pixel sizes, from which detail that only the finer image resolves makes up much of the difference.
 WARN_COARSER = 2.0
 #: Findings that, as ``info``, only repeat what the caller has chosen: no need to say so at once.
-_CHOSEN = ("below_min_area", "classical_method", "focus_built", "ignored")
+_CHOSEN = ("below_min_area", "classical_method", "focus_built", "ignored", "other_dates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +129,71 @@ def of_dates(before: str | None, after: str | None) -> Iterator[Finding]:
         f"before ({first}) was taken later than after ({second}).",
         "Swap the two images, unless change backwards in time is what you want.",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherDate:
+    """An image of another date, as far as findings concern it.
+
+    Attributes
+    ----------
+    option : str
+        ``--baseline`` or ``--confirm``.
+    name : str
+        Of the image.
+    date : str or None
+        Acquisition, RFC 3339 in UTC.
+    valid_share : float
+        Share of the valid area on which it is valid, in [0, 1].
+    """
+
+    option: str
+    name: str
+    date: str | None
+    valid_share: float
+
+
+def of_other_dates(before: str | None, after: str | None, others: Sequence[OtherDate]) -> Iterator[Finding]:
+    """Yield what is odd about the images of ``--baseline`` and ``--confirm``, and that they took part.
+
+    Parameters
+    ----------
+    before, after : str or None
+        Dates of acquisition of the pair, RFC 3339.
+    others : sequence of OtherDate
+    """
+    for other in others:
+        own, first, last = day(other.date), day(before), day(after)
+        if other.option == "--baseline" and own and first and own >= first:
+            yield Finding(
+                "baseline_not_earlier",
+                "warning",
+                f"{other.option} {other.name} ({own}) is not from before {first}, the date of the before "
+                "image. What has changed by then counts as what the place does by itself.",
+                "Leave it out, or name an earlier date.",
+            )
+        if other.option == "--confirm" and own and last and own <= last:
+            yield Finding(
+                "confirm_not_later",
+                "warning",
+                f"{other.option} {other.name} ({own}) is not from after {last}, the date of the after "
+                "image, so it says nothing of what came of a change.",
+                "Leave it out, or name a later date.",
+            )
+        if other.valid_share == 0:
+            yield Finding(
+                "other_date_unused",
+                "warning",
+                f"{other.option} {other.name}: has no valid pixel where the pair has, and was not used.",
+                "Leave it out, or name another date.",
+            )
+    if others:
+        listed = (
+            f"{other.option} {other.name} ({f'{day(other.date)}, ' * (other.date is not None)}valid on "
+            f"{other.valid_share:.0%})"
+            for other in others
+        )
+        yield Finding("other_dates", "info", f"Made with other dates: {'; '.join(listed)}.")
 
 
 def of_structure(
@@ -374,6 +439,7 @@ def of_pixel_sizes(ratio: float | None) -> Iterator[Finding]:
 
 __all__ = [
     "Finding",
+    "OtherDate",
     "Severity",
     "Verdict",
     "of_band_names",
@@ -381,6 +447,7 @@ __all__ = [
     "of_dates",
     "of_levels",
     "of_light",
+    "of_other_dates",
     "of_pixel_sizes",
     "of_rim",
     "of_structure",

@@ -21,7 +21,7 @@ from geocd.check import check_pair
 from geocd.cli import main
 from geocd.config import Settings
 from geocd.errors import GeocdWarning, SameImageError
-from geocd.findings import Finding
+from geocd.findings import Finding, OtherDate, of_other_dates
 
 DATES = ({"ACQUISITIONDATETIME": "2020-06-01T10:00:00Z"}, {"ACQUISITIONDATETIME": "2023-06-01T10:00:00Z"})
 
@@ -259,3 +259,24 @@ def test_small_or_constant_images_may_be_equal(tmp_path: Path) -> None:
             write_raster(tmp_path / f"{name}{which}.tif", image.astype(np.float32)) for which in ("b", "a")
         ]
         assert check_pair(*paths).usable
+
+
+def test_other_dates_must_lie_on_their_side_of_the_pair() -> None:
+    others = [
+        OtherDate("--baseline", "a.tif", "2019-05-01T00:00:00Z", 1.0),
+        OtherDate("--baseline", "b.tif", "2020-05-01T10:00:00Z", 0.5),
+        OtherDate("--baseline", "c.tif", None, 0.0),
+        OtherDate("--confirm", "d.tif", "2021-05-01T00:00:00Z", 1.0),
+        OtherDate("--confirm", "e.tif", "2022-05-01T00:00:00Z", 1.0),
+    ]
+    odd = list(of_other_dates("2020-05-01T00:00:00Z", "2021-05-01T00:00:00Z", others))
+    assert [(finding.code, finding.severity) for finding in odd] == [
+        ("baseline_not_earlier", "warning"),
+        ("other_date_unused", "warning"),
+        ("confirm_not_later", "warning"),
+        ("other_dates", "info"),
+    ]
+    assert "b.tif (2020-05-01)" in odd[0].text
+    assert "--baseline a.tif (2019-05-01, valid on 100%); --baseline b.tif" in odd[-1].text
+    assert "c.tif (valid on 0%)" in odd[-1].text
+    assert not list(of_other_dates(None, None, []))

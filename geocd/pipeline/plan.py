@@ -44,6 +44,9 @@ GPU_BUILD = 400
 REFERENCE_BYTES = (16_000, 100)
 #: Share of that for each further tile at a time: not all reach their peak at once.
 FURTHER = 0.8
+#: Bytes that a tile takes while its season is removed (``--baseline``), per pixel, and per pixel and band;
+#: and megabytes that fitting the season takes beside the sample.
+SEASON_BYTES, SEASON_FIT = (40, 45), 90
 #: Factor for a tile to which the networks are adapted separately (``--fit tile``).
 FITTED_TILE = 1.5
 #: Copies of the pixels and of the validity of a block that are held while it is warped.
@@ -178,6 +181,10 @@ def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: 
     tile: float = pixels * (per_pixel + bands * (per_band + 4 * (item - 4)))
     if method.method == "deep" and method.fit == "tile":
         tile *= FITTED_TILE
+    if settings.read.baseline:
+        season = pixels * (SEASON_BYTES[0] + bands * SEASON_BYTES[1])
+        tile = max(tile, season) + pixels * (bands * 2 * item + 8)  # beside the chip without its season
+        sample = max(sample, sampled * bands * 2 * item + SEASON_FIT * 2**20)
     if pair.warp is not None:
         tile += pair.warp.most_pixels * (bands + 1) * item * WARP_COPIES
     rows = width * min(height, BLOCK_SIZE + tile_size) * BLEND_BYTES * (1 + method.uncertainty)

@@ -6,7 +6,8 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from geocd.findings import WARN_SHIFT, Finding, verdict
+from geocd.findings import WARN_SHIFT, Finding, OtherDate, of_other_dates, verdict
+from geocd.location import Location
 from geocd.method import methods
 from geocd.quantities import area_in_words, day, digits, in_percent
 from geocd.raster.choice import Bands
@@ -151,7 +152,11 @@ def findings(record: RunRecord, brightness: Brightness | None = None) -> list[Fi
 def _of_pair(record: RunRecord, brightness: Brightness | None) -> list[Finding]:
     names = tuple(record.band_names)
     bands = Bands((), ()) if record.bands is None else record.bands
-    return pair_findings(
+    others = [
+        OtherDate(f"--{date.name.split()[0]}", Location(date.source).name, date.date, date.valid_share)
+        for date in record.other_dates
+    ]
+    findings = pair_findings(
         (record.before, record.after),
         (record.date_before, record.date_after),
         dataclasses.replace(bands, names=names),
@@ -161,6 +166,7 @@ def _of_pair(record: RunRecord, brightness: Brightness | None) -> list[Finding]:
         brightness=brightness,
         removed=record.alignment is not None and record.alignment.shift is not None,
     )
+    return [*findings, *of_other_dates(record.date_before, record.date_after, others)]
 
 
 def _of_result(record: RunRecord) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from geocd.types import BoolArray, PixelArray
 #: Pixels of the sample that other dates are read on.
 READ_AREA = 524_288
 #: Pixels that are drawn of them, and values of all dates together that these may have.
-FIT_PIXELS, FIT_VALUES = 60_000, 4_000_000
+FIT_PIXELS, FIT_VALUES = 60_000, 2_000_000
 
 
 @dataclasses.dataclass(frozen=True)

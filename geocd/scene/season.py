@@ -6,6 +6,10 @@ lose their weight in: places that went through the seasons together predict each
 after image, on top of the before image, is all that a second detector sees. Something new is in no earlier
 date, so that it is left entirely; and noise and season are less than between two dates.
 
+Not every place follows the others: a pond that is drained, a field of its own crop. Where at least two
+earlier dates depart from what the before image predicts of them, what is left of the after image is divided
+by their departure: a null from the place.
+
 A date that is not valid at a pixel (nodata, clouds that were masked) is replaced there by what the before
 image predicts of it, and what departs a lot from that (a cloud that was not masked) counts for little.
 """
@@ -24,6 +28,9 @@ from geocd.types import BoolArray, Float32Array
 
 #: An earlier date departs by at most so many deviations from what the before image predicts of it.
 MOST_DEPARTURE = 4.0
+#: Mean square departure of earlier dates, of which most of the scene has 1, up to which a place is as steady
+#: as any.
+STEADY = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,15 +102,32 @@ class Season:
         left += self.before.apply(chip.before, limit=None)
         left -= self.expected.offset[:, None, None]
         left -= _product(parts[0], first)
+        departures = []
         for date, scale, usual, part in zip(self.dates, self.others, self.usual, parts[1:], strict=True):
             values, valid = date.read(chip.window)
-            left -= _product(part, _filled(scale.apply(values), valid, usual, first))
+            other = scale.apply(values)
+            departures.append(np.where(valid, usual.lengths(other - usual.apply(first)), 0))
+            left -= _product(part, _filled(other, valid, usual, first))
+        steady = self.before.apply(chip.before, limit=None)
+        left = steady + (left - steady) * _steadiness(departures)
         after = np.array(chip.after, np.result_type(chip.after.dtype, np.float32))
         for band, target in enumerate(after):
             if (undone := self.after.undone(left[band], band)) is not None:
                 target[...] = undone
         after[:, ~chip.valid] = 0
         return dataclasses.replace(chip, after=after)
+
+
+def _steadiness(departures: Sequence[Float32Array]) -> Float32Array:
+    """Return by what the rest of the after image is multiplied, in (0, 1], from departures of earlier dates.
+
+    The lower median of the dates decides, of two the lesser: one date alone may show a cloud.
+    """
+    if len(departures) < 2:
+        return np.ones_like(departures[0]) if departures else np.ones((), np.float32)
+    middle = (len(departures) - 1) // 2
+    typical = np.partition(np.stack(departures), middle, axis=0)[middle]
+    return np.asarray(np.sqrt(STEADY / np.maximum(typical, STEADY)), np.float32)
 
 
 def _product(matrix: Float32Array, values: Float32Array) -> Float32Array:
