@@ -89,7 +89,7 @@ def objects(shape: tuple[int, int], random: np.random.Generator, count: int = OB
 
 
 def planted(image: Image, numbers: Image, signs: Image) -> Image:
-    """Return an image with objects, ``signs`` (objects, bands) deviations of each band from what was there."""
+    """Return an image with objects, ``signs`` (objects, bands) deviations away from what was there."""
     steps = np.concatenate([np.zeros((1, len(image))), signs]) * image.std(axis=(1, 2))
     return np.maximum(image + steps[numbers].transpose(2, 0, 1), 1)
 
@@ -122,9 +122,7 @@ def baseline_table(days: Sequence[Path], folder: Path) -> None:
     for first, second in itertools.combinations(range(3, len(days)), 2):
         earlier = days[first - 3 : first]
         clear = ~cloudy[first] & ~cloudy[second]
-        shares = [
-            100 * changed(days[first], days[second], dates)[clear].mean() for dates in ((), earlier)
-        ]
+        shares = [100 * changed(days[first], days[second], dates)[clear].mean() for dates in ((), earlier)]
         cells = []
         for kind in SIGNS:
             random = np.random.default_rng([first, second, SIGNS.index(kind)])
@@ -132,7 +130,8 @@ def baseline_table(days: Sequence[Path], folder: Path) -> None:
             signs = drawn_signs(kind, (numbers.max(), len(images[second])), random)
             after = write(folder / "after.tif", planted(images[second], numbers, signs), days[second])
             without, beside = (found(changed(days[first], after, dates), numbers) for dates in ((), earlier))
-            cells.append(f"{kind} {without.sum():2d} -> {(without & beside).sum():2d} (all {beside.sum():2d})")
+            still = (without & beside).sum()
+            cells.append(f"{kind} {without.sum():2d} -> {still:2d} (all {beside.sum():2d})")
         names = f"{days[first].stem} {days[second].stem}"
         print(f"{names}  {shares[0]:5.2f} % {shares[1]:5.2f} %  {'  '.join(cells)}", flush=True)
 
@@ -142,7 +141,7 @@ def confirm_table(days: Sequence[Path], folder: Path) -> None:
     right = total = 0
     triples = list(itertools.combinations(range(len(days)), 3))[::3]
     for triple in triples:
-        before, after, later = (read(days[index]) for index in triple)
+        after, later = (read(days[index]) for index in triple[1:])
         random = np.random.default_rng(triple)
         numbers = objects(after.shape[1:], random)
         signs = drawn_signs(SIGNS[sum(triple) % 3], (numbers.max(), len(after)), random)
