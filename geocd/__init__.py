@@ -10,7 +10,13 @@ __version__ = "0.1.0"
 
 #: What is called from here, and the module that defines it, imported when it is first asked for: numpy,
 #: xarray and rasterio take a second. ``geocd/__init__.pyi`` has their signatures.
-_FUNCTIONS = {"check": "check", "detect": "xarray", "evaluate": "evaluate", "polygonize": "result"}
+_FUNCTIONS = {
+    "check": "check",
+    "detect": "xarray",
+    "evaluate": "evaluate",
+    "polygonize": "result",
+    "refine": "result",
+}
 __all__ = ["__version__", *sorted(_FUNCTIONS)]
 
 install()

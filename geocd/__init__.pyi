@@ -332,3 +332,35 @@ def polygonize(
     >>> changes = geocd.detect("before.tif", "after.tif")  # doctest: +SKIP
     >>> geocd.polygonize(changes, threshold=0.8, min_area=400).plot("p_mean")  # doctest: +SKIP
     """
+
+def refine(
+    results: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    verdicts: str | os.PathLike[str] | None = None,
+    models: Sequence[str | os.PathLike[str]] = (),
+    save_model: str | os.PathLike[str] | None = None,
+    count: int = 10,
+) -> GeoDataFrame:
+    """Rank the polygons of a run by verdicts on some of them, as ``geocd refine`` does.
+
+    Parameters
+    ----------
+    results : path
+        What ``geocd.detect`` was given as ``output``, or one of its files. Verdicts are those in its
+        polygons.
+    output : path, optional
+        GeoPackage to write. Default: ``STEM_refined.gpkg``.
+    verdicts, models, count, save_model
+        As for :func:`geocd.review.ranking.refine`.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+        The polygons with ``relevance``, 0 to 1, and ``judge_next``, the most relevant first.
+
+    Raises
+    ------
+    GeocdError
+        See :func:`geocd.review.ranking.refine`.
+    """

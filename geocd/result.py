@@ -16,16 +16,20 @@ import xarray as xr
 from rasterio.transform import array_bounds
 
 from geocd.config import PolygonSettings
-from geocd.errors import ConfigError, GeocdError, OutputExistsError
+from geocd.errors import ConfigError, GeocdError, OutputExistsError, VerdictError
+from geocd.pipeline.evidence import evidence_of
 from geocd.pipeline.inputs import refuse_inputs
 from geocd.pipeline.prepared import open_sources
 from geocd.raster.arrays import ArrayRaster
 from geocd.raster.files import grid_of, local_files, open_raster, provenance
 from geocd.raster.grid import Grid
 from geocd.raster.pair import Pair
+from geocd.report.products import Outputs, stem_of
 from geocd.report.quicklook import colours
 from geocd.report.styles import style
 from geocd.report.thumbnails import read_dates
+from geocd.review import ranking
+from geocd.review.ranking import COUNT
 from geocd.signatures import spelled
 from geocd.spelling import python_errors
 from geocd.types import Float32Array
@@ -108,6 +112,65 @@ def polygonize(
         if output is not None:
             write(frame, Path(output), timestamp(dates[1] or dates[0]), style=style("changes"), pixel=pixel)
     return frame
+
+
+def refine(
+    results: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    verdicts: str | os.PathLike[str] | None = None,
+    models: Sequence[str | os.PathLike[str]] = (),
+    save_model: str | os.PathLike[str] | None = None,
+    count: int = COUNT,
+) -> GeoDataFrame:
+    """Rank the polygons of a run by verdicts on some of them, as ``geocd refine`` does.
+
+    Parameters
+    ----------
+    results : path
+        What ``geocd.detect`` was given as ``output``, or one of its files. Verdicts are those in its
+        polygons.
+    output : path, optional
+        GeoPackage to write. Default: ``STEM_refined.gpkg``.
+    verdicts, models, count, save_model
+        As for :func:`geocd.review.ranking.refine`.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+        The polygons with ``relevance``, 0 to 1, and ``judge_next``, the most relevant first.
+
+    Raises
+    ------
+    GeocdError
+        See :func:`geocd.review.ranking.refine`.
+    """
+    files = Outputs(stem_of(os.fspath(results)))
+    changes = files.path("changes")
+    target = Path(f"{files.stem}_refined.gpkg") if output is None else Path(output)
+    with python_errors():
+        if target.suffix.lower() != ".gpkg" or target.resolve() == changes.resolve():
+            raise ConfigError(f"output={str(target)!r}: must be a GeoPackage of another name.", name="output")
+        try:
+            shapes = list(ranking.read_polygons(changes).geometry)
+            evidence = evidence_of(files.path("prob"), shapes, Path(f"{files.stem}_evidence.npz"))
+        except VerdictError:
+            raise
+        except GeocdError:  # the images cannot be read: columns alone are compared
+            evidence = None
+        ranking.refine(
+            changes,
+            target,
+            verdicts=verdicts,
+            models=models,
+            evidence=evidence,
+            count=count,
+            save_model=save_model,
+            style=style("changes"),
+        )
+    return ranking.read_polygons(target).sort_values(
+        ranking.RELEVANCE, ascending=False, kind="stable", ignore_index=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -350,4 +413,4 @@ def _missing(name: str, packages: str) -> ConfigError:
     )
 
 
-__all__ = ["explore", "plot", "polygonize", "probability", "record_of"]
+__all__ = ["explore", "plot", "polygonize", "probability", "record_of", "refine"]

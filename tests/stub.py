@@ -36,7 +36,7 @@ __all__: list[str]
 
 def stub() -> str:
     """Return the stub."""
-    functions = [geocd.check.check, detect, geocd.evaluate.evaluate, geocd.polygonize]  # type: ignore[attr-defined]
+    functions = [geocd.check.check, detect, geocd.evaluate.evaluate, geocd.polygonize, geocd.refine]  # type: ignore[attr-defined]
     return HEAD + "".join(map(_function, functions))
 
 

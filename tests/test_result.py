@@ -199,3 +199,19 @@ def test_arrays_have_polygons_without_images(paths: Paths) -> None:
     assert "before_red" not in frame
     columns = geocd.polygonize(geocd.detect(one, two, method="cva"), pair=paths).columns
     assert "before_red" in columns
+
+
+def test_verdicts_rank_the_polygons(paths: Paths, tmp_path: Path) -> None:
+    """As on the command line: by the verdicts in the file, and beside it."""
+    geocd.detect(*paths, tmp_path / "run", method="cva")
+    without = geocd.refine(tmp_path / "run")
+    assert list(without.p_mean) == sorted(without.p_mean, reverse=True)
+    wanted = int(without.id.iloc[-1])
+    (tmp_path / "judged.csv").write_text(f"id,verdict\n{wanted},yes\n", encoding="utf-8")
+    ranked = geocd.refine(tmp_path / "run_changes.gpkg", verdicts=tmp_path / "judged.csv")
+    assert (ranked.id.iloc[0], ranked.relevance.iloc[0]) == (wanted, 1)
+    assert (tmp_path / "run_refined.gpkg").exists()
+    with pytest.raises(
+        ConfigError, match=r"output='.*run_changes\.gpkg': must be a GeoPackage of another name"
+    ):
+        geocd.refine(tmp_path / "run", tmp_path / "run_changes.gpkg")
