@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import geocd
-from geocd.config import OTHER_DATES
+from geocd.config import OTHER_DATES, RASTERS
 from geocd.method.detector import BANDS
 from geocd.pipeline.checkpoint import Checkpoint
 from geocd.pipeline.prepared import PreparedRun
@@ -142,6 +142,11 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
         **({} if run.alignment is None else {"alignment": run.alignment.as_dict()}),
         **{name: value for name, value in settings.as_dict().items() if name not in left_out},
     }
+    for name in set(RASTERS) & provenance.keys():
+        if (path := getattr(settings.read, name)) is not None:
+            provenance[name] = source_href(path, folder)
+    for name in set(OTHER_DATES) & provenance.keys():
+        provenance[name] = [source_href(path, folder) for path in getattr(settings.read, name)]
     return {
         "GEOCD_VERSION": geocd.__version__,
         "GEOCD_PROVENANCE": json.dumps(provenance, sort_keys=True, allow_nan=False),

@@ -357,3 +357,22 @@ def test_items_bring_the_quality_masks_of_their_collection(
     properties = json.loads(item.read_text())["properties"]
     assert properties["geocd:summary"]["ignored_share"]["mask:cloud"] == pytest.approx(400 / 64**2)
     assert {"mask_before", "mask_after"} <= set(properties["geocd:inputs"])
+
+
+def test_an_archive_elsewhere_has_the_same_bytes(
+    stac: Callable[..., Path], write_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Rasters beside the two images are recorded by links from the result, as these are."""
+    path = stac(*SCENES[:2])
+    content = json.loads(path.read_text())
+    for item in content["features"]:
+        write_raster(f"{item['id']}_classes", np.full((64, 64), 5, np.uint8))
+        item["assets"]["scl"] = {"href": f"./{item['id']}_classes.tif"}
+    path.write_text(json.dumps(content))
+    rasters = []
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (item,) = stac_pairs(path, tmp_path / name, Rule(assets=["red"]))
+        assert work(Task(item, CVA, str(tmp_path / name), ""))["state"] == "done"
+        rasters.append((tmp_path / name / item.id / f"{item.id}_prob.tif").read_bytes())
+    assert rasters[0] == rasters[1]
