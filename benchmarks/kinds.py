@@ -36,6 +36,8 @@ from geocd.vectorize.polygons import polygonize
 Image = np.ndarray
 NAMES = ("B02", "B03", "B04", "B08", "B11", "B12")
 SIDE = 18
+#: Pixels between two planted changes: nearer ones are one polygon of a detection.
+GAP = 16
 #: Planted surface by the surface of the place, and the kinds that are right.
 CHANGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("vegetation", "bare"): ("vegetation_loss",),
@@ -178,7 +180,8 @@ def planted(
                 continue
             shape = outline(random)
             after[:, part[0], part[1]] = after[:, part[0], part[1]] * (1 - shape) + patch * shape
-            free[max(0, row - 6) : row + SIDE + 6, max(0, col - 6) : col + SIDE + 6] = False
+            near = slice(max(0, row - GAP), row + SIDE + GAP), slice(max(0, col - GAP), col + SIDE + GAP)
+            free[near] = False
             wanted[change] -= 1
             plants.append(Plant(row, col, shape, change))
     return after, plants

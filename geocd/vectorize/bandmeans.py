@@ -27,7 +27,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from geocd.raster.bands import band_key, band_positions
-from geocd.raster.pair import Pair
+from geocd.raster.pair import Chip, Pair
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.ignore import normalized_difference
 from geocd.scene.reflectance import Reflectance
@@ -87,7 +87,8 @@ class RegionBands:
         Means and indices, NaN where a region has no valid pixel, or where both bands of an index are 0 or
         less.
     spectra : tuple of mapping of ndarray, (regions,), float64
-        Mean reflectance by word, before and after; empty where kinds of change are not asked for.
+        Mean reflectance by word, before and after, of the pixels that changed most; empty where kinds of
+        change are not asked for.
     residual : ndarray, (regions,), float64
         See :func:`geocd.vectorize.edges.residual`.
     """
@@ -121,7 +122,9 @@ class BandMeans:
         self._names = [columns[band] for band in self._bands]
         self._labels: list[IntArray] = []
         self._sums: list[Float64Array] = []
-        self._width = 1 + 2 * len(self._bands) + (0 if reflectance is None else len(SHIFTS))
+        self._width = 1 + 2 * len(self._bands)
+        if reflectance is not None:
+            self._width += len(SHIFTS) + 1 + 2 * len(reflectance.positions)
 
     def add(self, label: IntArray, row: IntArray, col: IntArray) -> None:
         """Add pixels, none of them twice.
@@ -156,12 +159,31 @@ class BandMeans:
         for column, image in enumerate(images, 1):
             sums[:, column] = np.bincount(index, weights=image[row, col], minlength=labels.size)
         if self.reflectance is not None:
-            for column, weights in enumerate(
-                shifted_differences(chip, row, col, self.reflectance), 1 + len(images)
-            ):
+            shifted = shifted_differences(chip, row, col, self.reflectance)
+            spectra = self._weighted(chip, row, col, self.reflectance)
+            for column, weights in enumerate((*shifted, *spectra), 1 + len(images)):
                 sums[:, column] = np.bincount(index, weights=weights, minlength=labels.size)
         self._labels.append(labels)
         self._sums.append(sums)
+
+    @staticmethod
+    def _weighted(chip: Chip, row: IntArray, col: IntArray, reflectance: Reflectance) -> Float64Array:
+        """Return weights of pixels, and reflectance times these, before and after: ``(1 + 2 bands, n)``.
+
+        A weight is the squared difference of the dates: where an outline reaches beyond what changed, or runs
+        through mixed pixels, these count for little.
+        """
+        before, after = (
+            np.stack(
+                [
+                    reflectance.of(date, word, image[band][row, col].astype(np.float64))
+                    for word, band in reflectance.positions.items()
+                ]
+            )
+            for date, image in enumerate((chip.before, chip.after))
+        )
+        weights = ((after - before) ** 2).sum(axis=0) + 1e-12
+        return np.concatenate([weights[None], before * weights, after * weights])
 
     def measured(self, index: IntArray, count: int) -> RegionBands:
         """Return means and indices of all regions.
@@ -187,14 +209,12 @@ class BandMeans:
         frame = pd.DataFrame(columns, index=range(count), dtype=np.float32)
         if self.reflectance is None:
             return RegionBands(frame, ({}, {}), np.full(count, np.nan))
-        before, after = (
-            {
-                word: self.reflectance.of(date, word, values[self._bands.index(band)])
-                for word, band in self.reflectance.positions.items()
-            }
-            for date, values in enumerate((means[:bands], means[bands:]))
-        )
-        return RegionBands(frame, (before, after), residual(sums[:, 1 + 2 * bands :].T))
+        words = tuple(self.reflectance.positions)
+        shifted, weighted = np.split(sums[:, 1 + 2 * bands :].T, [len(SHIFTS)])
+        with np.errstate(invalid="ignore"):
+            spectra = weighted[1:] / weighted[0]
+        before, after = (dict(zip(words, part, strict=True)) for part in np.split(spectra, 2))
+        return RegionBands(frame, (before, after), residual(shifted))
 
     def _columns(self, old: Float64Array, new: Float64Array) -> dict[str, Float64Array]:
         """Return the columns of means, before and after ``(bands, regions)``, and of indices."""

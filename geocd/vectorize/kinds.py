@@ -166,7 +166,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "snow",
-        "NDSI above 0.4, green above 0.25 and near infrared above 0.2, in one date alone",
+        "NDSI above 0.3, green above 0.2 and near infrared above 0.15, in one date alone",
         "Dozier 1989; Hall et al. 1995",
         ("ndsi", "green"),
         _one_date("snow"),

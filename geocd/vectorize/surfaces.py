@@ -86,8 +86,8 @@ class Surface:
 
     @functools.cached_property
     def snow(self) -> BoolArray:
-        """Snow: NDSI above 0.4, and bright in green and near infrared."""
-        return (self.value("ndsi") > 0.4) & (self.band("green") > 0.25) & (self.band("nir") > 0.2)
+        """Snow: NDSI above 0.3, and bright in green and near infrared."""
+        return (self.value("ndsi") > 0.3) & (self.band("green") > 0.2) & (self.band("nir") > 0.15)
 
     @functools.cached_property
     def cloud(self) -> BoolArray:
