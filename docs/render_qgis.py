@@ -58,11 +58,11 @@ def main(after: str, stem: str, picture: str) -> None:
     application.initQgis()
     image = QgsRasterLayer(after, Path(after).stem)
     prob = QgsRasterLayer(f"{stem}_prob.tif", "Change probability")
-    changes = QgsVectorLayer(f"{stem}_changes.gpkg|layername=changes", "Changes, by mean probability")
+    changes = QgsVectorLayer(f"{stem}_changes.gpkg|layername=changes", "Changes")
     for layer in (image, prob, changes):
         if not layer.isValid():
             sys.exit(f"{layer.source()}: QGIS cannot open this")
-    if prob.renderer().type() != "singlebandpseudocolor" or changes.renderer().type() != "graduatedSymbol":
+    if prob.renderer().type() != "singlebandpseudocolor" or changes.renderer().type() != "RuleRenderer":
         sys.exit("a layer came up without its style: are the .qml files beside it?")
     natural_colours(image)
 
@@ -89,7 +89,7 @@ def main(after: str, stem: str, picture: str) -> None:
     add_bar(layout, overview, MARGIN + 3, MARGIN + HEIGHT - 13)
     add_bar(layout, zoomed, right + 3, MARGIN + HEIGHT - 13)
     add_legend(layout, prob, MARGIN, low)
-    add_legend(layout, changes, MARGIN + 0.55 * width, low)
+    add_legend(layout, changes, MARGIN + 0.3 * width, low, columns=4)
 
     # Not exportToImage: that tries to write the place on earth into the PNG, and GDAL complains.
     if not QgsLayoutExporter(layout).renderPageToImage(0, QSize(), DPI).save(picture):
@@ -204,7 +204,7 @@ def add_bar(layout: Any, item: Any, x: float, y: float) -> None:
     bar.attemptMove(QgsLayoutPoint(x, y))
 
 
-def add_legend(layout: Any, layer: Any, x: float, y: float) -> None:
+def add_legend(layout: Any, layer: Any, x: float, y: float, columns: int = 1) -> None:
     """Put the legend of one layer on the page."""
     legend = QgsLayoutItemLegend(layout)
     layout.addLayoutItem(legend)
@@ -215,6 +215,9 @@ def add_legend(layout: Any, layer: Any, x: float, y: float) -> None:
     if isinstance(layer, QgsRasterLayer):
         QgsMapLayerLegendUtils.setLegendNodeSymbolSize(node, 1, QSizeF(6, 17))
         legend.model().refreshLayerLegend(node)
+    if columns > 1:
+        legend.setColumnCount(columns)
+        legend.setSplitLayer(True)
     for part, size in ((QgsLegendStyle.Subgroup, 9), (QgsLegendStyle.SymbolLabel, 8)):
         legend.setStyleFont(part, QFont("DejaVu Sans", size))
     legend.attemptMove(QgsLayoutPoint(x, y))
