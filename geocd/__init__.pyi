@@ -78,7 +78,7 @@ def detect(
     confirm: tuple[str, ...] = (),
     ignore: tuple[Ignorable, ...] = (),
     tile_size: int | None = None,
-    overlap: int = 128,
+    overlap: int | None = None,
     method: Method = "deep",
     preset: Preset = "default",
     kind: Kind = "image",
@@ -168,8 +168,8 @@ def detect(
         reflectance.
     tile_size : int | None, optional
         Side of a tile, in pixels. Default: 512 (preset reference: 256).
-    overlap : int, optional
-        Minimum overlap of neighbouring tiles, in pixels (blended).
+    overlap : int | None, optional
+        Minimum overlap of neighbouring tiles, in pixels (blended). Default: 128 (cva and irmad: 32).
     method : Method, optional
         deep: metric learning on the pair; cva: change vector analysis; irmad: iteratively re-weighted
         multivariate alteration detection.

@@ -18,7 +18,7 @@ from typing import Any
 from geocd.coercion import coerced, parsed, require
 from geocd.errors import ConfigError
 from geocd.location import Location
-from geocd.presets import PRESETS
+from geocd.presets import CLASSICAL_OVERLAP, PRESETS
 from geocd.stages import (
     DECISION,
     OTHER_DATES,
@@ -126,8 +126,10 @@ class Settings(_Flat):
                 name="features_before",
             )
         preset, method, tiling = PRESETS[self.method.preset], _values(self.method), _values(self.tiling)
+        if tiling["overlap"] is None and self.method.method != "deep":
+            tiling["overlap"] = CLASSICAL_OVERLAP
         for name, default in _values(preset).items():
-            stage = tiling if name == "tile_size" else method
+            stage = tiling if name in tiling else method
             if name in ("iterations", "learning_rate", "fit") and preset is PRESETS["default"]:
                 remedy = "the default preset learns in closed form, without steps. Choose --preset reference."
                 require(stage[name] in (None, default), name, stage[name], remedy)

@@ -1,4 +1,4 @@
-"""The presets of the deep method: what each decides where the user leaves it open."""
+"""What each preset of the deep method decides where the user leaves it open, and the classical methods."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ class PresetValues:
     learning_rate: float
     fit: Fit
     tile_size: int
+    overlap: int = 128
 
+
+#: Overlap of the tiles of classical methods, whose windows are narrow: twice 8 pixels, and what is blended.
+CLASSICAL_OVERLAP = 32
 
 PRESETS: Mapping[str, PresetValues] = {
     "default": PresetValues(weights="embedded", iterations=0, learning_rate=1e-4, fit="scene", tile_size=512),
@@ -30,4 +34,4 @@ PRESETS: Mapping[str, PresetValues] = {
 }
 
 
-__all__ = ["PRESETS", "Fit", "Preset", "PresetValues"]
+__all__ = ["CLASSICAL_OVERLAP", "PRESETS", "Fit", "Preset", "PresetValues"]

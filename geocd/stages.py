@@ -200,13 +200,19 @@ class TilingSettings:
     tile_size: int | None = setting(
         None, "Side of a tile, in pixels. Default: 512 (preset reference: 256).", metavar="PX"
     )
-    overlap: int = setting(128, "Minimum overlap of neighbouring tiles, in pixels (blended).", metavar="PX")
+    overlap: int | None = setting(
+        None,
+        "Minimum overlap of neighbouring tiles, in pixels (blended). Default: 128 (cva and irmad: 32).",
+        metavar="PX",
+    )
 
     def __post_init__(self) -> None:
-        require(self.overlap >= 0, "overlap", self.overlap, "must be 0 or more (pixels).")
+        if self.overlap is not None:
+            require(self.overlap >= 0, "overlap", self.overlap, "must be 0 or more (pixels).")
         if self.tile_size is not None:
             require(self.tile_size >= 1, "tile_size", self.tile_size, "must be 1 or more (pixels).")
-            check_tile_size(self.tile_size, self.overlap)
+            if self.overlap is not None:
+                check_tile_size(self.tile_size, self.overlap)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -374,6 +380,7 @@ class RunTilingSettings(TilingSettings):
     """How the raster of a run is cut into tiles: decided."""
 
     tile_size: int = dataclasses.field()
+    overlap: int = dataclasses.field()
     #: Whether tiles may be made smaller to keep to a memory limit: the user named no size.
     adjustable: bool = dataclasses.field(default=False, compare=False)
 

@@ -28,7 +28,7 @@ from geocd.findings import Finding, warn
 from geocd.method.detector import Detector
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.run import detect as run_files
-from geocd.pipeline.tiles import probabilities
+from geocd.pipeline.tiles import probabilities, read_tile
 from geocd.raster.arrays import ArrayRaster
 from geocd.raster.files import open_raster
 from geocd.raster.pair import Pair
@@ -335,7 +335,7 @@ def _lazy_tiles(run: PreparedRun, rasters: Rasters) -> dict[tuple[int, int], Any
     for tile in tiling:
         around = pair.grid.around(tile.window, 0 if pair.rule is None else pair.rule.reach)
         blocks = [None if raster is None else raster.blocks(around) for raster in chunked]
-        probs[tile.row, tile.col] = compute(detector, reader, run.settings, tile, around, blocks)
+        probs[tile.row, tile.col] = compute(detector, reader, run.settings, tiling, tile, around, blocks)
     return probs
 
 
@@ -343,6 +343,7 @@ def _prob(
     detector: Detector,
     pair: Pair,
     settings: RunSettings,
+    tiling: Tiling,
     tile: Tile,
     around: Window,
     blocks: Sequence[PixelArray | None],
@@ -355,7 +356,7 @@ def _prob(
     assert before is not None
     assert after is not None
     with pair.reading(before, after, valid) as part, computing(settings):
-        return detector.prob(part.read(tile.window))
+        return detector.prob(read_tile(part, tiling, tile))
 
 
 def _cuts(starts: list[int], size: int) -> list[int]:

@@ -16,8 +16,9 @@ from geocd.method.backbone import load_backbone
 from geocd.method.cover import CoverPrior
 from geocd.method.decision import logistic_prob
 from geocd.method.devices import CPU, choose_device, in_room, log, release, spread
-from geocd.method.distance import FIT_AREA, SceneDistance
+from geocd.method.distance import FIT_AREA, SceneDistance, widened
 from geocd.method.extractor import Extractor, Lite0Features
+from geocd.method.filters import radius
 from geocd.method.learning import seeded, share
 from geocd.method.networks import initialise
 from geocd.method.weights import embedded_weights, load_weights, read_weights
@@ -160,7 +161,7 @@ class DefaultDetector:
         Returns
         -------
         ndarray, (1 or 2, height, width), float32
-            In [0, 1], NaN where not valid.
+            In [0, 1], NaN where not valid, and where it is not ``needed``.
         """
         if not chip.valid.any():
             return np.full((1 + self.settings.uncertainty, *chip.valid.shape), np.nan, np.float32)
@@ -169,13 +170,19 @@ class DefaultDetector:
 
     def _bands(self, chip: Chip, device: torch.device) -> Float32Array:
         pair = self.features.scaled(chip, device)
-        maps, weight = self.features.terms(pair), pair.weight
+        needed = chip.needed or (slice(None), slice(None))
+        reach = max(radius(self.features.object_sigma), 0 if self.prior is None else CoverPrior.REACH)
+        around, within = widened(needed, reach, pair.shape)
+        maps, weight = self.features.terms(pair, around), None if pair.whole else pair.valid[around]
         del pair
 
         def decide(distance: Tensor) -> Float32Array:
             if self.prior is not None:
-                distance = self.prior.apply(distance, chip)
-            return logistic_prob(distance.cpu().numpy(), DECISION, SLOPE_BELOW, SLOPE_ABOVE)
+                distance = self.prior.apply(distance, chip.part(*around))
+            values = distance[within].cpu().numpy()
+            prob = np.full(chip.valid.shape, np.nan, np.float32)
+            prob[needed] = logistic_prob(values, DECISION, SLOPE_BELOW, SLOPE_ABOVE)
+            return prob
 
         bands = [decide(self.features.combine(maps, weight))]
         if self.settings.uncertainty:

@@ -27,7 +27,8 @@ class Detector(Protocol):
     def prob(self, chip: Chip) -> Float32Array:
         """Return the ``BANDS`` of a chip, ``(1 or 2, height, width)``, NaN where not valid.
 
-        It depends on the chip and its position only, and is safe to call from several threads.
+        NaN also where it is not ``needed``, as far as that spares time. It depends on the chip and its
+        position only, and is safe to call from several threads.
         """
 
 

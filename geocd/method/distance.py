@@ -191,18 +191,34 @@ class SceneDistance:
         """Return a chip in the units of the scene, on a device."""
         return self.scaling.apply(chip, device)
 
-    def terms(self, pair: ScaledPair) -> dict[str, Tensor]:
+    def terms(self, pair: ScaledPair, part: Part | None = None) -> dict[str, Tensor]:
         """Return all distances by name, each ``(height, width)`` float32, 0 or more, in their own units.
 
         And, of images, ``beyond``, the difference that no shift can make, under the same last window as
         their sum.
+
+        Parameters
+        ----------
+        pair : ScaledPair
+        part : tuple of slice, optional
+            Rows and columns to return; default: all. Deep distances need wide surroundings, the others are
+            computed without what only those need.
         """
-        pair = pair.uncached()  # what several distances share is computed once, and freed at the end
-        maps = {name: distance(pair) for name, distance in self.distances.items()}
+        shape, part = pair.shape, part or (slice(None), slice(None))
+        pair = pair.uncached()  # what several distances share is computed once, and freed
+        fitted = [term for term in terms.TERMS if term.name in self.distances]
+        maps = {term.name: self.distances[term.name](pair)[part].contiguous() for term in fitted if term.deep}
         if not pair.colour_indexes:  # an embedding: a shift does not make differences of one kind
             return maps
+        near = [term for term in fitted if not term.deep]
+        reach = max(terms.BEYOND_REACH + radius(self.object_sigma), *(term.reach for term in near))
+        around, within = widened(part, reach, shape)
+        pair = pair.part(*around)
+        for term in near:
+            maps[term.name] = self.distances[term.name](pair)[within].contiguous()
         beyond = terms.finished(terms.beyond_shift(*pair.colour), pair)
-        return maps | {"beyond": gaussian(beyond, self.object_sigma, pair.weight)}
+        maps["beyond"] = gaussian(beyond, self.object_sigma, pair.weight)[within].contiguous()
+        return maps
 
     def distance(self, pair: ScaledPair) -> Tensor:
         """Return the weighted mean of the scaled distances, ``(height, width)`` float32.
@@ -258,6 +274,21 @@ class SceneDistance:
 
 #: Its name in version 0.1, which programs still import from ``geocd.features``.
 LinearFeatures = SceneDistance
+
+
+#: Rows and columns.
+Part = tuple[slice, slice]
+
+
+def widened(part: Part, reach: int, shape: tuple[int, int]) -> tuple[Part, Part]:
+    """Return a part of an image with ``reach`` pixels around it, and where the part is in that."""
+    around, within = [], []
+    for span, length in zip(part, shape, strict=True):
+        first, last, _ = span.indices(length)
+        begin, end = max(0, first - reach), min(length, last + reach)
+        around.append(slice(begin, end))
+        within.append(slice(first - begin, last - begin))
+    return (around[0], around[1]), (within[0], within[1])
 
 
 def _medians(values: Mapping[str, Float32Array]) -> dict[str, float]:

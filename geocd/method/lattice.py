@@ -7,6 +7,7 @@ there are exact, and bilinear between. The lattice belongs to the scene, so tile
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -87,19 +88,24 @@ class Stack:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, bands: Tensor, origin: tuple[int, int], widest: float, stride: int = 1) -> Stack:
-        """Stack ``(bands, height, width)`` for windows of up to ``widest``, up to every ``stride`` pixels."""
-        reach = radius(widest) + stride - 1
-        height, width = bands.shape[1:]
-        values = bands.permute(1, 2, 0).contiguous()
-        for axis, length in enumerate((height, width)):
-            values = values.index_select(axis, mirrored(length, reach, values.device))
-        return cls(values, reach, origin, (height, width))
+    def of(
+        cls,
+        dates: Sequence[Tensor],
+        origin: tuple[int, int],
+        widest: float,
+        stride: int = 1,
+        rows: slice = slice(None),
+    ) -> Stack:
+        """Stack ``(bands, height, width)`` of dates for windows up to ``widest``, up to every ``stride``.
 
-    def rows(self, begin: int, end: int) -> Stack:
-        """Return the rows of the chip from ``begin`` to before ``end``, with their surroundings."""
-        origin, shape = (self.origin[0] + begin, self.origin[1]), (end - begin, self.shape[1])
-        return Stack(self.values[begin : end + 2 * self.reach], self.reach, origin, shape)
+        Of some ``rows`` only, with their surroundings, it takes less memory.
+        """
+        reach, (height, width) = radius(widest) + stride - 1, dates[0].shape[1:]
+        begin, end, _ = rows.indices(height)
+        around = mirrored(height, reach, dates[0].device)[begin : end + 2 * reach]
+        values = torch.cat([bands.index_select(1, around) for bands in dates]).permute(1, 2, 0).contiguous()
+        values = values.index_select(1, mirrored(width, reach, values.device))
+        return cls(values, reach, (origin[0] + begin, origin[1]), (end - begin, width))
 
     def squared(self) -> Stack:
         """Return the squares."""

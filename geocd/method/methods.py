@@ -125,7 +125,7 @@ METHODS: dict[str, Method] = {
             description="geocd's own method, fitted to this pair without labels",
             fit=_fit_deep,
             uses_torch=True,
-            memory=Memory(start=450, fitted=510, tile=(640, 70), fit=(60, 6)),
+            memory=Memory(start=410, fitted=430, tile=(330, 50), fit=(60, 6)),
             steps=_steps_deep,
         ),
         Method(
@@ -133,14 +133,14 @@ METHODS: dict[str, Method] = {
             description="change vector analysis, a classical method",
             fit=_fit_classical,
             uses_torch=False,
-            memory=Memory(start=265, fitted=265, tile=(130, 25), fit=(50, 1)),
+            memory=Memory(start=195, fitted=195, tile=(130, 25), fit=(50, 1)),
         ),
         Method(
             name="irmad",
             description="IR-MAD, a classical method",
             fit=_fit_classical,
             uses_torch=False,
-            memory=Memory(start=265, fitted=265, tile=(130, 25), fit=(30, 9)),
+            memory=Memory(start=195, fitted=195, tile=(130, 25), fit=(30, 9)),
         ),
     )
 }

@@ -138,10 +138,9 @@ class ScaledPair:
         indexes = list(self.colour_indexes)
         return self.z1[indexes], self.z2[indexes]
 
-    @cached_property
-    def stack(self) -> Stack:
-        """All bands of ``z1``, then those of ``z2``, for windows of up to ``WIDEST``."""
-        return Stack.of(torch.cat([self.z1, self.z2]), self.origin, WIDEST, max(STRIDES))
+    def stack(self, rows: slice = slice(None)) -> Stack:
+        """Return all bands of ``z1``, then those of ``z2``, for windows of up to ``WIDEST``."""
+        return Stack.of((self.z1, self.z2), self.origin, WIDEST, max(STRIDES), rows)
 
     def lattice(self, stride: int) -> Lattice:
         """Return every ``stride``-th row and column of the scene, over the chip."""
@@ -181,6 +180,12 @@ class ScaledPair:
     def weight(self) -> Tensor | None:
         """``valid`` as :func:`geocd.method.filters.gaussian` takes it: None where all is valid."""
         return None if self.whole else self.valid
+
+    def part(self, rows: slice, cols: slice) -> ScaledPair:
+        """Return some rows and columns, without deep features: views, not copies."""
+        z1, z2, u1, u2 = (values[:, rows, cols] for values in (self.z1, self.z2, self.u1, self.u2))
+        origin = self.origin[0] + (rows.start or 0), self.origin[1] + (cols.start or 0)
+        return ScaledPair(z1, z2, u1, u2, self.valid[rows, cols], self.whole, self.colour_indexes, origin)
 
     def uncached(self) -> ScaledPair:
         """Return a copy of the same tensors; what it caches is freed with it.

@@ -98,6 +98,11 @@ class Term:
     stride: tuple[int, int] | None = None
     edges: bool = False
 
+    @property
+    def deep(self) -> bool:
+        """Whether it compares features, of D-FE or made elsewhere, whose surroundings are wide."""
+        return self.level is not None or self.stride is not None
+
     def weight(self, pixel_size: float | None) -> float:
         """Return the weight in the sum for a pixel size in metres: 0, or ``LEAST_WEIGHT`` or more."""
         position = math.log(pixel_size or UNKNOWN_SIZE)
@@ -150,7 +155,7 @@ def visible(pair: ScaledPair) -> tuple[Tensor, Tensor]:
 
 def textures(pair: ScaledPair, stride: int = 1) -> tuple[Tensor, Tensor]:
     """Return the log of local deviations of the colour bands at two scales, on a lattice."""
-    stack = Stack.of(torch.cat(pair.colour), pair.origin, max(TEXTURE), stride)
+    stack = Stack.of(pair.colour, pair.origin, max(TEXTURE), stride)
     squared, bands = stack.squared(), len(pair.colour[0])
     scales = [stack.deviation(sigma, stride, squared).add_(0.05).log_().permute(2, 0, 1) for sigma in TEXTURE]
     before, after = (torch.cat([scale[date] for scale in scales]) for date in _dates(bands))
@@ -213,7 +218,7 @@ class RelationChange:
 def gradient_energy(pair: ScaledPair) -> Tensor:
     """Root of the mean squared gradient of the difference, per four colour bands; on the lattice ``FINE``."""
     before, after = pair.colour
-    stack = Stack.of(before - after, pair.origin, GRADIENT, FINE)
+    stack = Stack.of([before - after], pair.origin, GRADIENT, FINE)
     slopes = stack.gradient(GRADIENT, FINE).square_()
     energy = slopes @ slopes.new_ones(slopes.shape[2])  # their sum, which is slow over the last axis
     return pair.lattice(FINE).at_pixels(gaussian(energy, ENERGY / FINE).mul_(4 / len(before)).sqrt_())
@@ -226,7 +231,8 @@ def contexts(pair: ScaledPair) -> tuple[Tensor, Tensor]:
     -------
     before, after : Tensor, (2 bands + 1, height, width), float32
     """
-    close, wide = pair.stack.gaussian(1).permute(2, 0, 1), wide_context(pair, 1)
+    stack = pair.stack()
+    close, wide = stack.gaussian(1).permute(2, 0, 1), wide_context(stack, 1)
     before, after = (
         torch.cat([close[date], wide[2:][date], wide[index][None]])
         for index, date in enumerate(_dates(len(pair.z1)))
@@ -234,17 +240,17 @@ def contexts(pair: ScaledPair) -> tuple[Tensor, Tensor]:
     return before, after
 
 
-def wide_context(pair: ScaledPair, stride: int) -> Tensor:
-    """Return texture and wide means on a lattice, ``(2 + 2 bands, rows, cols)``."""
-    deviation = pair.stack.deviation(ROUGHNESS, stride, pair.stack.squared())
-    rough = torch.stack([deviation[:, :, date].mean(dim=2) for date in _dates(len(pair.z1))])
-    around = pair.stack.gaussian(AROUND, stride).mul_(0.7).permute(2, 0, 1)
+def wide_context(stack: Stack, stride: int) -> Tensor:
+    """Return texture and wide means of both dates on a lattice, ``(2 + 2 bands, rows, cols)``."""
+    deviation = stack.deviation(ROUGHNESS, stride, stack.squared())
+    rough = torch.stack([deviation[:, :, date].mean(dim=2) for date in _dates(deviation.shape[2] // 2)])
+    around = stack.gaussian(AROUND, stride).mul_(0.7).permute(2, 0, 1)
     return torch.cat([rough.add_(0.05).log_(), around])
 
 
 def near(pair: ScaledPair) -> tuple[Tensor, Tensor]:
     """Return all bands of both dates under a window that takes the noise off."""
-    values = pair.stack.gaussian(NEAR).permute(2, 0, 1)
+    values = pair.stack().gaussian(NEAR).permute(2, 0, 1)
     before, after = (values[date] for date in _dates(len(pair.z1)))
     return before, after
 
@@ -275,18 +281,16 @@ class ClassChange:
     def __call__(self, pair: ScaledPair) -> Tensor:
         """Return the distance, ``(height, width)`` float32."""
         classes = Classes(*devices.constants(self, pair.z1.device, self._classes))
-        coarse = wide_context(pair, COARSE)
-        # linear in the context: first the distances, then between the points of the lattice
-        rest = torch.addmm(classes.squared[:, None], classes.wide, coarse.flatten(1))
-        rest = rest.view(-1, *coarse.shape[1:])
         height, parts = pair.shape[0], []
-        step = ROWS if devices.in_pieces(rest.device) else height
+        step = ROWS if devices.in_pieces(pair.z1.device) else height
         for begin in range(0, height, step):  # or all bands under all windows are in memory at once
-            part = pair.stack.rows(begin, min(begin + step, height))
-            lattice = part.lattice(COARSE)
-            first = part.origin[0] // COARSE - pair.origin[0] // COARSE
-            wide = lattice.on(part.lattice(1), rest[:, first : first + lattice.size[0]])
-            parts.append(longest(classes, part.gaussian(1), wide, part.gaussian(NEAR)))
+            stack = pair.stack(slice(begin, begin + step))
+            coarse = wide_context(stack, COARSE)
+            # linear in the context: first the distances, then between the points of the lattice
+            rest = torch.addmm(classes.squared[:, None], classes.wide, coarse.flatten(1))
+            rest = rest.view(-1, *coarse.shape[1:])
+            wide = stack.lattice(COARSE).on(stack.lattice(1), rest)
+            parts.append(longest(classes, stack.gaussian(1), wide, stack.gaussian(NEAR)))
         unusual = torch.cat(parts)
         return finished(gaussian(unusual, 1).log1p_(), pair)
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from geocd.config import Settings
 from geocd.pipeline.prepared import OpenRun, computing, open_run
+from geocd.pipeline.tiles import read_tile
 
 #: Seconds per megapixel of everything but the tiles: blending, writing, polygons, quick-look.
 REST_SECONDS = 0.6
@@ -81,7 +82,7 @@ def _measured(run: OpenRun, start: float) -> float:
         count = min(2 * jobs, len(tiling))
         indexes = [(2 * i + 1) * len(tiling) // (2 * count) for i in range(count)]
         with ThreadPoolExecutor(jobs, thread_name_prefix="geocd-tile") as pool:
-            list(pool.map(lambda index: prepared.detector.prob(pair.read(tiling[index].window)), indexes))
+            list(pool.map(lambda i: prepared.detector.prob(read_tile(pair, tiling, tiling[i])), indexes))
         each = (time.perf_counter() - fitted) / count
     megapixels = math.prod(pair.grid.shape) / 1e6
     return fitted - start + each * len(tiling) + REST_SECONDS * megapixels

@@ -35,6 +35,8 @@ from geocd.vectorize.regions import PIECE
 DEFAULT_LIMIT, LIMIT_PER_JOB, MOST_OF_MACHINE = 2000, 200, 0.5
 #: GDAL's block cache: this share of the limit, within this range of megabytes. Up to four tiles read a block.
 CACHE_SHARE, CACHE_RANGE = 1 / 16, (16, 128)
+#: Megabytes of the libraries that write the polygons, imported after the last tile.
+LATE_IMPORTS = 75
 #: Tiles are made smaller in steps of this many pixels, down to the least side.
 TILE_STEP, LEAST_TILE = 64, 128
 #: Additional megabytes of a torch that was built for GPUs, whether one is used or not.
@@ -168,9 +170,10 @@ def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: 
     height, width = pair.grid.shape
     bands, item = pair.values_per_pixel, pair.itemsize
     memory, gpu = METHODS[method.method].memory, on_gpu(settings)
-    process = cache_size(limit) + GPU_CONTEXT * gpu
+    bare = GPU_CONTEXT * gpu
     if METHODS[method.method].uses_torch and gpu_build():
-        process += GPU_BUILD
+        bare += GPU_BUILD
+    process = cache_size(limit) + bare
     sampled = min(height * width, sample_pixels(pair))
     fit_per_pixel, fit_per_band = memory.fit
     sample = sampled * (fit_per_pixel + bands * (fit_per_band + 2 * item))
@@ -191,13 +194,14 @@ def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: 
     strip = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS))
     piece = min(height * width, max(width, PIECE)) * PIECE_BYTES  # of polygons; also while tiles are computed
     picture = min(height * width, PICTURE_PIXELS)
+    late = memory.fitted + LATE_IMPORTS
     shift = sampled * (SHIFT_BYTES + bands * 2 * item)
     return {
         "shift": process + memory.start + shift / 2**20,
         "fit": process + memory.start + sample / 2**20,
         "tiles": process + memory.fitted + (tile * (1 + FURTHER * (jobs - 1)) + rows + piece) / 2**20,
-        "polygons": process + memory.fitted + (strip * STRIP_BYTES + piece) / 2**20,
-        "pictures": process + memory.fitted + picture * PICTURE_BYTES / 2**20,
+        "polygons": bare + CACHE_RANGE[0] + late + (strip * STRIP_BYTES + piece) / 2**20,
+        "pictures": process + late + picture * PICTURE_BYTES / 2**20,
     }
 
 

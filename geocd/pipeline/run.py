@@ -16,12 +16,13 @@ from geocd.findings import warn
 from geocd.location import Location
 from geocd.pipeline.beside import beside
 from geocd.pipeline.inputs import input_files
+from geocd.pipeline.plan import CACHE_RANGE
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
 from geocd.pipeline.resume import dependencies, device_kind, other_files
 from geocd.pipeline.timing import Stopwatch
 from geocd.pipeline.transaction import Transaction, interruptible
-from geocd.raster.files import output_errors
+from geocd.raster.files import bounded_cache, output_errors
 from geocd.raster.pair import Pair
 from geocd.report import products
 from geocd.report.acquired import acquisition_dates
@@ -160,9 +161,9 @@ def _write_products(
         facts = write_probability(
             run, paths["prob"], tags, transaction.checkpoint, progress, on_rows=polygons.add
         )
-    heap.release()
     progress("polygons", 0, 1)
-    with stopwatch.stage("polygons"):
+    with bounded_cache(CACHE_RANGE[0]), stopwatch.stage("polygons"):  # they need the memory of the blocks
+        heap.release()
         layer = polygons.write(paths["changes"], run.settings.polygons, dates)
     heap.release()  # of what the polygons took, before the pictures take theirs
     progress("polygons", 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import deque
 from collections.abc import Generator
@@ -17,7 +18,7 @@ from geocd.pipeline.prepared import OpenRun, computing, open_run
 from geocd.pipeline.resume import dependencies
 from geocd.pipeline.transaction import Transaction
 from geocd.raster.files import output_errors
-from geocd.raster.pair import Pair
+from geocd.raster.pair import Chip, Pair
 from geocd.report.products import Outputs
 from geocd.scene.ignore import Tally, ignored_counts
 from geocd.tiles.tiling import Tile, Tiling
@@ -38,6 +39,11 @@ def first_seen(tiling: Tiling, tile: Tile) -> tuple[slice, slice]:
 
     height, width = tiling.tile_shape
     return part(tiling.row_starts, height, tile.row), part(tiling.col_starts, width, tile.col)
+
+
+def read_tile(pair: Pair, tiling: Tiling, tile: Tile) -> Chip:
+    """Read a tile, and say which part of it is needed."""
+    return dataclasses.replace(pair.read(tile.window), needed=tiling.needed(tile))
 
 
 def probabilities(
@@ -111,7 +117,7 @@ def _tile(
     if checkpoint is not None and (saved := checkpoint.load(index)) is not None:
         return saved
     tile = tiling[index]
-    chip = pair.read(tile.window)
+    chip = read_tile(pair, tiling, tile)
     counts = ignored_counts(chip, first_seen(tiling, tile))
     prob = detector.prob(chip)
     if checkpoint is not None:
@@ -226,4 +232,4 @@ def _check_prepared(checkpoint: Checkpoint, run: OpenRun) -> None:
         )
 
 
-__all__ = ["begin_tiles", "compute_tiles", "first_seen", "probabilities"]
+__all__ = ["begin_tiles", "compute_tiles", "first_seen", "probabilities", "read_tile"]

@@ -51,6 +51,8 @@ class Chip:
         What a :class:`ValidityRule` took out of ``valid``, by kind; a pixel may be of several kinds.
     features : FeatureChip or None
         Features that were made elsewhere.
+    needed : tuple of slice, optional
+        Rows and columns whose probability is asked for: the others are there for windows. None for all.
     """
 
     before: PixelArray
@@ -59,6 +61,7 @@ class Chip:
     window: Window
     ignored: Mapping[str, BoolArray] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     features: FeatureChip | None = None
+    needed: tuple[slice, slice] | None = None
 
     def part(self, rows: slice, cols: slice) -> Chip:
         """Return some rows and columns of this chip, counted from its own first: views, not copies."""

@@ -166,14 +166,15 @@ def _read_unwarped(source: DateSource, window: Window) -> tuple[PixelArray, Bool
     """Read a window of the raster's own grid, and where it is valid."""
     window = source.of_raster(window)
     values = read(source.dataset, source.path, window, indexes=list(source.indexes))
-    valid = _usable(source, window, values)
+    valid, stored = _usable(source, window, values), values.dtype
     if not source.zero_is_valid:
         valid &= (values != 0).all(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         values = values.astype(source.dtype)
     # The square of a value must still be finite, or a fill value such as 1e38 becomes
     # infinite inside the statistics.
-    valid &= (np.abs(values) < 1e15).all(axis=0)
+    if stored.kind not in "biu" or stored.itemsize > 4:
+        valid &= (np.abs(values) < 1e15).all(axis=0)
     return values, valid
 
 
@@ -309,11 +310,11 @@ def _usable(source: DateSource, window: Window, values: PixelArray) -> BoolArray
     try:
         for index in (index for index in alpha if index not in indexes):
             usable &= dataset.read(index, window=window) != 0
+        flags = dataset.mask_flag_enums  # of all bands, which takes a while
         masked = [
             index
             for index in indexes
-            if MaskFlags.per_dataset in (flags := dataset.mask_flag_enums[index - 1])
-            and MaskFlags.alpha not in flags
+            if MaskFlags.per_dataset in flags[index - 1] and MaskFlags.alpha not in flags[index - 1]
         ]
         if masked:
             usable &= (dataset.read_masks(masked, window=window) != 0).all(axis=0)

@@ -14,6 +14,8 @@ from geocd.types import Float32Array, Float64Array, IntArray
 NEAR = 8
 #: A jump is the mean over this many pixels along a border.
 RUN = 16
+#: Rows of the map that are compared at once.
+AT_ONCE = 8 * RUN
 #: A blend over more pixels than this counts in part: it is a slope, not a seam.
 LONGEST = 16
 #: A blend wider than this has no jump inside; only where it begins and ends.
@@ -52,7 +54,7 @@ class SeamScore:
 
     Notes
     -----
-    In memory are 16 rows of the map and means of 16 pixels near two borders, whatever its height.
+    In memory are 128 rows of the map and means of 16 pixels near two borders, whatever its height.
     """
 
     def __init__(self, tiling: Tiling) -> None:
@@ -90,11 +92,11 @@ class SeamScore:
         if row != self._next:
             raise ValueError(f"row {row} came out of order, {self._next} was expected")
         self._next = row + len(values)
-        for begin in range(0, len(values), RUN):
-            self._add_run(row + begin, values[begin : begin + RUN])
+        for begin in range(0, len(values), AT_ONCE):
+            self._add_runs(row + begin, values[begin : begin + AT_ONCE])
 
-    def _add_run(self, row: int, values: Float32Array) -> None:
-        """Add as many rows as a run down a column is long."""
+    def _add_runs(self, row: int, values: Float32Array) -> None:
+        """Add as many rows as some runs down a column are long."""
         rows, above = np.concatenate([self._above, values]), row - len(self._above)
         for second in range(row, row + len(values)):
             for number, index in self._due.pop(second, ()):

@@ -125,6 +125,14 @@ def borders(begin: list[int], size: int, margin: int) -> list[Border]:
     return result
 
 
+def _needed(begin: list[int], size: int, index: int, margin: int) -> slice:
+    """Return the pixels along one axis of the tile ``index`` that count, its blends included."""
+    near = borders(begin[max(0, index - 1) : index + 2], size, margin)
+    first = near[0].blend_begin - begin[index] if index > 0 else 0
+    last = near[-1].blend_end - begin[index] if index + 1 < len(begin) else size
+    return slice(first, last)
+
+
 @dataclasses.dataclass(frozen=True)
 class Tiling:
     """The tiles of a grid, in row-major order.
@@ -189,6 +197,12 @@ class Tiling:
 
     def __iter__(self) -> Iterator[Tile]:
         return (self[index] for index in range(len(self)))
+
+    def needed(self, tile: Tile) -> tuple[slice, slice]:
+        """Return the rows and columns of a tile that count: of all others, a neighbour has better values."""
+        height, width = self.tile_shape
+        rows = _needed(self.row_starts, height, tile.row, self.margin)
+        return rows, _needed(self.col_starts, width, tile.col, self.margin)
 
     def weight(self, tile: Tile) -> Float32Array:
         """Return the blending weight of a tile, ``(height, width)``, in (0, 1]."""

@@ -17,6 +17,8 @@ from geocd.vectorize.formats import format_of
 _UNDECODABLE = re.compile(r"[\ud800-\udfff]")
 #: Characters that end a name, so that those of folders may have them.
 _ENDS = re.compile(r"[;\\]")
+#: Bytes of a file of one polygon, about.
+_LEAST_FILE = 2**16
 #: What SQLite appends to the name of a file that it opens.
 _JOURNAL = "-journal"
 #: Characters with which every path works, of up to so many bytes.
@@ -28,8 +30,8 @@ _LONG_PATH = 500
 def refuse_unusable_name(destination: Path) -> None:
     """Raise an error where no polygons can be written under a name, or not be read again.
 
-    Of plain characters every name works, unless it is long. For any other, a layer of one polygon is written
-    beside it, read and deleted, so that the libraries themselves decide.
+    Of plain characters every name works, unless it is long: only whether the folder has room is tried. For
+    any other, a layer of one polygon is written beside it, read and deleted, so that the libraries decide.
 
     Parameters
     ----------
@@ -49,6 +51,8 @@ def refuse_unusable_name(destination: Path) -> None:
         refuse_long_name(destination)
     path = str(destination.absolute())
     if len(os.fsencode(path)) <= _SHORT_PATH and _PLAIN.fullmatch(path):
+        with output_errors(destination), folder_beside(destination) as folder:
+            (folder / destination.name).write_bytes(bytes(_LEAST_FILE))
         return
     import geopandas  # only now: a run needs the memory for its tiles first
     import shapely

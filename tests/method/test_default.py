@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from geocd.errors import ConfigError
 from geocd.method import default, devices
 from geocd.method.distance import SceneDistance
 from geocd.raster.pair import Chip
+from geocd.raster.scaling import Scaling
 
 CPU = torch.device("cpu")
 
@@ -26,9 +28,16 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def detector_of(chip: Chip, **settings: object) -> default.DefaultDetector:
-    """Fit the preset to a chip of pixels of 10 m."""
-    pair = SimpleNamespace(band_names=["red", "green", "blue", "nir"], grid=SimpleNamespace(pixel_size=10.0))
+def detector_of(chip: Chip, pixel_size: float = 10.0, **settings: object) -> default.DefaultDetector:
+    """Fit the preset to a chip of pixels of this size in metres."""
+    pair = SimpleNamespace(
+        band_names=["red", "green", "blue", "nir"],
+        grid=SimpleNamespace(pixel_size=pixel_size, shape=chip.valid.shape),
+        before_path="before",
+        after_path="after",
+        dtypes=("uint16", "uint16"),
+        scalings=(Scaling(), Scaling()),
+    )
     resolved = Settings.from_flat(settings).resolved().method
     return default.DefaultDetector.fit([chip], pair, resolved, 1)  # type: ignore[arg-type]
 
@@ -41,6 +50,19 @@ def test_the_probability_does_not_depend_on_where_a_tile_begins() -> None:
         part = whole.part(slice(row, row + 250), slice(col, col + 250))
         inner = expected[row + margin : row + 250 - margin, col + margin : col + 250 - margin]
         np.testing.assert_allclose(detector.prob(part)[0][margin:-margin, margin:-margin], inner, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"focus": "built", "uncertainty": True}])
+@pytest.mark.parametrize("pixel_size", [1.5, 10.0])
+def test_what_is_needed_is_the_same_without_the_rest(settings: dict[str, object], pixel_size: float) -> None:
+    whole = simulated_chip(3, size=200, row=5, col=11)
+    whole.valid[90:97, 60:150] = False
+    detector = detector_of(whole, pixel_size, **settings)
+    rows, cols = slice(0, 120), slice(61, 143)
+    prob = detector.prob(dataclasses.replace(whole, needed=(rows, cols)))
+    np.testing.assert_allclose(prob[:, rows, cols], detector.prob(whole)[:, rows, cols], atol=1e-6)
+    prob[:, rows, cols] = np.nan
+    assert np.isnan(prob).all(), "of nothing else is it said that nothing changed"
 
 
 def test_the_weights_decide_with_the_others() -> None:

@@ -42,7 +42,7 @@ def test_gaussian_is_exact_on_the_lattice(
 ) -> None:
     """Also where the window is larger than the image, which then is mirrored again and again."""
     values = image(3, *shape)
-    stack = Stack.of(torch.from_numpy(values), origin, 3.0, 4)
+    stack = Stack.of([torch.from_numpy(values)], origin, 3.0, 4)
     expected = ndimage.gaussian_filter(values, (0, sigma, sigma), truncate=3)
     means = stack.gaussian(sigma, stride)
     assert means.shape == (*stack.lattice(stride).size, 3)
@@ -53,7 +53,7 @@ def test_gaussian_is_exact_on_the_lattice(
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradient_is_that_of_scipy_but_for_its_sign(shape: tuple[int, int]) -> None:
     values = image(2, *shape)
-    slopes = Stack.of(torch.from_numpy(values), (0, 0), 2.0).gradient(2.0).permute(2, 0, 1)
+    slopes = Stack.of([torch.from_numpy(values)], (0, 0), 2.0).gradient(2.0).permute(2, 0, 1)
     for band in (0, 1):
         for slope, order in zip(slopes[2 * band : 2 * band + 2], [(0, 1), (1, 0)], strict=True):
             expected = ndimage.gaussian_filter(values[band], 2.0, order, truncate=3)
@@ -63,7 +63,7 @@ def test_gradient_is_that_of_scipy_but_for_its_sign(shape: tuple[int, int]) -> N
 @pytest.mark.parametrize("sigma", [1.0, 3.0])
 def test_deviation(sigma: float) -> None:
     def deviation(values: np.ndarray) -> torch.Tensor:
-        stack = Stack.of(torch.from_numpy(values), (0, 0), sigma, 2)
+        stack = Stack.of([torch.from_numpy(values)], (0, 0), sigma, 2)
         return stack.deviation(sigma, 2, stack.squared())
 
     assert deviation(5 + 2 * image(4, 200, 200)).mean().item() == pytest.approx(2, rel=0.1)
@@ -106,8 +106,8 @@ def test_a_cut_gives_the_same_bits_beyond_the_window(
 ) -> None:
     """Two tiles agree exactly where they overlap, whatever their sizes and places."""
     whole, (sigma, stride) = torch.from_numpy(image(2, 90, 90)), window
-    full = Stack.of(whole, (0, 0), sigma, stride)
-    cut = Stack.of(whole[:, top : top + h, left : left + w], (top, left), sigma, stride)
+    full = Stack.of([whole], (0, 0), sigma, stride)
+    cut = Stack.of([whole[:, top : top + h, left : left + w]], (top, left), sigma, stride)
     reach = -(-full.reach // stride) + 1
     rows, cols = (count - reach for count in cut.lattice(stride).size)
     first_row, first_col = top // stride, left // stride

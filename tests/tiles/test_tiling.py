@@ -57,6 +57,20 @@ def test_no_more_tiles_than_needed(length: int, tile_size: int, data: st.DataObj
         assert tile_size + (count - 2) * (tile_size - overlap) < length
 
 
+@given(tilings())
+def test_a_tile_is_needed_where_it_has_a_weight_and_every_pixel_by_a_tile(tiling: Tiling) -> None:
+    needed = np.zeros((tiling.height, tiling.width), bool)
+    for tile in tiling:
+        rows, cols = tiling.needed(tile)
+        weight = tiling.weight(tile)
+        outside = np.ones(weight.shape, bool)
+        outside[rows, cols] = False
+        assert (weight[outside] <= LEAST_WEIGHT).all()
+        top, left = int(tile.window.row_off), int(tile.window.col_off)
+        needed[top + rows.start : top + rows.stop, left + cols.start : left + cols.stop] = True
+    assert needed.all()
+
+
 def test_starts_of_long_axes_are_exact() -> None:
     begin = starts(1_000_003, 512, 96)
     assert begin[-1] == 1_000_003 - 512
