@@ -11,7 +11,7 @@ all.
 
 ``--bands rgb`` keeps red, green and blue; ``--units dn`` stores 8-bit numbers with a gain and an offset of
 each band and date. Polygons are the planted outlines; with ``--detect`` they are those of a detection, and a
-planted change counts where they cover most of it.
+planted change counts where they cover most of it, and little else.
 """
 
 from __future__ import annotations
@@ -248,6 +248,9 @@ def told(
             result.append((plant, "not detected", ""))
         else:
             row = frame.iloc[int(votes.argmax()) - 1]
+            if row["n_pixels"] > 3 * rows.size:  # other changes beside it are part of the polygon
+                result.append((plant, "merged", ""))
+                continue
             result.append((plant, row["kind"], row["kind_why"]))
     return result
 
@@ -291,7 +294,13 @@ def main() -> None:
             right = CHANGES[plant.change]
             if options.bands == "rgb":
                 right += tuple(other for name in right for other in COLOURS.get(name, ()))
-            verdict = kind if kind in ("unclear", "not detected") else "right" if kind in right else "wrong"
+            verdict = (
+                kind
+                if kind in ("unclear", "not detected", "merged")
+                else "right"
+                if kind in right
+                else "wrong"
+            )
             sums[verdict] += 1
             table[plant.change][kind] += 1
             if options.wrong and verdict != "right":
@@ -302,7 +311,7 @@ def main() -> None:
     told_apart = sums["right"] + sums["wrong"]
     total = told_apart + sums["unclear"]
     print(
-        f"{total} of {total + sums['not detected']} planted changes: {sums['right'] / total:.1%} right, "
+        f"{total} of {sum(sums.values())} planted changes: {sums['right'] / total:.1%} right, "
         f"{sums['unclear'] / total:.1%} unclear; without those {sums['right'] / told_apart:.1%} right"
     )
 

@@ -170,8 +170,8 @@ class BandMeans:
     def _weighted(chip: Chip, row: IntArray, col: IntArray, reflectance: Reflectance) -> Float64Array:
         """Return weights of pixels, and reflectance times these, before and after: ``(1 + 2 bands, n)``.
 
-        A weight is the squared difference of the dates: where an outline reaches beyond what changed, or runs
-        through mixed pixels, these count for little.
+        A weight is the fourth power of the difference of the dates: where an outline reaches beyond what
+        changed, or runs through mixed pixels, these count for little.
         """
         before, after = (
             np.stack(
@@ -182,7 +182,7 @@ class BandMeans:
             )
             for date, image in enumerate((chip.before, chip.after))
         )
-        weights = ((after - before) ** 2).sum(axis=0) + 1e-12
+        weights = ((after - before) ** 2).sum(axis=0) ** 2 + 1e-18
         return np.concatenate([weights[None], before * weights, after * weights])
 
     def measured(self, index: IntArray, count: int) -> RegionBands:
