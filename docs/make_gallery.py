@@ -76,7 +76,7 @@ def entry(folder: Path, pair: Pair) -> str:
     areas = polygons.groupby("kind").area_m2.sum().sort_values(ascending=False) / 1e4
     kinds = ", ".join(f"{KINDS[kind][0]} {area:.0f} ha" for kind, area in areas.items() if area >= 0.5)
     return (
-        f"## {pair.title}\n\n![{pair.title}: before and after](images/gallery/{name})\n\n"
+        f"## {pair.title}\n\n![{pair.title.partition(':')[0]}](images/gallery/{name})\n\n"
         f"{share:.1%} changed, {len(polygons)} polygons: {kinds}. *{pair.credit}*\n"
     )
 

@@ -29,7 +29,7 @@ from geocd.vectorize.polygons import COLUMNS
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 #: Words of a page for users, and of all of them.
-PAGE_WORDS, USER_WORDS = 1250, 13_000
+PAGE_WORDS, USER_WORDS = 1250, 12_000
 
 
 def build(source: Path, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
