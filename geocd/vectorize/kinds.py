@@ -194,8 +194,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "burnt",
-        "NDVI of 0.3 or more before; NBR falls by 0.27 or more; then dark, and brighter in shortwave than in "
-        "near infrared",
+        "NDVI of 0.3 or more before; NBR falls by 0.27 or more; then dark, and 1.35 times as bright in "
+        "shortwave as in near infrared",
         "Key & Benson 2006",
         ("nbr", "ndvi"),
         lambda it: (it.before.value("ndvi") >= 0.3) & (it.fall("nbr") >= 0.27) & it.after.char,

@@ -124,7 +124,7 @@ class Surface:
         """Char: dark from red to near infrared, brighter in shortwave infrared."""
         swir = self.band("swir2" if "swir2" in self.bands else "swir")
         dark = (self.band("red") < 0.1) & (self.band("nir") < 0.16)
-        return dark & (swir > self.band("nir")) & ~self.water
+        return dark & (swir > 1.35 * self.band("nir")) & ~self.water
 
     @functools.cached_property
     def cover(self) -> PixelArray:
