@@ -22,3 +22,5 @@ PixelArray: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[str, int, int], None]
 #: Called as ``steps(done, total)``.
 Steps: TypeAlias = Callable[[int, int], None]
+#: A part of an image: rows and columns.
+Part: TypeAlias = tuple[slice, slice]

@@ -24,7 +24,7 @@ from geocd.method.filters import gaussian, radius
 from geocd.method.scaled import EmbeddingScaling, FitSample, ScaledPair, Scaling, parallel
 from geocd.raster.pair import Chip
 from geocd.scene.sample import crops
-from geocd.types import Float32Array, Steps
+from geocd.types import Float32Array, Part, Steps
 
 #: A pair's own standard deviation counts as between these shares of the typical one. A pair in which nothing
 #: changed has small deviations, and dividing by them would turn its noise into change; one in which half
@@ -274,10 +274,6 @@ class SceneDistance:
 
 #: Its name in version 0.1, which programs still import from ``geocd.features``.
 LinearFeatures = SceneDistance
-
-
-#: Rows and columns.
-Part = tuple[slice, slice]
 
 
 def widened(part: Part, reach: int, shape: tuple[int, int]) -> tuple[Part, Part]:

@@ -22,13 +22,13 @@ from geocd.raster.pair import Chip, Pair
 from geocd.report.products import Outputs
 from geocd.scene.ignore import Tally, ignored_counts
 from geocd.tiles.tiling import Tile, Tiling
-from geocd.types import Float32Array, Progress
+from geocd.types import Float32Array, Part, Progress
 
 #: Probability of a tile, and the number of its ignored pixels by kind.
 TileResult = tuple[Float32Array, dict[str, int]]
 
 
-def first_seen(tiling: Tiling, tile: Tile) -> tuple[slice, slice]:
+def first_seen(tiling: Tiling, tile: Tile) -> Part:
     """Return the rows and columns of a tile that no tile above it or to its left covers.
 
     Over all tiles, these parts cover every pixel of the grid exactly once.

@@ -28,7 +28,7 @@ from geocd.raster.rims import Rim, undeclared_rim
 from geocd.raster.scaling import scaling_of
 from geocd.raster.validmask import check_mask, mask_value
 from geocd.raster.warp import Warp
-from geocd.types import BoolArray, PixelArray
+from geocd.types import BoolArray, Part, PixelArray
 
 #: Data types whose values float32 cannot hold.
 _WIDE = {"float64", "int32", "uint32", "int64", "uint64"}
@@ -61,7 +61,7 @@ class Chip:
     window: Window
     ignored: Mapping[str, BoolArray] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     features: FeatureChip | None = None
-    needed: tuple[slice, slice] | None = None
+    needed: Part | None = None
 
     def part(self, rows: slice, cols: slice) -> Chip:
         """Return some rows and columns of this chip, counted from its own first: views, not copies."""

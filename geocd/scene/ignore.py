@@ -38,7 +38,7 @@ from geocd.raster.pair import Chip, Pair
 from geocd.raster.quality import DESCRIPTIONS, MASKED
 from geocd.raster.scaling import Scaling
 from geocd.scene.sample import sample_chips, valid_pixels
-from geocd.types import BoolArray, Float64Array, PixelArray
+from geocd.types import BoolArray, Float64Array, Part, PixelArray
 
 #: Thresholds of NDWI for water and of NDVI for vegetation. Water has an NDWI above 0; wet soil, shadow and
 #: roofs come close to it. Dense vegetation has an NDVI above 0.4; lawns and crops in spring lie around it.
@@ -284,7 +284,7 @@ def described(kind: str) -> str:
     return f"{kind.removeprefix(MASKED)} ({what})"
 
 
-def ignored_counts(chip: Chip, part: tuple[slice, slice]) -> dict[str, int]:
+def ignored_counts(chip: Chip, part: Part) -> dict[str, int]:
     """Count the ignored pixels in a part of a chip.
 
     Parameters

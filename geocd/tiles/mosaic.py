@@ -13,7 +13,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from geocd.tiles.tiling import Tile, Tiling
-from geocd.types import Float32Array
+from geocd.types import Float32Array, Part
 
 
 class Mosaic:
@@ -136,7 +136,7 @@ def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, Float32Arr
     return _mean(total, weights)
 
 
-def _inside(window: Window, part: Window) -> tuple[slice, slice]:
+def _inside(window: Window, part: Window) -> Part:
     """Return the rows and columns of a part of a window, counted from its first."""
     offset = part.col_off - window.col_off, part.row_off - window.row_off
     rows, cols = Window(*offset, part.width, part.height).toslices()

@@ -17,7 +17,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from geocd.config import check_tile_size
-from geocd.types import Float32Array
+from geocd.types import Float32Array, Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Tiling:
     def __iter__(self) -> Iterator[Tile]:
         return (self[index] for index in range(len(self)))
 
-    def needed(self, tile: Tile) -> tuple[slice, slice]:
+    def needed(self, tile: Tile) -> Part:
         """Return the rows and columns of a tile that count: of all others, a neighbour has better values."""
         height, width = self.tile_shape
         rows = _needed(self.row_starts, height, tile.row, self.margin)
