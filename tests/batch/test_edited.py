@@ -16,7 +16,7 @@ from geocd.report.fingerprint import sha256
 
 def review(path: Path) -> None:
     layer = geopandas.read_file(path, layer="changes")
-    layer["verdict"] = "confirmed"
+    layer["verdict"] = "yes"
     layer.to_file(path, layer="changes")
 
 
@@ -40,8 +40,8 @@ def test_layers_that_a_reviewer_edited_are_kept(
     assert again.exit_code == 0, again.output
     for folder, stem in ((out / "p0", "p0_changes"), (out, "changes")):
         (kept,) = edited(folder, stem)
-        assert set(geopandas.read_file(kept, layer="changes").verdict) == {"confirmed"}
-        assert "verdict" not in geopandas.read_file(folder / f"{stem}.gpkg", layer="changes")
+        assert set(geopandas.read_file(kept, layer="changes").verdict) == {"yes"}
+        assert geopandas.read_file(folder / f"{stem}.gpkg", layer="changes").verdict.isna().all()
     assert edited(out / "p1", "p1_changes") == []
     if min_area == 0:
         assert (out / "p1" / "p1_changes.gpkg").read_bytes() == untouched

@@ -140,4 +140,4 @@ def test_a_netcdf_of_several_variables(prob: Path, tmp_path: Path) -> None:
 def test_a_list_without_layers(tmp_path: Path) -> None:
     path = tmp_path / "empty.kml"
     path.write_text('<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document/></kml>')
-    assert f"{path}: has no layer, so it lists no pair" in refused("batch", path, tmp_path / "out")
+    assert f"{path}: has no layer, so it lists nothing" in refused("batch", path, tmp_path / "out")
