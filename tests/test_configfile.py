@@ -69,7 +69,7 @@ def test_nan_and_every_help_survive(write: Any) -> None:
     assert read_config(write(write_config(Settings.from_flat({"nodata": "none"}))))["nodata"] == "none"
     assert read["uncertainty"] is True
     assert "# threshold = FLOAT|auto\n" in text
-    assert "Default: 128 (cva and irmad: 32).\noverlap = 128\n" in text
+    assert "Default: 128 (cva and irmad: 32).\n# overlap = PX\n" in text
 
 
 @pytest.mark.parametrize(
