@@ -38,6 +38,8 @@ LABELS: Mapping[str, str] = {
     "moved_edge": "moved edge",
     "unclear": "unclear",
 }
+#: Kinds that say nothing about what stood there.
+_NO_COVER = ("moved_edge", "brighter", "darker", "unclear")
 #: Transitions that a line lists, at most.
 LISTED = 5
 #: Indices as people write them.
@@ -119,6 +121,9 @@ class Rule:
         Indices that ``kind_why`` has the values of.
     holds : callable
         ``holds(evidence)``, bool for each polygon.
+    covers : tuple of str or None
+        What stood there before, and what does after, where the rule says so; None: what the indices of that
+        date alone say.
     """
 
     kind: str
@@ -126,6 +131,7 @@ class Rule:
     source: str
     shows: tuple[str, ...]
     holds: Callable[[Evidence], BoolArray]
+    covers: tuple[str | None, str | None] = (None, None)
 
 
 def _one_date(cover: str) -> Callable[[Evidence], BoolArray]:
@@ -199,6 +205,7 @@ RULES: tuple[Rule, ...] = (
         "Key & Benson 2006",
         ("nbr", "ndvi"),
         lambda it: (it.before.value("ndvi") >= 0.3) & (it.fall("nbr") >= 0.27) & it.after.char,
+        ("vegetation", "burnt ground"),
     ),
     Rule(
         "built_or_bare",
@@ -207,6 +214,7 @@ RULES: tuple[Rule, ...] = (
         "Tucker 1979; Zha et al. 2003; Adams et al. 1986 (mixed pixels)",
         ("ndvi", "ndbi"),
         lambda it: _green_before(it, "ndvi", 0.3, 0.15) & it.cleared.built,
+        ("vegetation", None),
     ),
     Rule(
         "vegetation_loss",
@@ -214,6 +222,7 @@ RULES: tuple[Rule, ...] = (
         "Tucker 1979",
         ("ndvi",),
         lambda it: _green_before(it, "ndvi", 0.3, 0.15),
+        ("vegetation", None),
     ),
     Rule(
         "vegetation_gain",
@@ -221,6 +230,7 @@ RULES: tuple[Rule, ...] = (
         "Tucker 1979",
         ("ndvi",),
         lambda it: _green_after(it, "ndvi", 0.3, 0.15),
+        (None, "vegetation"),
     ),
     Rule(
         "brighter",
@@ -262,6 +272,7 @@ RULES: tuple[Rule, ...] = (
         "Tucker 1979 (NGRDI)",
         ("ngrdi",),
         lambda it: it.after.colours_only & _green_before(it, "ngrdi", 0.0, 0.08),
+        ("vegetation", None),
     ),
     Rule(
         "vegetation_gain",
@@ -269,6 +280,7 @@ RULES: tuple[Rule, ...] = (
         "Tucker 1979 (NGRDI)",
         ("ngrdi",),
         lambda it: it.after.colours_only & _green_after(it, "ngrdi", 0.0, 0.08),
+        (None, "vegetation"),
     ),
     Rule(
         "brighter",
@@ -325,18 +337,23 @@ def kinds(evidence: Evidence) -> pd.DataFrame:
         number[RULES[position].holds(evidence)] = position
     rules = (*RULES, UNCLEAR)
     names = np.array([rule.kind for rule in rules], dtype=object)
-    before, after = evidence.before.cover, evidence.after.cover
-    lost = np.isin(names[number], ["built_or_bare", "vegetation_loss"]) & (before == "vegetation")
-    after = np.where(lost, evidence.cleared.cover, after)
-    after[names[number] == "burnt"] = "burnt ground"
-    same = (before == after) | np.isin(names[number], ["unclear", "moved_edge"])
-    became = before + " → " + after
-    became[same] = None
-    why = np.full(len(number), "", dtype=object)
+    became = np.full(len(number), None, dtype=object)
+    why = became.copy()
     for position in np.unique(number):
-        rows = np.flatnonzero(number == position)
-        why[rows] = _why(evidence, rules[position], rows)
+        rule, rows = rules[position], np.flatnonzero(number == position)
+        why[rows] = _why(evidence, rule, rows)
+        if rule.kind not in _NO_COVER:
+            became[rows] = _became(evidence, rule, rows)
     return pd.DataFrame({"kind": names[number], "became": became, "kind_why": why}, dtype=object)
+
+
+def _became(evidence: Evidence, rule: Rule, rows: IntArray) -> list[str | None]:
+    """Return what became of what at some polygons; None where that is one cover."""
+    old, new = rule.covers
+    after = evidence.cleared if old == "vegetation" else evidence.after
+    pairs = zip(evidence.before.cover[rows], after.cover[rows], strict=True)
+    covers = [(old or before, new or after) for before, after in pairs]
+    return [f"{before} → {after}" if before != after else None for before, after in covers]
 
 
 def _why(evidence: Evidence, rule: Rule, rows: IntArray) -> list[str]:

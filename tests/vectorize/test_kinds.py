@@ -63,6 +63,19 @@ def test_more_or_less_light(gain: float, kind: str) -> None:
     assert row["became"] is None
 
 
+def test_what_became_of_what_agrees_with_the_kind() -> None:
+    """NDVI of 0.3 to 0.4 alone is no cover of plants; where it grew or went it is, as the rule says."""
+    roof, sparse = [0.14, 0.15, 0.16, 0.18, 0.20, 0.18], [0.05, 0.08, 0.09, 0.20, 0.22, 0.15]
+    dull, light = [0.06, 0.08, 0.10, 0.14, 0.17, 0.15], [0.10, 0.13, 0.165, 0.22, 0.255, 0.22]
+    for before, after, expected in (
+        (roof, sparse, ("vegetation_gain", "built → vegetation")),
+        (sparse, SPECTRA["soil"], ("vegetation_loss", "vegetation → bare")),
+        (dull, light, ("brighter", None)),  # by their indices alone, bare → built
+    ):
+        row = kinds(evidence(np.array(before), np.array(after))).iloc[0]
+        assert (row["kind"], row["became"]) == expected
+
+
 def test_a_strip_that_a_shift_explains_is_a_moved_edge() -> None:
     row = kinds(evidence(SPECTRA["soil"], SPECTRA["roof"], residual=0.2, width=1.2)).iloc[0]
     assert (row["kind"], row["became"]) == ("moved_edge", None)
