@@ -301,9 +301,9 @@ def polygonize(
         The two images, for the columns of bands, indices and kinds. Default: where the run read them.
     bands : bool
         Whether there are columns of bands and indices. The images are read for them; where they cannot be,
-        the columns are left out, unless ``pair`` names them.
+        or are on another grid, the columns are left out, unless ``pair`` names them.
     overwrite : bool
-        Whether an existing file may be replaced.
+        Whether existing files may be replaced: the output, its style, the parts of a shapefile.
     min_area : float, optional
         Leave out polygons smaller than this, in square metres.
     fill_holes : float, optional

@@ -16,13 +16,13 @@ import xarray as xr
 from rasterio.transform import array_bounds
 
 from geocd.config import PolygonSettings
-from geocd.errors import ConfigError, GeocdError, OutputExistsError, VerdictError
+from geocd.errors import ConfigError, GeocdError, VerdictError
 from geocd.pipeline.evidence import evidence_of
-from geocd.pipeline.inputs import refuse_inputs
+from geocd.pipeline.polygons import check_output, dates_of, threshold_of
 from geocd.pipeline.prepared import open_sources
 from geocd.raster.arrays import ArrayRaster
 from geocd.raster.files import grid_of, local_files, open_raster, provenance
-from geocd.raster.grid import Grid
+from geocd.raster.grid import Grid, check_same_grid
 from geocd.raster.pair import Pair
 from geocd.report.products import Outputs, stem_of
 from geocd.report.quicklook import colours
@@ -73,9 +73,9 @@ def polygonize(
         The two images, for the columns of bands, indices and kinds. Default: where the run read them.
     bands : bool
         Whether there are columns of bands and indices. The images are read for them; where they cannot be,
-        the columns are left out, unless ``pair`` names them.
+        or are on another grid, the columns are left out, unless ``pair`` names them.
     overwrite : bool
-        Whether an existing file may be replaced.
+        Whether existing files may be replaced: the output, its style, the parts of a shapefile.
     {settings}
 
     Returns
@@ -97,16 +97,18 @@ def polygonize(
     >>> geocd.polygonize(changes, threshold=0.8, min_area=400).plot("p_mean")  # doctest: +SKIP
     """
     with python_errors(), ExitStack() as stack:
-        source = _Source.of(prob, stack)
+        source = _Source.of(prob)
         wanted = _settings(source.record, settings)
         threshold = _threshold(source, threshold)
         images = _images(stack, source, pair) if bands or pair else None
         if output is not None:
-            _refuse(Path(output), source, pair, overwrite=overwrite)
+            inputs = [] if source.array is not None else [source.name]
+            inputs += [os.fspath(path) for path in pair or ()]
+            files = [file for path in inputs for file in local_files(path)]
+            check_output(Path(output), files, style("changes"), overwrite=overwrite)
         polygons = Polygons(source.grid, threshold, images, reflectance_of(images, source.record.get("kind")))
-        for rows in source.rows():
-            polygons.add(rows)
-        dates = source.dates
+        polygons.add_all(source.rows(), source.name)
+        dates = dates_of(source.record)
         pixel = polygons.pixel
         frame = polygons.frame(wanted, dates)
         if output is not None:
@@ -183,8 +185,8 @@ class _Source:
     array: ArrayRaster | None = None
 
     @classmethod
-    def of(cls, prob: Probability, stack: ExitStack) -> _Source:
-        """Return the source of a probability; ``stack`` is what it stays open for."""
+    def of(cls, prob: Probability) -> _Source:
+        """Return the source of a probability."""
         if isinstance(prob, xr.DataArray | xr.Dataset):
             layer = probability(prob)
             raster = ArrayRaster(layer, "the change probability")
@@ -193,12 +195,6 @@ class _Source:
         path = os.fspath(prob)
         with open_raster(path) as dataset:
             return cls(path, grid_of(dataset, path), provenance(path))
-
-    @property
-    def dates(self) -> tuple[str | None, str | None]:
-        """The acquisition dates, where they are known."""
-        dates = self.record.get("dates")
-        return (dates[0], dates[1]) if isinstance(dates, list) and len(dates) == 2 else (None, None)
 
     @property
     def folder(self) -> str:
@@ -253,43 +249,25 @@ def _settings(record: Mapping[str, object], settings: Mapping[str, object]) -> P
 
 
 def _threshold(source: _Source, threshold: float | None) -> float:
-    value = source.record.get("threshold") if threshold is None else threshold
-    if not isinstance(value, int | float):
-        raise ConfigError(
-            f"{source.name}: does not record the threshold of its run. Pass threshold, for instance "
-            "threshold=0.5.",
-            name="threshold",
-        )
+    value = threshold_of(source.name, source.record, threshold)
     if not 0 < value <= 1:
         raise ConfigError(f"threshold={value:g}: must be above 0 and at most 1.", threshold=value)
     return value
 
 
 def _images(stack: ExitStack, source: _Source, pair: Sequence[str | os.PathLike[str]] | None) -> Pair | None:
-    """Return the images of a run; None where they cannot be opened and were not passed."""
+    """Return the images of a run; None where they were not passed, and cannot be opened or fit no longer."""
     if pair is not None and (isinstance(pair, str) or len(pair) != 2):
         raise ConfigError(f"pair={pair!r}: must be two paths, (before, after).", name="pair")
     paths = None if pair is None else (os.fspath(pair[0]), os.fspath(pair[1]))
     try:
-        return stack.enter_context(open_sources(source.folder, source.record, paths))
+        images = stack.enter_context(open_sources(source.folder, source.record, paths))
+        check_same_grid(source.grid, images.grid, (source.name, images.before_path))
+        return images
     except GeocdError:
         if paths is not None:
             raise
         return None
-
-
-def _refuse(
-    output: Path, source: _Source, pair: Sequence[str | os.PathLike[str]] | None, *, overwrite: bool
-) -> None:
-    """Refuse an output that is an input or exists."""
-    inputs = [source.name] if source.array is None else []
-    inputs += [os.fspath(path) for path in pair or ()]
-    refuse_inputs([output], [file for path in inputs for file in local_files(path)])
-    if output.exists() and not overwrite:
-        raise OutputExistsError(
-            f"{output}: exists already. Pass overwrite=True to replace it, or choose another output.",
-            paths=[str(output)],
-        )
 
 
 def plot(result: xr.DataArray | xr.Dataset, ax: Axes | None = None, *, polygons: bool = True) -> Axes:
@@ -321,7 +299,7 @@ def plot(result: xr.DataArray | xr.Dataset, ax: Axes | None = None, *, polygons:
         raise _missing("plot", "matplotlib") from error
     layer = probability(result)
     with ExitStack() as stack:
-        source = _Source.of(result, stack)
+        source = _Source.of(result)
         if ax is None:
             height, width = source.grid.shape
             ax = pyplot.figure(figsize=(8, min(10, max(3, 8 * height / width)))).add_subplot()

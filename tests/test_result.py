@@ -19,7 +19,7 @@ from geopandas.testing import assert_geodataframe_equal
 
 import geocd
 from geocd.config import STAGES
-from geocd.errors import BandError, ConfigError, OutputError, OutputExistsError
+from geocd.errors import BandError, ConfigError, GridError, OutputError, OutputExistsError
 
 # rioxarray with affine 3
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -107,6 +107,14 @@ def test_what_polygons_refuse(result: xr.Dataset, paths: Paths, tmp_path: Path) 
     with pytest.raises(OutputExistsError, match="overwrite=True"):
         geocd.polygonize(result, existing)
     assert existing.read_bytes() == b"mine"
+    for name in ("style.qml", "table.dbf"):
+        mine = tmp_path / name
+        mine.write_bytes(b"mine")
+        output = mine.with_suffix({".qml": ".gpkg", ".dbf": ".shp"}[mine.suffix])
+        with pytest.raises(OutputExistsError, match=f"{name}: exists already.*overwrite=True"):
+            geocd.polygonize(result, output)
+        assert mine.read_bytes() == b"mine"
+        assert not output.exists()
     with pytest.raises(OutputError, match="would replace an input"):
         geocd.polygonize(paths[0], paths[0], threshold=0.5, overwrite=True)
     with pytest.raises(BandError, match="no change probability"):
@@ -119,6 +127,18 @@ def test_what_polygons_refuse(result: xr.Dataset, paths: Paths, tmp_path: Path) 
         geocd.polygonize(result, pair="before.tif")
     with pytest.raises(ConfigError, match="no change_probability, but image"):
         geocd.polygonize(xr.Dataset({"image": ((), 1)}))
+    with pytest.raises(BandError, match="no change probability"):
+        geocd.polygonize(result.changed + 1, threshold=0.5)
+
+
+def test_a_part_of_a_result_has_no_bands_of_other_places(result: xr.Dataset, paths: Paths) -> None:
+    """Its images are on another grid: windows of them would be read elsewhere."""
+    part = result.isel(x=slice(30, None))
+    frame = part.geocd.polygons()
+    assert len(frame) == 2
+    assert "before_red" not in frame
+    with pytest.raises(GridError, match="grid"):
+        part.geocd.polygons(pair=paths)
 
 
 def test_check_and_evaluate_are_called_as_functions(result: xr.Dataset, paths: Paths, tmp_path: Path) -> None:

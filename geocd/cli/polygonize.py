@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,9 @@ import click
 
 from geocd.cli.console import echo
 from geocd.cli.options import CONFIG, NumberOrWord, PathType, stage_options
-from geocd.errors import ConfigError, GeocdError, OutputExistsError
+from geocd.errors import ConfigError, GeocdError
 from geocd.location import Location
-from geocd.vectorize.formats import FORMATS, format_of
+from geocd.vectorize.formats import FORMATS
 
 if TYPE_CHECKING:
     from geocd.raster.pair import Pair
@@ -65,7 +64,7 @@ def polygonize(
     written beside the polygons.
     """
     from geocd.config import PolygonSettings
-    from geocd.pipeline import inputs
+    from geocd.pipeline.polygons import check_output, dates_of, threshold_of
     from geocd.raster import files
     from geocd.report.styles import style
     from geocd.vectorize import polygons
@@ -73,22 +72,12 @@ def polygonize(
     if pair and no_bands:
         raise ConfigError("--pair and --no-bands exclude each other. Pass only one of them.")
     run = files.provenance(prob)
-    threshold = _threshold(prob, run, threshold)
+    threshold = threshold_of(prob, run, threshold)
     target = Path(output) if output is not None else _default_output(prob)
-    outputs = _outputs(target)
-    inputs.refuse_inputs(outputs, ctx.meta.get(CONFIG, []))
-    inputs.refuse_inputs(
-        outputs, [file for path in (prob, *(pair or ())) for file in files.local_files(path)]
-    )
     look = style("changes")
-    existing = [path for path in outputs if os.path.lexists(path) and not _is_style(path, look)]
-    if existing and not overwrite:
-        raise OutputExistsError(
-            f"{existing[0]}: exists already. Pass --overwrite to replace it, or choose another --output.",
-            paths=[str(path) for path in existing],
-        )
-    dates = run.get("dates")
-    date_before, date_after = dates if isinstance(dates, list) and len(dates) == 2 else (None, None)
+    inputs = [file for path in (prob, *(pair or ())) for file in files.local_files(path)]
+    check_output(target, [*ctx.meta.get(CONFIG, []), *inputs], look, overwrite=overwrite)
+    date_before, date_after = dates_of(run)
     with files.bounded_cache(), contextlib.ExitStack() as stack:
         images = None if no_bands else _open_images(stack, prob, run, pair, quiet=ctx.obj["quiet"])
         summary = polygons.polygonize(
@@ -103,29 +92,6 @@ def polygonize(
         )
     if not ctx.obj["quiet"]:
         _print_summary(summary, threshold, prob, target)
-
-
-def _outputs(target: Path) -> list[Path]:
-    """Return all files that are written beside a target, its style too, or removed because they are stale."""
-    fmt = format_of(target)
-    return [target, *(target.with_suffix(suffix) for suffix in (".qml", *fmt.companions, *fmt.stale))]
-
-
-def _is_style(path: Path, content: bytes) -> bool:
-    """Return whether a file is the style as geocd writes it, which may stand beside several formats."""
-    return path.suffix == ".qml" and path.is_file() and path.read_bytes() == content
-
-
-def _threshold(prob: str, run: Mapping[str, object], threshold: float | None) -> float:
-    """Return the threshold that was passed, else that of the run."""
-    value = run.get("threshold") if threshold is None else threshold
-    if not isinstance(value, int | float):
-        raise ConfigError(
-            f"{prob}: does not record the threshold of its run. Pass --threshold, for instance "
-            "--threshold 0.5.",
-            path=prob,
-        )
-    return value
 
 
 def _open_images(

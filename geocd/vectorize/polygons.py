@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,12 +160,11 @@ def polygonize(
     refuse_unusable_name(destination)  # before any work is done
     with open_raster(path) as dataset:
         grid = grid_of(dataset, path)
-        if pair is not None:
-            check_same_grid(grid, pair.grid, (path, pair.before_path))
-    polygons = Polygons(grid, threshold, pair, reflectance_of(pair, provenance(path).get("kind")))
-    for rows in probability_rows(path):
-        polygons.add(rows)
-        release()  # or the heap, full of holes, grows with every strip
+    if pair is not None:
+        check_same_grid(grid, pair.grid, (path, pair.before_path))
+    reflectance = reflectance_of(pair, provenance(path).get("kind"))
+    polygons = Polygons(grid, threshold, pair, reflectance)
+    polygons.add_all(probability_rows(path), path)
     return polygons.write(destination, settings or PolygonSettings(), (date_before, date_after), style=style)
 
 
@@ -209,6 +208,21 @@ class Polygons:
         self._valid += int(np.count_nonzero(~np.isnan(prob)))
         with np.errstate(invalid="ignore"):
             self._regions.add(prob, prob >= self._threshold)
+
+    def add_all(self, strips: Iterable[Float32Array], name: str) -> None:
+        """Add all rows, strip by strip, of a probability that came from elsewhere.
+
+        Raises
+        ------
+        RasterReadError
+            An image of the pair cannot be read.
+        BandError
+            It has values outside [0, 1]; ``name`` is what the message calls it.
+        """
+        for rows in strips:
+            _check_probability(rows, name)
+            self.add(rows)
+            release()  # or the heap, full of holes, grows with every strip
 
     @property
     def pixel(self) -> float:
@@ -258,16 +272,12 @@ def probability_rows(path: str) -> Iterator[Float32Array]:
     Raises
     ------
     RasterOpenError, RasterReadError, GridError
-    BandError
-        Band 1 has valid values outside [0, 1].
     """
     with open_raster(path) as dataset:
         for window in strips(grid_of(dataset, path)):
             # masked: nodata, alpha and NaN alike come back as "not valid"
             masked = read(dataset, path, window, indexes=1, masked=True).astype(np.float32)
-            rows = np.ma.filled(masked, np.nan)
-            _check_probability(rows, path)
-            yield rows
+            yield np.ma.filled(masked, np.nan)
 
 
 def reflectance_of(pair: Pair | None, kind: object) -> Reflectance | None:
