@@ -348,11 +348,14 @@ def refine(
     ----------
     results : path
         What ``geocd.detect`` was given as ``output``, or one of its files. Verdicts are those in its
-        polygons.
+        polygons, and in those of an older ``output``.
     output : path, optional
         GeoPackage to write. Default: ``STEM_refined.gpkg``.
-    verdicts, models, count, save_model
-        As for :func:`geocd.review.ranking.refine`.
+    verdicts : path, optional
+        File with the columns ``id`` and ``verdict``, which count before those of the polygons. Default:
+        ``STEM_verdicts.csv`` or ``.geojson``, where there is one.
+    models, count, save_model
+        As for :func:`geocd.review.ranking.refine`. Nothing but an older model is replaced.
 
     Returns
     -------

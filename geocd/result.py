@@ -16,10 +16,10 @@ import xarray as xr
 from rasterio.transform import array_bounds
 
 from geocd.config import PolygonSettings
-from geocd.errors import ConfigError, GeocdError, VerdictError
-from geocd.pipeline.evidence import evidence_of
+from geocd.errors import ConfigError, GeocdError
 from geocd.pipeline.polygons import check_output, dates_of, threshold_of
 from geocd.pipeline.prepared import open_sources
+from geocd.pipeline.refine import refine as refined
 from geocd.raster.arrays import ArrayRaster
 from geocd.raster.files import grid_of, local_files, open_raster, provenance
 from geocd.raster.grid import Grid, check_same_grid
@@ -131,11 +131,14 @@ def refine(
     ----------
     results : path
         What ``geocd.detect`` was given as ``output``, or one of its files. Verdicts are those in its
-        polygons.
+        polygons, and in those of an older ``output``.
     output : path, optional
         GeoPackage to write. Default: ``STEM_refined.gpkg``.
-    verdicts, models, count, save_model
-        As for :func:`geocd.review.ranking.refine`.
+    verdicts : path, optional
+        File with the columns ``id`` and ``verdict``, which count before those of the polygons. Default:
+        ``STEM_verdicts.csv`` or ``.geojson``, where there is one.
+    models, count, save_model
+        As for :func:`geocd.review.ranking.refine`. Nothing but an older model is replaced.
 
     Returns
     -------
@@ -153,23 +156,7 @@ def refine(
     with python_errors():
         if target.suffix.lower() != ".gpkg" or target.resolve() == changes.resolve():
             raise ConfigError(f"output={str(target)!r}: must be a GeoPackage of another name.", name="output")
-        try:
-            shapes = list(ranking.read_polygons(changes).geometry)
-            evidence = evidence_of(files.path("prob"), shapes, Path(f"{files.stem}_evidence.npz"))
-        except VerdictError:
-            raise
-        except GeocdError:  # the images cannot be read: columns alone are compared
-            evidence = None
-        ranking.refine(
-            changes,
-            target,
-            verdicts=verdicts,
-            models=models,
-            evidence=evidence,
-            count=count,
-            save_model=save_model,
-            style=style("changes"),
-        )
+        refined(files, target, verdicts=verdicts, models=models, count=count, save_model=save_model)
     return ranking.read_polygons(target).sort_values(
         ranking.RELEVANCE, ascending=False, kind="stable", ignore_index=True
     )

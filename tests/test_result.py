@@ -235,3 +235,8 @@ def test_verdicts_rank_the_polygons(paths: Paths, tmp_path: Path) -> None:
         ConfigError, match=r"output='.*run_changes\.gpkg': must be a GeoPackage of another name"
     ):
         geocd.refine(tmp_path / "run", tmp_path / "run_changes.gpkg")
+    with pytest.raises(OutputExistsError, match="exists already, and is no model"):
+        geocd.refine(tmp_path / "run", save_model=paths[0])
+    other = int(without.id.iloc[0])
+    (tmp_path / "run_verdicts.csv").write_text(f"id,verdict\n{other},no\n", encoding="utf-8")
+    assert list(geocd.refine(tmp_path / "run").relevance) == [1, 0], "as the report has saved them"

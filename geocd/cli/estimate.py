@@ -50,9 +50,10 @@ def estimate(
     from geocd.raster.files import output_errors
     from geocd.replacing import write
     from geocd.review import areas
+    from geocd.review.verdicts import verdict_file
 
     path = _sample_file(stem)
-    report = areas.estimate(path, verdicts=verdicts or _verdict_file(path), interval=interval)
+    report = areas.estimate(path, verdicts=verdicts or verdict_file(path.with_suffix("")), interval=interval)
     if csv_file is not None:
         with output_errors(csv_file):
             write(Path(csv_file), report.as_csv().encode("utf-8"))
@@ -84,12 +85,6 @@ def _sample_file(stem: str) -> Path:
             f"{sample}: no such file. Draw the points first: geocd sample {stem}", path=str(sample)
         )
     return sample
-
-
-def _verdict_file(sample: Path) -> Path | None:
-    """Return the file of verdicts beside a sample."""
-    beside = (sample.with_name(f"{sample.stem}_verdicts{suffix}") for suffix in (".csv", ".geojson"))
-    return next((path for path in beside if path.is_file()), None)
 
 
 def _lines(report: AreaReport) -> Iterator[str]:

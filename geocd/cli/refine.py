@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +12,9 @@ import click
 
 from geocd.cli.console import echo
 from geocd.cli.options import PathType
-from geocd.errors import ConfigError, OutputExistsError
+from geocd.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from geocd.report.products import Outputs
     from geocd.review.ranking import RefineReport
 
 
@@ -85,10 +81,6 @@ def refine(
         raise ConfigError(
             "--output, --verdicts and --save-model are for one STEM. Name one, or leave them out."
         )
-    if save_model is not None and os.path.lexists(save_model) and not _is_model(Path(save_model)):
-        raise OutputExistsError(
-            f"{save_model}: exists already, and is no model. Choose another --save-model.", paths=[save_model]
-        )
     failed = 0
     for stem in stems:
         try:
@@ -117,9 +109,9 @@ def _refined(
     count: int,
 ) -> tuple[RefineReport, Path]:
     """Rank the polygons of one run; return the report and the file."""
+    from geocd.cli.detect import shown_progress
+    from geocd.pipeline.refine import refine
     from geocd.report.products import Outputs, stem_of
-    from geocd.report.styles import style
-    from geocd.review import ranking
 
     results = Outputs(stem_of(stem))
     target = Path(output or f"{results.stem}_refined.gpkg")
@@ -127,36 +119,22 @@ def _refined(
         raise ConfigError(f"--output {target}: polygons are written as a GeoPackage; end the name in .gpkg.")
     if target.resolve() == results.path("changes").resolve():
         raise ConfigError(f"--output {target}: is what is read. Choose another name.")
-    report = ranking.refine(
-        results.path("changes"),
-        target,
-        verdicts=verdicts or _verdict_file(results.stem),
-        models=models,
-        evidence=_evidence(results, quiet=bool(click.get_current_context().obj["quiet"])),
-        count=count,
-        save_model=save_model,
-        style=style("changes"),
-    )
-    return report, target
-
-
-def _evidence(results: Outputs, *, quiet: bool) -> pd.DataFrame | None:
-    """Return the means of distances and deep features; None, with a note, where they cannot be measured."""
-    from geocd.cli.detect import shown_progress
-    from geocd.errors import GeocdError
-    from geocd.pipeline.evidence import evidence_of
-    from geocd.review.ranking import read_polygons
-
-    polygons = list(read_polygons(results.path("changes")).geometry)
-    bar = "bar" if click.get_current_context().obj["progress"] else None
-    try:
-        with shown_progress(bar) as progress:
-            file = Path(f"{results.stem}_evidence.npz")
-            return evidence_of(results.path("prob"), polygons, file, progress)
-    except GeocdError as error:
-        if not quiet:
-            echo(f"note: only the columns of the polygons are compared, no distances: {error}", err=True)
-        return None
+    ctx = click.get_current_context()
+    with shown_progress("bar" if ctx.obj["progress"] else None) as progress:
+        refined = refine(
+            results,
+            target,
+            verdicts=verdicts,
+            models=models,
+            count=count,
+            save_model=save_model,
+            progress=progress,
+        )
+    if refined.missing is not None and not ctx.obj["quiet"]:
+        echo(
+            f"note: only the columns of the polygons are compared, no distances: {refined.missing}", err=True
+        )
+    return refined.report, target
 
 
 def _print(report: RefineReport, target: Path) -> None:
@@ -171,20 +149,3 @@ def _print(report: RefineReport, target: Path) -> None:
     if report.judge_next:
         echo(f"To judge next: id {', '.join(map(str, report.judge_next))} (judge_next).", err=True)
     echo(str(target), err=True)
-
-
-def _is_model(path: Path) -> bool:
-    from geocd.errors import VerdictError
-    from geocd.review.learning import Judged
-
-    try:
-        Judged.load(path)
-    except VerdictError:
-        return False
-    return True
-
-
-def _verdict_file(stem: Path) -> Path | None:
-    """Return the file of verdicts beside the results."""
-    beside = (Path(f"{stem}_verdicts{suffix}") for suffix in (".csv", ".geojson"))
-    return next((path for path in beside if path.is_file()), None)

@@ -120,6 +120,12 @@ def checked_verdicts(values: Sequence[object], path: Path) -> list[str | None]:
     return words
 
 
+def verdict_file(stem: Path) -> Path | None:
+    """Return the file of verdicts beside what was judged, None where there is none."""
+    beside = (Path(f"{stem}_verdicts{suffix}") for suffix in (".csv", ".geojson"))
+    return next((path for path in beside if path.is_file()), None)
+
+
 def read_verdicts(path: Path) -> dict[int, str]:
     """Return the verdicts of a file by the id of the polygon or point; those not judged are left out.
 
@@ -210,5 +216,6 @@ __all__ = [
     "need_columns",
     "read_table",
     "read_verdicts",
+    "verdict_file",
     "whole_ids",
 ]
