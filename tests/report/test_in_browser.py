@@ -200,6 +200,19 @@ def test_the_map_pans_and_zooms_by_keyboard(shown: Any) -> None:
     assert (np.abs(stage(shown) - first).max(axis=2) > 8).mean() < 0.01
 
 
+@pytest.mark.parametrize("height", [600, 700, 850, 1000])
+def test_the_scale_has_room_for_its_text(shown: Any, height: int) -> None:
+    shown.set_viewport_size({"width": 1280, "height": height})
+    shown.wait_for_timeout(100)
+    shown.keyboard.press("w")
+    line = shown.locator(".leaflet-control-scale-line")
+    for _ in range(4):
+        room, text = line.evaluate("e => [e.clientWidth, e.scrollWidth]")
+        assert text <= room, line.inner_text()
+        shown.get_by_role("button", name="Zoom in").click()
+        shown.wait_for_timeout(50)
+
+
 def test_the_probability_leaves_the_images_visible_where_it_is_low(shown: Any) -> None:
     shown.get_by_role("checkbox", name="Outlines").uncheck()
     bare = stage(shown)
