@@ -52,7 +52,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns: dict[str, list[str | None]] = {
         "kind": ["burnt", "water_gain", "burnt"],
         "became": ["vegetation → burnt ground", "bare → water", None],
-        "kind_why": ["NBR 0.60 → 0.10: <b>it</b> fell", "NDWI -0.20 → 0.40: water", "dark: burnt"],
+        "kind_why": ["NBR 0.60 → 0.10: <b>it</b> fell", 'NDWI -0.20 → 0.40: "wet", water', "dark: burnt"],
         "verdict": [None, None, None],
     }
     totals = [KindTotal("burnt", "vegetation → burnt ground", 1, 1e6), KindTotal("water_gain", None, 1, 5e5)]
@@ -244,6 +244,13 @@ def test_verdicts_are_given_by_keys_kept_and_saved(shown: Any, tmp_path: Path) -
     assert shown.locator("#list td.verdict").all_inner_texts() == ["yes", "unsure", "yes"]
     shown.locator("[name=verdict]").select_option("unsure")
     assert ids(shown) == [2]
+    shown.get_by_role("button", name="Reset").click()
+    listed = download(shown, "CSV", tmp_path)  # whose reasons have commas, in quotes
+    choose(shown, 2)
+    shown.keyboard.press("n")
+    shown.locator("#load-verdicts").set_input_files(listed)
+    shown.get_by_text("read from x_places.csv").wait_for()
+    assert shown.locator("#list td.verdict").all_inner_texts() == ["yes", "unsure", "yes"]
 
 
 def test_exports_open_in_geopandas(shown: Any, tmp_path: Path) -> None:

@@ -4,6 +4,20 @@
 
 const VERDICTS = ["yes", "no", "unsure"];
 
+/** The rows of a CSV with commas, semicolons or tabs; in quotes these, and line ends, are part of a cell. */
+function rowsOfCSV(text) {
+  const [head] = text.split(/\r?\n/, 1);
+  const count = (mark) => head.split(mark).length;
+  const delimiter = [",", ";", "\t"].reduce((most, mark) => (count(mark) > count(most) ? mark : most));
+  const cell = new RegExp(`(?:"((?:[^"]|"")*)"|([^${delimiter}\\r\\n]*))(${delimiter}|\\r?\\n|$)`, "g");
+  const rows = [[]];
+  for (const [, quoted, plain, end] of text.matchAll(cell)) {
+    rows[rows.length - 1].push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
+    if (end.endsWith("\n")) rows.push([]);
+  }
+  return rows;
+}
+
 class Verdicts {
   constructor(places) {
     this.places = places;
@@ -52,11 +66,11 @@ class Verdicts {
 
   /** Take over the verdicts of a file, whatever other columns it has; returns how many were read. */
   fromCSV(text) {
-    const [head, ...lines] = text.replace(/^\ufeff/, "").split(/\r?\n/).map((line) => line.split(/[,;]/));
+    const [head, ...rows] = rowsOfCSV(text.replace(/^\ufeff/, ""));
     const [id, verdict] = ["id", "verdict"].map((name) => head.map((cell) => cell.trim()).indexOf(name));
     if (id < 0 || verdict < 0) return null;
     const ids = new Set(this.places.map((place) => place.id));
-    const read = lines.map((line) => [Number(line[id]), (line[verdict] ?? "").trim()])
+    const read = rows.map((row) => [Number(row[id]), (row[verdict] ?? "").trim()])
       .filter(([number, word]) => ids.has(number) && VERDICTS.includes(word));
     for (const [number, word] of read) this.set(number, word);
     this.keep();
