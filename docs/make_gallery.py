@@ -20,8 +20,9 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import uniform_filter
 
 import geocd
-from geocd.report.styles.polygons import KINDS
+from geocd.report.styles.polygons import COLOURS
 from geocd.report.thumbnails import read_dates
+from geocd.vectorize.kinds import LABELS
 
 HERE = Path(__file__).resolve().parent
 COPERNICUS = "Contains modified Copernicus Sentinel data {}."
@@ -74,7 +75,7 @@ def entry(folder: Path, pair: Pair) -> str:
     )
     share = float((changes.changed == 1).sum() / (changes.changed != 255).sum())
     areas = polygons.groupby("kind").area_m2.sum().sort_values(ascending=False) / 1e4
-    kinds = ", ".join(f"{KINDS[kind][0]} {area:.0f} ha" for kind, area in areas.items() if area >= 0.5)
+    kinds = ", ".join(f"{LABELS[kind]} {area:.0f} ha" for kind, area in areas.items() if area >= 0.5)
     return (
         f"## {pair.title}\n\n![{pair.title.partition(':')[0]}](images/gallery/{name})\n\n"
         f"{share:.1%} changed, {len(polygons)} polygons: {kinds}. *{pair.credit}*\n"
@@ -128,7 +129,7 @@ def picture(
     draw = ImageDraw.Draw(parts[1])
     inverse = ~transform  # type: ignore[operator]
     for kind, shape in zip(polygons.kind, polygons.geometry, strict=True):
-        colour = tuple(map(int, KINDS[kind][1].split(",")))
+        colour = tuple(map(int, COLOURS[kind].split(",")))
         for ring in (shape.exterior, *shape.interiors):
             line = [((c - left) * scale, (r - top) * scale) for c, r in (inverse @ xy for xy in ring.coords)]
             draw.line(line, fill=colour, width=2)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from xml.sax.saxutils import escape, quoteattr
 
-#: Colours of the kinds of change, and what people read; told apart by lightness as well.
-KINDS: Mapping[str, tuple[str, str]] = {
-    "vegetation_loss": ("vegetation lost", "217,95,2"),
-    "vegetation_gain": ("vegetation gained", "102,190,60"),
-    "water_gain": ("water gained", "60,140,255"),
-    "water_loss": ("water lost", "150,215,245"),
-    "built_or_bare": ("built or bare", "245,60,75"),
-    "burnt": ("burnt", "170,70,50"),
-    "snow": ("snow", "225,245,250"),
-    "brighter": ("brighter", "255,240,120"),
-    "darker": ("darker", "150,110,200"),
-    "cloud": ("cloud-like", "205,205,205"),
-    "moved_edge": ("moved edge", "150,150,150"),
-    "unclear": ("unclear", "255,170,220"),
+from geocd.vectorize.kinds import LABELS
+
+#: Colours of the kinds of change, told apart by lightness as well.
+COLOURS: Mapping[str, str] = {
+    "vegetation_loss": "217,95,2",
+    "vegetation_gain": "102,190,60",
+    "water_gain": "60,140,255",
+    "water_loss": "150,215,245",
+    "built_or_bare": "245,60,75",
+    "burnt": "170,70,50",
+    "snow": "225,245,250",
+    "brighter": "255,240,120",
+    "darker": "150,110,200",
+    "cloud": "205,205,205",
+    "moved_edge": "150,150,150",
+    "unclear": "255,170,220",
 }
 #: Classes of the mean probability: from, to, label and colour, the darker the surer. The lowest begins at 0,
 #: so that none vanishes when the threshold was lower than 0.5; the highest ends above 1, where rounding may
@@ -130,7 +132,7 @@ def _rules() -> tuple[list[str], list[str]]:
 
     heading = '      <rule key="{{10000000-0000-0000-0000-00000000000{}}}" filter={} label="{}">'
     lines.append(heading.format(1, quoteattr("attribute('kind') IS NOT NULL"), "kind of change"))
-    lines += [rule(f"attribute('kind') = '{kind}'", *looks) for kind, looks in KINDS.items()]
+    lines += [rule(f"attribute('kind') = '{kind}'", LABELS[kind], colour) for kind, colour in COLOURS.items()]
     lines += ["      </rule>", heading.format(2, quoteattr("attribute('kind') IS NULL"), "mean probability")]
     lines += [
         rule(f'"p_mean" >= {low:g} AND "p_mean" < {high:g}', label, colour)
@@ -166,7 +168,7 @@ def _fields() -> Iterator[str]:
     yield "  <fieldConfiguration>"
     for name, (_, decimals) in NAMES.items():
         if name in ("kind", "verdict"):
-            kinds = [(label, kind) for kind, (label, _) in KINDS.items()]
+            kinds = [(label, kind) for kind, label in LABELS.items()]
             verdicts = [("", NULL), *zip(VERDICTS, VERDICTS, strict=True)]
             values = "".join(
                 f'<Option type="Map"><Option name="{label}" type="QString" value="{value}"/></Option>'
@@ -226,4 +228,4 @@ def _table() -> Iterator[str]:
     yield "  </attributetableconfig>"
 
 
-__all__ = ["CLASSES", "KINDS", "NAMES", "VERDICTS", "polygon_style"]
+__all__ = ["CLASSES", "COLOURS", "NAMES", "VERDICTS", "polygon_style"]
