@@ -15,9 +15,8 @@ from shapely.errors import ShapelyError
 from geocd.errors import VerdictError
 from geocd.quantities import enumerated
 from geocd.raster.sources import is_file, why_no_vector
+from geocd.vectorize.formats import VERDICTS
 
-#: What a reviewer may say; nothing while a polygon or point has not been judged.
-VERDICTS = ("yes", "no", "unsure")
 #: Column of the verdicts, in layers and files.
 VERDICT = "verdict"
 
@@ -210,7 +209,6 @@ def combined(
 
 __all__ = [
     "VERDICT",
-    "VERDICTS",
     "checked_verdicts",
     "combined",
     "need_columns",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Name of the layer, in formats whose layers have names.
 LAYER = "changes"
+#: What a reviewer may write into the column ``verdict``; nothing where a polygon or point was not judged.
+VERDICTS = ("yes", "no", "unsure")
 #: A shapefile has ten characters for the name of a column: these columns and prefixes are shortened, what is
 #: still too long is cut.
 SHORT = {"perimeter_m": "perim_m", "date_before": "date_b", "date_after": "date_a"}

@@ -18,14 +18,10 @@ from qgis.core import (
 )
 
 from .dates import date_in, in_order
+from .options import CHOICES
 
 #: Labels and values of a verdict.
-VERDICTS = [
-    {"": "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"},
-    {"yes": "yes"},
-    {"no": "no"},
-    {"unsure": "unsure"},
-]
+VERDICTS = [{"": "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"}, *({word: word} for word in CHOICES["verdicts"])]
 
 
 @dataclasses.dataclass(frozen=True)

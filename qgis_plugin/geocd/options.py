@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-#: What geocd declares: ``settings`` with their ``default`` and ``choices``, and the names of vector
-#: ``formats`` by suffix.
+#: What geocd declares: ``settings`` with their ``default`` and ``choices``, the names of vector ``formats``
+#: by suffix, and the ``verdicts`` of a reviewer.
 CHOICES = json.loads(Path(__file__).with_name("choices.json").read_text(encoding="utf-8"))
 #: Suffixes of the files that polygons can be written as; of geocd's formats, those that every QGIS opens.
 VECTORS = tuple(CHOICES["formats"])

@@ -10,8 +10,8 @@ from typing import Literal
 import pytest
 
 from geocd.report.styles import style
-from geocd.report.styles.polygons import COLOURS, NULL, VERDICTS
-from geocd.vectorize.formats import short_names
+from geocd.report.styles.polygons import COLOURS, NULL
+from geocd.vectorize.formats import VERDICTS, short_names
 from geocd.vectorize.kinds import LABELS
 from geocd.vectorize.polygons import COLUMNS
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from xml.sax.saxutils import escape, quoteattr
 
+from geocd.vectorize.formats import VERDICTS
 from geocd.vectorize.kinds import LABELS
 
 #: Colours of the kinds of change, told apart by lightness as well.
@@ -31,8 +32,6 @@ CLASSES = (
     (0.7, 0.85, "0.7 – 0.85", "240,65,80"),
     (0.85, 1.001, "0.85 – 1", "205,20,175"),
 )
-#: What a reviewer may say of a polygon or a point.
-VERDICTS = ("yes", "no", "unsure")
 #: Columns of which QGIS shows another name, and how many decimals; None: as it is.
 NAMES: Mapping[str, tuple[str, int | None]] = {
     "id": ("number", None),
@@ -228,4 +227,4 @@ def _table() -> Iterator[str]:
     yield "  </attributetableconfig>"
 
 
-__all__ = ["CLASSES", "COLOURS", "NAMES", "VERDICTS", "polygon_style"]
+__all__ = ["CLASSES", "COLOURS", "NAMES", "polygon_style"]
