@@ -21,6 +21,11 @@ def date_in(texts: Iterable[str]) -> str | None:
     return None
 
 
+def lines_with_dates(text: str) -> list[str]:
+    """Return the lines of a text, or the texts between the tags of HTML, that speak of a date."""
+    return [line for line in re.split(r"[<>\n]", text) if "DATE" in line or "date" in line]
+
+
 def in_order(dates: list[str | None]) -> tuple[int, int] | None:
     """Return the positions of the earliest and the latest of some dates; None unless two differ.
 

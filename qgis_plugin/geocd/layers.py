@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from qgis.core import (
     QgsVectorLayer,
 )
 
-from .dates import date_in, in_order
+from .dates import date_in, in_order, lines_with_dates
 from .options import CHOICES
 
 #: Labels and values of a verdict.
@@ -134,7 +133,7 @@ class ToJudge(Styled):
 
 def date_of(layer: Any) -> str | None:
     """Return the date of an image: from its name or file, else from its metadata."""
-    lines = re.findall(r"[^<>\n]*(?:DATE|date)[^<>\n]*", layer.htmlMetadata())
+    lines = lines_with_dates(layer.htmlMetadata())
     return date_in([layer.name(), Path(layer.source().split("|")[0]).name, *lines])
 
 

@@ -91,6 +91,11 @@ def test_dates_of_layers(names: list[str], date: str | None) -> None:
     assert dates.date_in(names) == date
 
 
+def test_dates_in_metadata_are_found_however_long_its_lines_are() -> None:
+    html = f"<tr><td>DATE=2019-05-01</td><td>{'x' * 1_000_000}</td>\nacquired\nupdate 2020</tr>"
+    assert dates.lines_with_dates(html) == ["DATE=2019-05-01", "update 2020"]
+
+
 @pytest.mark.parametrize(
     ("of_layers", "order"),
     [
