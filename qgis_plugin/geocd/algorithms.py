@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,25 @@ class GeocdAlgorithm(QgsProcessingAlgorithm):
         words = arguments(self.options, values)
         words += extra(self.parameterAsString(parameters, "EXTRA", context))
         return run([executable, self.command, *own_options, *words, "--", *files], feedback)
+
+    def report(self, finished: Finished, parameters: Any, context: Any) -> dict[str, str]:
+        """Write what geocd printed as a page, if one is wanted; return its file by the name of the output.
+
+        Raises
+        ------
+        PluginError
+            The file cannot be written.
+        """
+        target = self.parameterAsFileOutput(parameters, "OUTPUT", context)
+        if not target:
+            return {}
+        head = f"<meta charset='utf-8'><title>geocd {self.command}</title>"
+        text = f"{head}<pre>{html.escape(finished.output)}</pre>\n"
+        try:
+            Path(target).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise PluginError(f"{target}: cannot be written ({error.strerror}).") from error
+        return {"OUTPUT": target}
 
     def _value(self, option: Option, parameters: Any, context: Any) -> Any:
         name = option.parameter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import shutil
 import tempfile
 from pathlib import Path
@@ -110,11 +109,7 @@ class Estimate(GeocdAlgorithm):
         require_success(finished, feedback)
         for line in finished.output.splitlines():
             feedback.pushInfo(line)
-        target = self.parameterAsFileOutput(parameters, "OUTPUT", context)
-        if target:
-            body = f"<title>geocd estimate</title><pre>{html.escape(finished.output)}</pre>"
-            Path(target).write_text(f"<meta charset='utf-8'>{body}\n", encoding="utf-8")
-            results["OUTPUT"] = target
+        results.update(self.report(finished, parameters, context))
         return results
 
 

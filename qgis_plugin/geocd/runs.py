@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -113,16 +112,7 @@ class Check(GeocdAlgorithm):
             push = feedback.pushWarning if line.startswith(("warning", "error")) else feedback.pushInfo
             push(line)
         results: dict[str, Any] = {"USABLE": usable}
-        target = self.parameterAsFileOutput(parameters, "OUTPUT", context)
-        if target:
-            text = (
-                f"<meta charset='utf-8'><title>geocd check</title><pre>{html.escape(finished.output)}</pre>\n"
-            )
-            try:
-                Path(target).write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise PluginError(f"{target}: cannot be written ({error.strerror}).") from error
-            results["OUTPUT"] = target
+        results.update(self.report(finished, parameters, context))
         return results
 
 

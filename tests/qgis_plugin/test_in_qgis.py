@@ -113,12 +113,17 @@ def test_qgis_process(around: dict[str, str], pair: tuple[Path, Path], tmp_path:
     points = geopandas.read_file(out / "points.gpkg")
     points["verdict"] = np.where(points.map_class == "changed", "yes", "no")
     points.to_file(out / "points.gpkg", layer="sample")
+    sample = f"SAMPLE={out / 'points.gpkg'}"
     done = qgis_process(
-        around, "run", "geocd:estimate", "--", f"SAMPLE={out / 'points.gpkg'}", f"CSV={out / 'areas.csv'}"
+        around, "run", "geocd:estimate", "--", sample, f"CSV={out / 'areas.csv'}", f"OUTPUT={out / 'e.html'}"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "points judged" in done.stdout
     assert "changed" in (out / "areas.csv").read_text()
+    assert "points judged" in (out / "e.html").read_text()
+    done = qgis_process(around, "run", "geocd:estimate", "--", sample, f"OUTPUT={out}")
+    assert done.returncode != 0
+    assert "out: cannot be written (Is a directory)" in done.stderr + done.stdout
 
     judged = geopandas.read_file(out / "a_changes.gpkg")
     judged["verdict"] = "yes"
