@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -217,19 +217,21 @@ def named_stem(output: str, before: str, after: str) -> Path:
     folder = output.endswith(("/", os.sep))
     if folder or Path(output).is_dir():
         return Path(output) / default_stem(before, after)
-    endings = sorted((entry.suffix for entry in PRODUCTS), key=len, reverse=True)
-    suffixes = {Path(ending).suffix or ending for ending in endings} | {".tif", ".tiff"}
-    for ending in (*endings, *suffixes):
-        name = Path(output).name
-        if len(name) > len(ending) and name.lower().endswith(ending):
-            return Path(output).with_name(name[: -len(ending)])
-    return Path(output)
+    suffixes = {Path(entry.suffix).suffix or entry.suffix for entry in PRODUCTS}
+    return stem_of(output, {*suffixes, ".tif", ".tiff"})
 
 
-def stem_of(path: str) -> Path:
-    """Return the stem of finished results that a user names: by the stem itself, or by one of the files."""
-    for ending in sorted((entry.suffix for entry in PRODUCTS), key=len, reverse=True):
-        name = Path(path).name
+def stem_of(path: str, further: Iterable[str] = ()) -> Path:
+    """Return the stem of finished results that a user names: by the stem itself, or by one of the files.
+
+    Parameters
+    ----------
+    path : str
+    further : iterable of str, optional
+        Endings that are left off too, where that of no file is.
+    """
+    name = Path(path).name
+    for ending in (*sorted((entry.suffix for entry in PRODUCTS), key=len, reverse=True), *further):
         if len(name) > len(ending) and name.lower().endswith(ending):
             return Path(path).with_name(name[: -len(ending)])
     return Path(path)

@@ -171,19 +171,18 @@ class RunRecord:
     versions: Mapping[str, str]
     alignment: Alignment | None = None
     inputs: Mapping[str, Sequence[Fingerprint]] = dataclasses.field(default_factory=dict)
-    other_dates: Sequence[OtherDateRecord] = ()
-
-    @property
-    def other_sources(self) -> dict[str, str]:
-        """The paths or URLs of all other dates, by their names."""
-        return {date.name: date.source for date in self.other_dates}
-
     device: str = ""
     histogram: Sequence[int] = ()
     losses: Sequence[float] = ()
     findings: Sequence[Finding] = ()
     bands: Bands | None = None
     scalings: tuple[Scaling, Scaling] = (Scaling(), Scaling())
+    other_dates: Sequence[OtherDateRecord] = ()
+
+    @property
+    def other_sources(self) -> dict[str, str]:
+        """The paths or URLs of all other dates, by their names."""
+        return {date.name: date.source for date in self.other_dates}
 
 
 @dataclasses.dataclass(frozen=True)
