@@ -74,19 +74,17 @@ class Lasting:
         ------
         RasterReadError
         """
-        pixels = DrawnPixels.draw(list(chips), tuple(dates))
+        pixels = DrawnPixels.draw(chips, dates)
         before, after = DateScale.fit(pixels.before), DateScale.fit(pixels.after)
         first, second = (
             scale.apply(values.T).T.astype(np.float64)
             for scale, values in ((before, pixels.before), (after, pixels.after))
         )
         later = []
-        for date, values, valid in zip(dates, pixels.others, pixels.valid, strict=True):
-            if valid.any():
-                scale = DateScale.fit(values[valid])
-                own = scale.apply(values.T).T.astype(np.float64)
-                predictions = Prediction.fit(first, own, valid), Prediction.fit(second, own, valid)
-                later.append(Later(date, scale, *predictions))
+        for date, scale, scores, valid in pixels.scaled():
+            own = scores.T.astype(np.float64)
+            predictions = Prediction.fit(first, own, valid), Prediction.fit(second, own, valid)
+            later.append(Later(date, scale, *predictions))
         return cls(before, after, tuple(later), pixels.valid_shares)
 
     def departures(self, chip: Chip, index: int) -> Departures:

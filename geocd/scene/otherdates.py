@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rasterio.windows import Window
@@ -14,9 +14,10 @@ from geocd.location import Location
 from geocd.raster.files import Source, check_two_files
 from geocd.raster.pair import Chip, Pair
 from geocd.scene.ignore import Rules
+from geocd.scene.prediction import DateScale
 from geocd.scene.registration import align
 from geocd.scene.sample import crops
-from geocd.types import BoolArray, PixelArray
+from geocd.types import BoolArray, Float32Array, PixelArray
 
 #: Pixels of the sample that other dates are read on.
 READ_AREA = 524_288
@@ -187,8 +188,15 @@ class DrawnPixels:
         """By the name of each other date, the share of the pixels on which it is valid, in [0, 1]."""
         return {date.name: float(valid.mean()) for date, valid in zip(self.dates, self.valid, strict=True)}
 
+    def scaled(self) -> Iterator[tuple[OtherDate, DateScale, Float32Array, BoolArray]]:
+        """Yield the other dates that are valid somewhere: scale, z-scores ``(bands, n)``, where valid."""
+        for date, values, valid in zip(self.dates, self.others, self.valid, strict=True):
+            if valid.any():
+                scale = DateScale.fit(values[valid])
+                yield date, scale, scale.apply(values.T), valid
+
     @classmethod
-    def draw(cls, chips: list[Chip], dates: tuple[OtherDate, ...]) -> DrawnPixels:
+    def draw(cls, chips: Sequence[Chip], dates: Sequence[OtherDate]) -> DrawnPixels:
         """Draw valid pixels of the pair, evenly over the sample; the same on every run.
 
         Raises
@@ -216,7 +224,7 @@ class DrawnPixels:
             after.astype(np.float64),
             tuple(values.astype(np.float64) for values in others[::2]),
             tuple(values[:, 0].astype(bool) for values in others[1::2]),
-            dates,
+            tuple(dates),
         )
 
 

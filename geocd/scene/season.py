@@ -34,58 +34,87 @@ STEADY = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
+class Earlier:
+    """An earlier date, and what is usual of it.
+
+    Attributes
+    ----------
+    date : OtherDate
+    scale : DateScale
+    usual : Prediction
+        Of it from the before image.
+    """
+
+    date: OtherDate
+    scale: DateScale
+    usual: Prediction
+
+    def filled(
+        self, values: Float32Array, valid: BoolArray, first: Float32Array
+    ) -> tuple[Float32Array, Float32Array]:
+        """Return z-scores with what is usual in place of what is not valid, and nearer to it elsewhere.
+
+        Parameters
+        ----------
+        values, first : ndarray, (bands, ...), float32
+            Z-scores of this date and of the before image.
+        valid : ndarray, (...), bool
+
+        Returns
+        -------
+        filled : ndarray, (bands, ...), float32
+        departure : ndarray, (...), float32
+            Mean square of the whitened difference from what is usual, 0 where not valid.
+        """
+        expected = self.usual.apply(first)
+        difference = values - expected
+        departure = self.usual.lengths(difference)
+        difference *= np.minimum(1, MOST_DEPARTURE / np.sqrt(np.maximum(departure, 1e-6)))
+        difference[:, ~valid] = 0
+        expected += difference
+        return np.clip(expected, -LIMIT, LIMIT), np.where(valid, departure, 0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Season:
     """What a place does by itself, fitted to a sample of the scene.
 
     Attributes
     ----------
-    dates : tuple of OtherDate
-        Earlier ones.
     before, after : DateScale
-    others : tuple of DateScale
-        Of each earlier date.
-    usual : tuple of Prediction
-        Of each earlier date from the before image.
+    earlier : tuple of Earlier
+        Earlier dates that have a valid pixel in the sample.
     expected : Prediction
         Of the after image from the before image and all earlier dates, in this order.
     valid_shares : mapping of float
         By the name of each earlier date, also of those left out, the share of the scene on which it is valid.
     """
 
-    dates: tuple[OtherDate, ...]
     before: DateScale
     after: DateScale
-    others: tuple[DateScale, ...]
-    usual: tuple[Prediction, ...]
+    earlier: tuple[Earlier, ...]
     expected: Prediction
     valid_shares: Mapping[str, float]
 
     @classmethod
     def fit(cls, chips: Sequence[Chip], dates: Sequence[OtherDate]) -> Season:
-        """Fit to a sample of the scene. Earlier dates without a valid pixel in it are left out.
+        """Fit to a sample of the scene.
 
         Raises
         ------
         RasterReadError
         """
-        pixels = DrawnPixels.draw(list(chips), tuple(dates))
+        pixels = DrawnPixels.draw(chips, dates)
         before, after = DateScale.fit(pixels.before), DateScale.fit(pixels.after)
         first = before.apply(pixels.before.T)
-        used, scales, usual, sources = [], [], [], [first]
-        for date, values, valid in zip(dates, pixels.others, pixels.valid, strict=True):
-            if not valid.any():
-                continue
-            scale = DateScale.fit(values[valid])
-            other = scale.apply(values.T)
-            prediction = Prediction.fit(first.T.astype(np.float64), other.T.astype(np.float64), valid)
-            used.append(date)
-            scales.append(scale)
-            usual.append(prediction)
-            sources.append(_filled(other, valid, prediction, first))
+        earlier, sources = [], [first]
+        for date, scale, other, valid in pixels.scaled():
+            usual = Prediction.fit(first.T.astype(np.float64), other.T.astype(np.float64), valid)
+            earlier.append(Earlier(date, scale, usual))
+            sources.append(earlier[-1].filled(other, valid, first)[0])
         last = after.apply(pixels.after.T)
         expected = Prediction.fit(np.concatenate(sources).T.astype(np.float64), last.T.astype(np.float64))
-        dates_used = tuple(used), before, after, tuple(scales), tuple(usual)
-        return cls(*dates_used, expected, pixels.valid_shares)
+        return cls(before, after, tuple(earlier), expected, pixels.valid_shares)
 
     def apply(self, chip: Chip) -> Chip:
         """Return a chip whose after image is the before image and what was not to be expected.
@@ -103,11 +132,11 @@ class Season:
         left -= self.expected.offset[:, None, None]
         left -= _product(parts[0], first)
         departures = []
-        for date, scale, usual, part in zip(self.dates, self.others, self.usual, parts[1:], strict=True):
-            values, valid = date.read(chip.window)
-            other = scale.apply(values)
-            departures.append(np.where(valid, usual.lengths(other - usual.apply(first)), 0))
-            left -= _product(part, _filled(other, valid, usual, first))
+        for earlier, part in zip(self.earlier, parts[1:], strict=True):
+            values, valid = earlier.date.read(chip.window)
+            filled, departure = earlier.filled(earlier.scale.apply(values), valid, first)
+            departures.append(departure)
+            left -= _product(part, filled)
         steady = self.before.apply(chip.before, limit=None)
         left = steady + (left - steady) * _steadiness(departures)
         after = np.array(chip.after, np.result_type(chip.after.dtype, np.float32))
@@ -124,7 +153,7 @@ def _steadiness(departures: Sequence[Float32Array]) -> Float32Array:
     The lower median of the dates decides, of two the lesser: one date alone may show a cloud.
     """
     if len(departures) < 2:
-        return np.ones_like(departures[0]) if departures else np.ones((), np.float32)
+        return np.ones((), np.float32)
     middle = (len(departures) - 1) // 2
     typical = np.partition(np.stack(departures), middle, axis=0)[middle]
     return np.asarray(np.sqrt(STEADY / np.maximum(typical, STEADY)), np.float32)
@@ -135,14 +164,4 @@ def _product(matrix: Float32Array, values: Float32Array) -> Float32Array:
     return (matrix @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
 
 
-def _filled(values: Float32Array, valid: BoolArray, usual: Prediction, first: Float32Array) -> Float32Array:
-    """Return an earlier date with what is usual in place of what is not valid, and nearer to it elsewhere."""
-    expected = usual.apply(first)
-    departure = values - expected
-    departure *= np.minimum(1, MOST_DEPARTURE / np.sqrt(np.maximum(usual.lengths(departure), 1e-6)))
-    departure[:, ~valid] = 0
-    expected += departure
-    return np.clip(expected, -LIMIT, LIMIT)
-
-
-__all__ = ["Season"]
+__all__ = ["Earlier", "Season"]
