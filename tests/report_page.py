@@ -16,8 +16,9 @@ import numpy as np
 from conftest import write_raster
 from PIL import Image
 
-from geocd.report import page, thumbnails
+from geocd.report import page
 from geocd.report.record import FinishedRun, RunRecord
+from geocd.report.thumbnails import read_dates
 from geocd.vectorize.polygons import polygonize
 
 CREATED = "2024-01-02T03:04:05Z"
@@ -96,9 +97,8 @@ def write(
         run, grid=grid, summary=dataclasses.replace(run.summary, n_polygons=found.count)
     )
     indexes = range(1, 1 + (len(image) if image.ndim == 3 else 1))
-    small = thumbnails.read_thumbnails(
-        str(source), str(other), raster, indexes=indexes, threshold=run.threshold, max_size=1000
-    )
+    dates = read_dates(str(source), str(other), indexes=indexes, max_size=1000)
+    small = dates.with_prob(raster, run.threshold)
     destination = tmp_path / "x_report.html"
     paths = {"prob": raster, "changes": changes}
     page.write_page(FinishedRun(run, small, paths, CREATED, tmp_path), destination)

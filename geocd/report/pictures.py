@@ -13,9 +13,7 @@ from PIL import Image
 from geocd.report.chips import chip_window
 from geocd.report.places import Places
 from geocd.report.quicklook import ALPHA, colours
-from geocd.report.stretch import Picture
-from geocd.report.thumbnails import Thumbnails, checkerboard
-from geocd.types import BoolArray
+from geocd.report.thumbnails import Thumbnails, on_checkerboard
 
 #: Quality of the JPEGs (of 100), and whether colours have half the resolution; the second where all pictures
 #: of one kind take more bytes than the budget with the first.
@@ -72,18 +70,14 @@ def chips(thumbnails: Thumbnails, places: Places) -> list[ChipImages]:
     order = sorted(range(count), key=lambda i: (windows[i].row_off, windows[i].col_off))
     pictures: list[Image.Image] = []
     for chip in thumbnails.view.chips([windows[i] for i in order]):
-        pictures.append(_with_checkerboard(chip.before, chip.valid_before))
-        pictures.append(_with_checkerboard(chip.after, chip.valid_after))
+        pictures.append(on_checkerboard(chip.before, chip.valid_before))
+        pictures.append(on_checkerboard(chip.after, chip.valid_after))
     uris = iter(_jpegs(pictures))
     made = [
         ChipImages(i, (w.col_off, w.row_off, w.width, w.height), before=next(uris), after=next(uris))
         for i, w in ((i, windows[i]) for i in order)
     ]
     return sorted(made, key=lambda chip: chip.place)
-
-
-def _with_checkerboard(picture: Picture, valid: BoolArray) -> Image.Image:
-    return Image.fromarray(np.where(valid[..., None], picture, checkerboard(valid.shape)))
 
 
 def _jpegs(pictures: Sequence[Image.Image]) -> Iterator[str]:

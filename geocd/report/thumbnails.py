@@ -39,11 +39,11 @@ _FINEST = 2560
 
 
 @dataclasses.dataclass(frozen=True)
-class Thumbnails:
-    """A pair and its result at the size of a picture, all of one shape.
+class Dates:
+    """The two dates of a pair at the size of a picture, both of one shape.
 
-    Both dates are stretched with the same limits, so that what looks different is different, unless one of
-    them would not be visible then.
+    They are stretched with the same limits, so that what looks different is different, unless one of them
+    would not be visible then.
 
     Attributes
     ----------
@@ -52,10 +52,6 @@ class Thumbnails:
     before, after : ndarray, (height, width, 3), uint8
         Red, green, blue.
     valid_before, valid_after : ndarray, (height, width), bool
-    prob : ndarray, (height, width), float32
-        Mean probability in [0, 1], NaN where not valid.
-    share : ndarray, (height, width), float32
-        Share of changed pixels in [0, 1], NaN where not valid.
     apart : bool
         Whether each date has its own contrast stretch: brightness and colours cannot be compared.
     warped : bool
@@ -69,11 +65,44 @@ class Thumbnails:
     after: Picture
     valid_before: BoolArray
     valid_after: BoolArray
-    prob: Float32Array
-    share: Float32Array
     apart: bool
     warped: bool
     view: PairView
+
+    def with_prob(self, prob: Path, threshold: float) -> Thumbnails:
+        """Return the thumbnails of the pair and its probability.
+
+        Parameters
+        ----------
+        prob : pathlib.Path
+            The probability raster of the pair.
+        threshold : float
+            Changed where ``prob >= threshold``.
+
+        Raises
+        ------
+        RasterOpenError, RasterReadError
+        """
+        with open_raster(os.fspath(prob)) as dataset:
+            mean, share = _prob_thumbnail(dataset, os.fspath(prob), self.valid_before.shape, threshold)
+        dates = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Thumbnails(**dates, prob=mean, share=share)
+
+
+@dataclasses.dataclass(frozen=True)
+class Thumbnails(Dates):
+    """The dates of a pair, and its result in the same shape.
+
+    Attributes
+    ----------
+    prob : ndarray, (height, width), float32
+        Mean probability in [0, 1], NaN where not valid.
+    share : ndarray, (height, width), float32
+        Share of changed pixels in [0, 1], NaN where not valid.
+    """
+
+    prob: Float32Array
+    share: Float32Array
 
     @property
     def scale(self) -> tuple[int, int]:
@@ -92,9 +121,9 @@ class Thumbnails:
         picture : ndarray, (height, width, 3), uint8
         valid : ndarray, (height, width), bool
         """
-        scale = self.scale
-        pixels, mask = (np.repeat(np.repeat(a, scale[0], 0), scale[1], 1) for a in (picture, valid))
-        return Image.fromarray(np.where(mask[..., None], pixels, checkerboard(mask.shape)))
+        rows, cols = self.scale
+        pixels, mask = picture.repeat(rows, 0).repeat(cols, 1), valid.repeat(rows, 0).repeat(cols, 1)
+        return on_checkerboard(pixels, mask)
 
     def reduced(self, max_size: int) -> Thumbnails:
         """Return thumbnails with a longest side of at most ``max_size`` pixels: means of valid pixels."""
@@ -131,46 +160,12 @@ class Thumbnails:
         )
 
 
-def checkerboard(shape: tuple[int, ...]) -> Picture:
-    """Return what is shown where nothing is valid, ``(height, width, 3)``."""
-    rows, cols = (np.arange(side) // 8 for side in shape)
+def on_checkerboard(picture: Picture, valid: BoolArray) -> Image.Image:
+    """Return a picture ``(height, width, 3)`` with a checkerboard where it is not valid."""
+    rows, cols = (np.arange(side) // 8 for side in valid.shape)
     dark = ((rows[:, None] + cols) % 2 == 0)[..., None]
-    first, second = np.array(_CHECKER, np.uint8)
-    board: Picture = np.where(dark, first, second)
-    return board
-
-
-@dataclasses.dataclass(frozen=True)
-class Dates:
-    """The two dates of :class:`Thumbnails`, which has the same attributes, before there is a result."""
-
-    grid_shape: tuple[int, int]
-    before: Picture
-    after: Picture
-    valid_before: BoolArray
-    valid_after: BoolArray
-    apart: bool
-    warped: bool
-    view: PairView
-
-    def with_prob(self, prob: Path, threshold: float) -> Thumbnails:
-        """Return the thumbnails of the pair and its probability.
-
-        Parameters
-        ----------
-        prob : pathlib.Path
-            The probability raster of the pair.
-        threshold : float
-            Changed where ``prob >= threshold``.
-
-        Raises
-        ------
-        RasterOpenError, RasterReadError
-        """
-        with open_raster(os.fspath(prob)) as dataset:
-            mean, share = _prob_thumbnail(dataset, os.fspath(prob), self.valid_before.shape, threshold)
-        dates = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Thumbnails(**dates, prob=mean, share=share)
+    checker = np.where(dark, *np.array(_CHECKER, np.uint8))
+    return Image.fromarray(np.where(valid[..., None], picture, checker))
 
 
 def read_dates(
@@ -227,22 +222,6 @@ def read_dates(
         warped=warp is not None,
         view=dataclasses.replace(view, stretches=limits),
     )
-
-
-def read_thumbnails(
-    before: str,
-    after: str,
-    prob: Path,
-    *,
-    indexes: Sequence[int] | Bands,
-    threshold: float,
-    max_size: int,
-    nodata: float | None = None,
-    warp: Warp | None = None,
-) -> Thumbnails:
-    """Read a pair and its probability at the size of a picture: :func:`read_dates`, then ``with_prob``."""
-    dates = read_dates(before, after, indexes=indexes, max_size=max_size, nodata=nodata, warp=warp)
-    return dates.with_prob(prob, threshold)
 
 
 def _decimated(grid_shape: tuple[int, int], max_size: int) -> tuple[int, int]:
@@ -344,7 +323,6 @@ def _prob_thumbnail(
 __all__ = [
     "Dates",
     "Thumbnails",
-    "checkerboard",
+    "on_checkerboard",
     "read_dates",
-    "read_thumbnails",
 ]

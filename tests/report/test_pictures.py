@@ -15,7 +15,7 @@ from report_page import decoded
 from geocd.raster.grid import Grid
 from geocd.report import pictures
 from geocd.report.places import Places
-from geocd.report.thumbnails import Thumbnails, read_thumbnails
+from geocd.report.thumbnails import Thumbnails, read_dates
 from geocd.vectorize.polygons import polygonize
 
 
@@ -36,7 +36,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def of(result: tuple[Path, Path], max_size: int) -> tuple[Thumbnails, Places]:
     image, prob = (str(path) for path in result)
-    small = read_thumbnails(image, image, result[1], indexes=[1], threshold=0.5, max_size=max_size)
+    small = read_dates(image, image, indexes=[1], max_size=max_size).with_prob(result[1], 0.5)
     grid = Grid(CRS.from_epsg(32633), Affine(10, 0, 500_000, 0, -10, 4_200_000), 120, 160)
     return small, Places.of(Path(prob).with_name("c.gpkg"), grid, small.prob.shape)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from geocd.errors import OutputError, RasterOpenError
 from geocd.report.quicklook import quicklook as draw_quicklook
-from geocd.report.thumbnails import read_thumbnails
+from geocd.report.thumbnails import read_dates
 
 
 def write(path: Path, values: np.ndarray, **options: Any) -> str:
@@ -31,9 +31,8 @@ def quicklook(
     max_size: int = 640,
     nodata: float | None = None,
 ) -> None:
-    small = read_thumbnails(
-        before, after, prob, indexes=indexes, threshold=threshold, max_size=max_size, nodata=nodata
-    )
+    dates = read_dates(before, after, indexes=indexes, max_size=max_size, nodata=nodata)
+    small = dates.with_prob(prob, threshold)
     draw_quicklook(small, destination, names=(before, after), threshold=threshold)
 
 

@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 from geocd.raster.choice import Bands
 from geocd.raster.pair import Pair
 from geocd.raster.warp import Warp
-from geocd.report.thumbnails import Thumbnails, read_thumbnails
+from geocd.report.thumbnails import Thumbnails, read_dates
 
 
 def write(path: Path, values: np.ndarray, **options: Any) -> str:
@@ -28,7 +28,7 @@ def stretched(tmp_path: Path, before: np.ndarray, after: np.ndarray, **options: 
     shape = before.shape[1:]
     write(tmp_path / "prob.tif", np.zeros((1, *shape), np.float32))
     indexes = range(1, len(before) + 1)
-    return read_thumbnails(*names, tmp_path / "prob.tif", indexes=indexes, threshold=0.5, max_size=max(shape))
+    return read_dates(*names, indexes=indexes, max_size=max(shape)).with_prob(tmp_path / "prob.tif", 0.5)
 
 
 def scene(seed: int = 0) -> np.ndarray:
@@ -156,7 +156,7 @@ def test_thumbnails_are_reduced_without_what_is_not_valid(tmp_path):
     prob = np.where(values > 0, np.float32(0.25), np.float32(np.nan))
     prob[0, :200:2, :152] = 0.75
     write(tmp_path / "prob.tif", prob, nodata=math.nan)
-    whole = read_thumbnails(before, before, tmp_path / "prob.tif", indexes=[1], threshold=0.5, max_size=400)
+    whole = read_dates(before, before, indexes=[1], max_size=400).with_prob(tmp_path / "prob.tif", 0.5)
     assert whole.reduced(400) is whole.reduced(1000) is whole
     small = whole.reduced(100)
     assert small.prob.shape == small.share.shape == (100, 76)
@@ -178,9 +178,8 @@ def test_an_undeclared_rim_is_not_valid_in_the_picture(tmp_path):
     prob = write_raster(tmp_path / "p.tif", np.zeros((1, 60, 80), np.float32))
     with Pair(*paths) as pair:
         for warp in (None, Warp.between(pair.grid, pair.grid)):
-            thumbnails = read_thumbnails(
-                *paths, prob, indexes=pair.bands, threshold=0.5, max_size=80, warp=warp
-            )
+            dates = read_dates(*paths, indexes=pair.bands, max_size=80, warp=warp)
+            thumbnails = dates.with_prob(prob, 0.5)
             assert thumbnails.valid_before.all()
             assert not thumbnails.valid_after[:, :20].any()
             assert thumbnails.valid_after[:, 20:].all()
@@ -193,9 +192,8 @@ def test_another_grid_is_warped_into_the_picture(tmp_path):
     after = write(tmp_path / "after.tif", wide, transform=NORTH_UP @ Affine.translation(-70, 0))
     write(tmp_path / "prob.tif", np.zeros((1, 60, 60), np.float32))
     with Pair(before, after, align=True) as opened:
-        found = read_thumbnails(
-            before, after, tmp_path / "prob.tif", indexes=[1], threshold=0.5, max_size=60, warp=opened.warp
-        )
+        dates = read_dates(before, after, indexes=[1], max_size=60, warp=opened.warp)
+        found = dates.with_prob(tmp_path / "prob.tif", 0.5)
     assert found.warped
     np.testing.assert_array_equal(found.valid_after, np.arange(60)[None] < np.full((60, 1), 50))
     apart = found.before.astype(int) - found.after
