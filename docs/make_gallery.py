@@ -20,6 +20,8 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import uniform_filter
 
 import geocd
+from geocd.config import Settings
+from geocd.pipeline.prepared import open_pair
 from geocd.report.styles.polygons import COLOURS
 from geocd.report.thumbnails import read_dates
 from geocd.vectorize.kinds import LABELS
@@ -70,9 +72,8 @@ def entry(folder: Path, pair: Pair) -> str:
     changes = geocd.detect(before, after, bidx=pair.bands, align=pair.align)  # type: ignore[arg-type]
     polygons = geocd.polygonize(changes)
     name = f"{folder.name}.webp"
-    picture(folder, pair, changes.change_probability.to_numpy(), changes.rio.transform(), polygons).write(
-        name
-    )
+    image = picture(folder, pair, changes.change_probability.to_numpy(), changes.rio.transform(), polygons)
+    write(image, name)
     share = float((changes.changed == 1).sum() / (changes.changed != 255).sum())
     areas = polygons.groupby("kind").area_m2.sum().sort_values(ascending=False) / 1e4
     kinds = ", ".join(f"{LABELS[kind]} {area:.0f} ha" for kind, area in areas.items() if area >= 0.5)
@@ -82,21 +83,16 @@ def entry(folder: Path, pair: Pair) -> str:
     )
 
 
-class Picture(NamedTuple):
-    """Before and after, side by side."""
-
-    image: Image.Image
-
-    def write(self, name: str) -> None:
-        """Write it as WebP, as good as the limit allows."""
-        target = HERE / "images" / "gallery" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for quality in range(85, 10, -5):
-            buffer = io.BytesIO()
-            self.image.save(buffer, "WEBP", quality=quality, method=6)
-            if buffer.tell() <= BYTES:
-                break
-        target.write_bytes(buffer.getvalue())
+def write(image: Image.Image, name: str) -> None:
+    """Write a picture of the gallery as WebP, as good as the limit allows."""
+    target = HERE / "images" / "gallery" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for quality in range(85, 10, -5):
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=quality, method=6)
+        if buffer.tell() <= BYTES:
+            break
+    target.write_bytes(buffer.getvalue())
 
 
 def picture(
@@ -105,11 +101,8 @@ def picture(
     prob: np.ndarray[tuple[int, int], np.dtype[np.float32]],
     transform: object,
     polygons: geopandas.GeoDataFrame,
-) -> Picture:
-    """Return the part of a pair with most changes, with the outlines of the polygons on the later image."""
-    from geocd.config import Settings
-    from geocd.pipeline.prepared import open_pair
-
+) -> Image.Image:
+    """Return the part of a pair with most changes, before beside after with the outlines of the polygons."""
     settings = Settings.from_flat({"bidx": pair.bands, "align": pair.align})
     with open_pair(str(folder / "before.tif"), str(folder / "after.tif"), settings.read) as opened:
         dates = read_dates(
@@ -136,7 +129,7 @@ def picture(
     row = Image.new("RGB", (2 * width * scale + GAP, height * scale), "white")
     row.paste(parts[0], (0, 0))
     row.paste(parts[1], (width * scale + GAP, 0))
-    return Picture(row)
+    return row
 
 
 if __name__ == "__main__":
