@@ -33,7 +33,7 @@ from geocd.scene.ignore import normalized_difference
 from geocd.scene.reflectance import Reflectance
 from geocd.types import Float64Array, IntArray
 from geocd.vectorize.edges import REACH, SHIFTS, residual, shifted_differences
-from geocd.vectorize.surfaces import Spectrum
+from geocd.vectorize.surfaces import DIFFERENCES, Spectrum
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 #: Largest number of bands that get columns; Sentinel-2 has as many. Of more bands, those that an index needs
 #: come first.
 MOST_BANDS = 13
-#: The two bands of each normalized difference, ``(first - second) / (first + second)``.
-INDICES = {"ndvi": ("nir", "red"), "ndwi": ("green", "nir"), "ndbi": ("swir", "nir")}
+#: The two bands of each index with columns, ``(first - second) / (first + second)``.
+INDICES = {name: DIFFERENCES[name] for name in ("ndvi", "ndwi", "ndbi")}
 
 
 def band_columns(names: Sequence[str]) -> list[str]:

@@ -11,9 +11,6 @@ from geocd.raster.bands import VISIBLE
 from geocd.scene.ignore import normalized_difference
 from geocd.types import BoolArray, Float64Array, PixelArray
 
-#: Indices that are called by their letters.
-INDICES = ("ndvi", "mndwi", "ndsi", "ndwi", "nbr", "ndbi", "ngrdi")
-
 Spectrum = Mapping[str, Float64Array]
 
 #: Reflectance is at least this: of less, ratios are noise.
@@ -23,7 +20,7 @@ _DIM = 0.06
 #: NDVI of ground without plants.
 _BARE = 0.15
 #: The two bands of each normalized difference. NDSI is MNDWI by another name.
-_DIFFERENCES = {
+DIFFERENCES = {
     "ndvi": ("nir", "red"),
     "mndwi": ("green", "swir"),
     "ndsi": ("green", "swir"),
@@ -31,6 +28,8 @@ _DIFFERENCES = {
     "ndbi": ("swir", "nir"),
     "ngrdi": ("green", "red"),
 }
+#: Indices that are called by their letters.
+INDICES = (*DIFFERENCES, "nbr")
 
 
 class Surface:
@@ -54,13 +53,11 @@ class Surface:
 
     def value(self, name: str) -> Float64Array:
         """Return an index, a band or ``visible``; NaN where bands are missing."""
-        if name in _DIFFERENCES:
-            first, second = _DIFFERENCES[name]
+        if name in DIFFERENCES:
+            first, second = DIFFERENCES[name]
             return normalized_difference(self.band(first), self.band(second))
         if name == "nbr":
-            return normalized_difference(
-                self.band("nir"), self.band("swir2" if "swir2" in self.bands else "swir")
-            )
+            return normalized_difference(self.band("nir"), self._longest)
         if name == "red/blue":
             ratio: Float64Array = self.band("red") / self.band("blue")
             return ratio
@@ -73,6 +70,11 @@ class Surface:
             white: Float64Array = colours.min(axis=0) / colours.max(axis=0)
             return white
         return self.band(name)
+
+    @property
+    def _longest(self) -> Float64Array:
+        """Shortwave infrared at 2.2 um, else that at 1.6 um."""
+        return self.band("swir2" if "swir2" in self.bands else "swir")
 
     @functools.cached_property
     def colours_only(self) -> BoolArray:
@@ -122,9 +124,8 @@ class Surface:
     @functools.cached_property
     def char(self) -> BoolArray:
         """Char: dark from red to near infrared, brighter in shortwave infrared."""
-        swir = self.band("swir2" if "swir2" in self.bands else "swir")
         dark = (self.band("red") < 0.1) & (self.band("nir") < 0.16)
-        return dark & (swir > 1.35 * self.band("nir")) & ~self.water
+        return dark & (self._longest > 1.35 * self.band("nir")) & ~self.water
 
     @functools.cached_property
     def cover(self) -> PixelArray:
@@ -167,4 +168,4 @@ def cleared(before: Surface, after: Surface) -> Surface:
     return Surface(spectrum, len(steps))
 
 
-__all__ = ["INDICES", "Spectrum", "Surface", "angle", "cleared"]
+__all__ = ["DIFFERENCES", "INDICES", "Spectrum", "Surface", "angle", "cleared"]
