@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,14 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geocd.errors import GridError
 from geocd.raster.files import grid_of, open_raster
 from geocd.raster.grid import Grid, check_same_grid
 from geocd.raster.reading import read
-from geocd.raster.writer import BLOCK_SIZE, ProbWriter
+from geocd.raster.writer import ProbWriter, strips
 from geocd.types import BoolArray, Float32Array, IntArray
 
 #: Bands of the raster, in order. Dates are decimal years.
@@ -71,10 +69,9 @@ def write_composite(composite: Composite, path: Path) -> list[Change]:
     At each pixel a date is compared with the next date on which both are valid, and with those after it that
     it is paired with. A change lasts where at least half of the latter show it, too. Where fewer do, it has
     passed, and the dates that show it are left out there, or its end would be a change that lasts.
-    ``date_from`` and
-    ``date_to`` are the dates before and after the first lasting change, ``lasting`` is that share.
-    ``unconfirmed_to`` and ``unconfirmed_from`` are those of the first change that no later date shows or
-    denies, where there is no lasting one. NaN where there is no change.
+    ``date_from`` and ``date_to`` are the dates before and after the first lasting change, ``lasting`` is that
+    share. ``unconfirmed_to`` and ``unconfirmed_from`` are those of the first change that no later date shows
+    or denies, where there is no lasting one. NaN where there is no change.
 
     Raises
     ------
@@ -84,31 +81,26 @@ def write_composite(composite: Composite, path: Path) -> list[Change]:
     """
     changes: set[Change] = set()
     years = np.array([decimal_year(day) for day in composite.days] + [np.nan], np.float32)
-    with contextlib.ExitStack() as stack:
-        datasets = {
-            positions: stack.enter_context(open_raster(str(file)))
-            for positions, file in sorted(composite.pairs.items())
-        }
-        grid = _common_grid(composite, datasets)
-        writer = ProbWriter(path, grid, tags={}, descriptions=BANDS)
-        try:
-            for window in _strips(grid):
-                layers = _Layers((int(window.height), int(window.width)))
-                for first in sorted({first for first, _ in datasets}):
-                    layers.add(first, _hits(composite, datasets, first, window))
-                changes.update(layers.changes())
-                writer.write(int(window.row_off), layers.bands(years))
-            writer.finish()
-        finally:
-            writer.abort()
+    grid = _common_grid(composite)
+    writer = ProbWriter(path, grid, tags={}, descriptions=BANDS)
+    try:
+        for window in strips(grid, _PIXELS):
+            layers = _Layers((int(window.height), int(window.width)))
+            for first in sorted({first for first, _ in composite.pairs}):
+                layers.add(first, _hits(composite, first, window))
+            changes.update(layers.changes())
+            writer.write(int(window.row_off), layers.bands(years))
+        writer.finish()
+    finally:
+        writer.abort()
     return sorted(changes)
 
 
-def _common_grid(composite: Composite, datasets: Mapping[tuple[int, int], DatasetReader]) -> Grid:
-    grids = {
-        positions: grid_of(dataset, str(composite.pairs[positions]))
-        for positions, dataset in datasets.items()
-    }
+def _common_grid(composite: Composite) -> Grid:
+    grids = {}
+    for positions, path in sorted(composite.pairs.items()):
+        with open_raster(str(path)) as dataset:
+            grids[positions] = grid_of(dataset, str(path))
     (first, grid), *others = grids.items()
     for positions, other in others:
         try:
@@ -127,19 +119,12 @@ def _common_grid(composite: Composite, datasets: Mapping[tuple[int, int], Datase
     return grid
 
 
-def _strips(grid: Grid) -> Iterator[Window]:
-    rows = max(1, _PIXELS // grid.width // BLOCK_SIZE) * BLOCK_SIZE
-    for row in range(0, grid.height, rows):
-        yield Window(0, row, grid.width, min(rows, grid.height - row))
-
-
-def _hits(
-    composite: Composite, datasets: Mapping[tuple[int, int], DatasetReader], first: int, window: Window
-) -> Iterator[tuple[int, BoolArray, BoolArray]]:
+def _hits(composite: Composite, first: int, window: Window) -> Iterator[tuple[int, BoolArray, BoolArray]]:
     """Yield, for each later date, its position, where the pair is valid, and where it changed."""
     for second in composite.later(first):
-        positions = first, second
-        prob = read(datasets[positions], str(composite.pairs[positions]), window, indexes=1)
+        path = str(composite.pairs[first, second])
+        with open_raster(path) as dataset:  # one at a time: a process may open about 1000 files
+            prob = read(dataset, path, window, indexes=1)
         valid = ~np.isnan(prob)
         yield second, valid, valid & (np.where(valid, prob, 0) >= composite.threshold)
 

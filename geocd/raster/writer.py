@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,20 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 512
 #: The reason in the error for a file that differs from what was written into it.
 NOT_AS_WRITTEN = "what was read back is not what was written: is the disk full?"
+
+
+def strips(grid: Grid, pixels: int) -> Iterator[Window]:
+    """Yield windows that cut a grid into strips of whole rows of blocks, from the top.
+
+    Parameters
+    ----------
+    grid : Grid
+    pixels : int
+        At most so many in a strip, unless one row of blocks has more.
+    """
+    rows = max(1, pixels // grid.width // BLOCK_SIZE) * BLOCK_SIZE
+    for row in range(0, grid.height, rows):
+        yield Window(0, row, grid.width, min(rows, grid.height - row))
 
 
 class ProbWriter:
@@ -189,4 +203,5 @@ def _checksum(values: PixelArray) -> int:
 __all__ = [
     "BLOCK_SIZE",
     "ProbWriter",
+    "strips",
 ]

@@ -19,11 +19,11 @@ from rasterio.windows import Window
 from geocd.config import PolygonSettings
 from geocd.errors import BandError, ConfigError, NoValidPixelError
 from geocd.heap import release
+from geocd.raster import writer
 from geocd.raster.files import grid_of, open_raster, provenance
 from geocd.raster.grid import Grid, check_same_grid
 from geocd.raster.pair import Pair
 from geocd.raster.reading import read
-from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.reflectance import Reflectance
 from geocd.scene.sample import sample_chips
 from geocd.types import Float32Array
@@ -329,10 +329,8 @@ def _layer(
 
 
 def strips(grid: Grid) -> Iterator[Window]:
-    """Yield windows that cut a grid into strips of whole rows of blocks, from the top."""
-    rows = max(1, STRIP_PIXELS // grid.width // BLOCK_SIZE) * BLOCK_SIZE
-    for row in range(0, grid.height, rows):
-        yield Window(0, row, grid.width, min(rows, grid.height - row))
+    """Return windows that cut a grid into strips of whole rows of blocks, from the top."""
+    return writer.strips(grid, STRIP_PIXELS)
 
 
 __all__ = [

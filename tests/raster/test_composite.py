@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_every_pixel_follows_the_rule(
     assert present <= set(changes)
     assert len(changes) > 20
     assert changes == sorted(changes)
+
+
+def test_a_series_of_more_pairs_than_a_process_may_open(write_raster: WriteRaster, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = write_raster("p", np.full((20, 20), 0.1, np.float32), nodata=np.nan)
+    days = [datetime.date(2023, 1, 1) + datetime.timedelta(days=number) for number in range(301)]
+    pairs = dict.fromkeys(((number, number + 1) for number in range(300)), path)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path(os.devnull).open() as lowest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + 100, limits[1]))
+    try:
+        assert write_composite(Composite(days, pairs, 0.5), tmp_path / "out.tif") == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_days_as_years_can_be_told_apart_in_float32() -> None:

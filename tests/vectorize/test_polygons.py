@@ -20,6 +20,7 @@ from rasterio.transform import Affine
 
 from geocd.config import PolygonSettings
 from geocd.errors import BandError, ConfigError, GridError, OutputError, RasterOpenError, RasterReadError
+from geocd.raster import writer
 from geocd.raster.grid import Grid
 from geocd.vectorize import polygons, regions
 from geocd.vectorize.formats import LAYER
@@ -114,7 +115,7 @@ def test_files_are_read_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     prob = np.random.default_rng(2).random((100, 37), dtype=np.float32)
     source = save(tmp_path / "p.tif", prob)
     polygonize(source, tmp_path / "one.gpkg", threshold=0.4)
-    for module in (polygons, regions):
+    for module in (writer, regions):
         monkeypatch.setattr(module, "BLOCK_SIZE", 16)
     monkeypatch.setattr(polygons, "STRIP_PIXELS", 1)
     assert len(list(polygons.strips(Grid(UTM, NORTH_UP, 100, 37)))) == 7
