@@ -25,7 +25,7 @@ _ROOT = {"rel": "root", "href": f"./{CATALOG}", "type": "application/json"}
 _DESCRIPTION = re.compile(r"Changes between \d+ pairs of images, found without labels by geocd\.")
 #: Name of the file of all changes, without its suffix.
 CHANGES = "changes"
-#: File of the SHA-256 of each merged file, which shows whether it was edited since.
+#: File of the SHA-256 of each file of the whole batch, which shows whether it was edited since.
 MERGED = ".merged.json"
 
 
@@ -120,8 +120,8 @@ def upload_catalog(folder: Path, ids: Iterable[str], bucket: Bucket) -> None:
         bucket.send(path, CATALOG)
 
 
-def merged_checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each merged file as it was written, by name."""
+def _merged_checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of the whole batch as it was written, by name."""
     try:
         content = json.loads((folder / MERGED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -141,23 +141,28 @@ def merge_changes(folder: Path, ids: Iterable[str], suffix: str = "gpkg") -> Pat
         Format of the file, see :func:`geocd.vectorize.files.merge`.
     """
     path = folder / f"{CHANGES}.{suffix}"
-    checksums = merged_checksums(folder)
-    keep_edited(folder, {path.name: checksums.get(path.name)})
+    keep_edited_results(folder, path)
     merge({name: Outputs(folder / name / name).path("changes") for name in sorted(ids)}, path)
     remember(folder, path)
     return path
 
 
+def keep_edited_results(folder: Path, *paths: Path) -> None:
+    """Keep files of the whole batch that were edited since :func:`remember` under another name."""
+    checksums = _merged_checksums(folder)
+    keep_edited(folder, {path.name: checksums.get(path.name) for path in paths})
+
+
 def remember(folder: Path, *paths: Path) -> None:
     """Note the checksums of files of the whole batch, which show later whether they were edited."""
-    write_json(folder / MERGED, {**merged_checksums(folder), **{path.name: sha256(path) for path in paths}})
+    write_json(folder / MERGED, {**_merged_checksums(folder), **{path.name: sha256(path) for path in paths}})
 
 
 __all__ = [
     "CATALOG",
     "CHANGES",
+    "keep_edited_results",
     "merge_changes",
-    "merged_checksums",
     "remember",
     "upload_catalog",
     "write_catalog",

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from geocd.batch.acquisitions import Dates, Places, pair_item
-from geocd.batch.archive import merged_checksums, remember
-from geocd.batch.edited import keep_edited
+from geocd.batch.archive import keep_edited_results, remember
 from geocd.batch.pairing import Day, Pairing, season_distance, with_witnesses
 from geocd.batch.pairs import Item
 from geocd.batch.places import read_places
@@ -148,8 +147,7 @@ def write_series(
     if not paths:
         return None
     raster, polygons = (folder / f"{series.place}_series.{suffix}" for suffix in ("tif", "gpkg"))
-    checksums = merged_checksums(folder)
-    keep_edited(folder, {path.name: checksums.get(path.name) for path in (raster, polygons)})
+    keep_edited_results(folder, raster, polygons)
     composite = Composite(series.days, paths, threshold)
     with output_errors(raster), folder_beside(raster) as scratch:
         changes = write_composite(composite, scratch / raster.name)
