@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from geocd.batch.acquisitions import Dates, Places, pair_item
+from geocd.batch.acquisitions import Dates, Places, clean_name, pair_item
 from geocd.batch.archive import keep_edited_results, remember
 from geocd.batch.pairing import Day, Pairing, season_distance, with_witnesses
 from geocd.batch.pairs import Item
@@ -35,6 +35,7 @@ class Series:
     Attributes
     ----------
     place : str
+        Its name, with what the name of a file may have.
     days : tuple of datetime.date
         In order.
     items : dict of Item
@@ -102,7 +103,7 @@ def _series(place: str, dates: Dates, rule: Pairing, confirmations: int) -> Seri
         ]
         for second in later[: confirmations + 1]:
             items[first, second] = pair_item(place, with_witnesses(days, before, days[second], rule), dates)
-    return Series(place, days, items)
+    return Series(clean_name(place), days, items)
 
 
 def write_series(

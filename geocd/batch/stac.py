@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geocd.batch.acquisitions import Acquisition, OnDemand, Places, paired
+from geocd.batch.acquisitions import Acquisition, OnDemand, Places, clean_name, paired
 from geocd.batch.columns import located
 from geocd.batch.pairing import Day, Pairing
 from geocd.batch.pairs import Item
@@ -364,7 +364,7 @@ def _stack(item: pystac.Item, keys: Sequence[str], base: Path, folder: Path, suf
         (key, local_path(asset.get_absolute_href() or located(asset.href, base)))
         for key, asset in ((key, item.assets[key]) for key in keys)
     )
-    name = (re.sub(r"[^A-Za-z0-9_.-]+", "-", item.id).lstrip("-.") or "item") + suffix
+    name = (clean_name(item.id) or "item") + suffix
     date = f"{_date(item):%Y-%m-%dT%H:%M:%SZ}"
     return Stack(
         str(folder.absolute() / SOURCES_FOLDER / f"{name}.vrt"),

@@ -100,3 +100,10 @@ def test_the_pairs_of_a_series_and_their_seasons() -> None:
     assert series.items[2, 5].id == "a_20211201_20231205"
     with pytest.raises(PairsError, match="a series needs two dates of a place"):
         series_of({"a": {}}, Pairing())
+
+
+def test_the_files_of_a_place_stay_in_the_folder_of_the_batch() -> None:
+    dates = {datetime.date(2023, month, 1): Acquisition(f"{month}.tif") for month in (1, 2)}
+    (series,) = series_of({"../33U/UP": dates}, Pairing())  # as a STAC item may name its tile
+    assert series.place == "33U-UP"
+    assert [item.id for item in series.items.values()] == ["33U-UP_20230101_20230201"]
