@@ -87,11 +87,6 @@ class SourceOptions:
             max_cloud=self.max_cloud,
         )
 
-    @classmethod
-    def names(cls) -> list[str]:
-        """Return the names of all options."""
-        return [field.name for field in dataclasses.fields(cls)]
-
     def given(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""
         fields = dataclasses.fields(self)

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -186,27 +186,16 @@ def batch(
     /,
     pairs: str | None,
     outdir: str | None,
-    workers: int | None,
-    scheduler: str | None,
-    scheduler_file: str | None,
-    resources: tuple[tuple[str, float], ...],
-    worker_timeout: float,
-    mem_limit: int | None,
-    retry_failed: bool,
-    fail_fast: bool,
     merge: str | None,
-    upload: str | None,
     status: str | None,
-    dry_run: bool,
-    as_json: bool,
     **values: Any,
 ) -> None:
     """Detect the changes of many PAIRS on a dask cluster; run the same command again to continue.
 
     PAIRS is a CSV, GeoPackage or GeoJSON with the columns id, before, after and, optionally, valid,
-    mask_before, mask_after, features_before and features_after, and settings of single pairs (threshold,
-    min_area, aoi, ...); or a STAC ItemCollection or catalogue, or the
-    address of a STAC API to search. STAC items of the same tile are paired by --dates, or each with the next.
+    mask_before, mask_after, features_before, features_after, baseline and confirm, and settings of single
+    pairs (threshold, min_area, aoi, ...); or a STAC ItemCollection or catalogue, or the address of a STAC API
+    to search. STAC items of the same tile are paired by --dates or --season-days, or each with the next.
     Every pair is written into OUTDIR/<id>/ as by geocd detect, beside a STAC catalogue of all pairs, a page
     that shows them (index.html) and a manifest of what has happened. Without a scheduler, one worker per
     processor is started on this machine.
@@ -214,8 +203,9 @@ def batch(
     Exit codes: 0 all pairs are done, 1 the batch could not continue, 2 an option is wrong, 3 some pairs
     failed.
     """
+    running = running_options(values)
     if status is not None:
-        _print_status(Path(status), as_json=as_json)
+        _print_status(Path(status), as_json=running.as_json)
         return
     folder = checked_folder(pairs, outdir, merge)
     refuse_lists([pairs, values["intersects"], *ctx.meta.get(CONFIG, [])], folder, merge)
@@ -223,11 +213,6 @@ def batch(
     from geocd.config import Settings
 
     options = source_options(values)
-    running: Running = {
-        "workers": workers, "scheduler": scheduler, "scheduler_file": scheduler_file, "resources": resources,
-        "mem_limit": mem_limit, "worker_timeout": worker_timeout, "retry_failed": retry_failed,
-        "fail_fast": fail_fast, "upload": upload, "dry_run": dry_run, "as_json": as_json,
-    }  # fmt: skip
     summary = run_pairs(
         ctx,
         lambda sources: read_pairs(str(pairs), sources, options),
@@ -237,24 +222,31 @@ def batch(
     )
     if summary is None:
         return
-    merged = _merged(folder, summary, merge, upload) if merge and summary.done else None
+    merged = _merged(folder, summary, merge, running.upload) if merge and summary.done else None
     print_summary(summary, folder, [] if merged is None else [merged], quiet=ctx.obj["quiet"])
 
 
-class Running(TypedDict):
-    """Options that say where and how a batch runs, as those of the command."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Running:
+    """Options that say where and how pairs are done, as those of the command."""
 
     workers: int | None
     scheduler: str | None
     scheduler_file: str | None
     resources: tuple[tuple[str, float], ...]
-    mem_limit: int | None
     worker_timeout: float
+    mem_limit: int | None
     retry_failed: bool
     fail_fast: bool
-    upload: str | None
+    upload: str | None = None
     dry_run: bool
     as_json: bool
+
+
+def running_options(values: dict[str, Any]) -> Running:
+    """Take the options that say where and how pairs are done out of those of the command."""
+    names = [field.name for field in dataclasses.fields(Running)]
+    return Running(**{name: values.pop(name) for name in names if name in values})
 
 
 def run_pairs(
@@ -279,28 +271,36 @@ def run_pairs(
     from geocd.batch.run import Cluster, planned, run
 
     quiet_dask(ctx.obj["verbose"])  # after the imports: dask sets these levels when it is imported
-    if running["dry_run"]:
+    if running.dry_run:
         with tempfile.TemporaryDirectory() as scratch:  # for what a search finds: nothing is written
             items = read(Path(scratch))
         plan = planned(
-            items, folder, settings=settings, mem_limit=running["mem_limit"],
-            retry_failed=running["retry_failed"], upload=running["upload"],
-        )  # fmt: skip
-        _print_plan(plan, as_json=running["as_json"])
+            items,
+            folder,
+            settings=settings,
+            mem_limit=running.mem_limit,
+            retry_failed=running.retry_failed,
+            upload=running.upload,
+        )
+        _print_plan(plan, as_json=running.as_json)
         return None
     cluster = Cluster(
-        workers=running["workers"], scheduler=running["scheduler"], scheduler_file=running["scheduler_file"],
-        resources=dict(running["resources"]), mem_limit=running["mem_limit"],
-        worker_timeout=running["worker_timeout"])  # fmt: skip
+        workers=running.workers,
+        scheduler=running.scheduler,
+        scheduler_file=running.scheduler_file,
+        resources=dict(running.resources),
+        mem_limit=running.mem_limit,
+        worker_timeout=running.worker_timeout,
+    )
     progress = None if ctx.obj["quiet"] else _ProgressLine(live=ctx.obj["progress"])
     summary = run(
         read(folder),
         folder,
         settings=settings,
         cluster=cluster,
-        retry_failed=running["retry_failed"],
-        fail_fast=running["fail_fast"],
-        upload=running["upload"],
+        retry_failed=running.retry_failed,
+        fail_fast=running.fail_fast,
+        upload=running.upload,
         progress=progress,
     )
     if progress is not None:

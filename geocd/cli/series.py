@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from geocd.cli.batch import (
-    Running,
     batch,
     checked_folder,
     print_summary,
     refuse_lists,
     run_pairs,
+    running_options,
     source_options,
 )
 from geocd.cli.options import CONFIG, PathType
@@ -23,37 +22,58 @@ if TYPE_CHECKING:
     from geocd.batch.pairs import Item
     from geocd.batch.series import Series
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 #: Options of ``geocd batch`` that have no meaning for dates.
 _NOT_SHARED = frozenset({"dates", "confirm_days", "merge", "status", "confirm", "baseline", "upload"})
+#: Options of a series alone, and those that mean something else than for a batch.
+_OWN = (
+    click.Option(
+        ["--confirmations"],
+        type=click.IntRange(0),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Compare each date with as many later ones, beside the next: a change lasts where at least half "
+        "of them show it.",
+    ),
+    click.Option(
+        ["--datetime", "interval"],
+        metavar="FROM/TO",
+        help="STAC API: search items in this interval, such as 2023-01-01/2024-12-31.",
+    ),
+    click.Option(
+        ["--season-days"],
+        type=int,
+        metavar="N",
+        help="Compare only dates of one season, at most N days of the year apart, of whatever years.",
+    ),
+    click.Option(
+        ["--baseline-years"],
+        type=int,
+        default=0,
+        metavar="N",
+        help="The dates of up to N years before each pair, of its seasons, are its baseline: they tell what "
+        "the place does by itself.",
+    ),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print what --dry-run prints as JSON."),
+)
 
 
-def _options_of_batch(command: F) -> F:
-    """Add the options that a series has in common with a batch."""
-    shared = [
-        param
+def _options() -> list[click.Parameter]:
+    """Return the options: first that of a series alone, then those of a batch in their order."""
+    own = {option.name: option for option in _OWN}
+    of_batch = [
+        own.pop(param.name, param)
         for param in batch.params
-        if isinstance(param, click.Option) and param.name not in _NOT_SHARED and param.name != "help"
+        if isinstance(param, click.Option) and param.name not in _NOT_SHARED
     ]
-    own = getattr(command, "__click_params__", [])
-    command.__click_params__ = [*reversed(shared), *own]  # type: ignore[attr-defined]
-    return command
+    return [*own.values(), *of_batch]
 
 
-@click.command(short_help="Detect changes in many dates of a place, and which of them last.")
+@click.command(
+    params=_options(), short_help="Detect changes in many dates of a place, and which of them last."
+)
 @click.argument("dates", type=PathType())
 @click.argument("outdir", type=PathType())
-@click.option(
-    "--confirmations",
-    type=click.IntRange(0),
-    default=2,
-    show_default=True,
-    metavar="N",
-    help="Compare each date with as many later ones, beside the next: a change lasts where at least half of "
-    "them show it.",
-)
-@_options_of_batch
 @click.pass_context
 def series(
     ctx: click.Context,
@@ -61,16 +81,6 @@ def series(
     dates: str,
     outdir: str,
     confirmations: int,
-    workers: int | None,
-    scheduler: str | None,
-    scheduler_file: str | None,
-    resources: tuple[tuple[str, float], ...],
-    worker_timeout: float,
-    mem_limit: int | None,
-    retry_failed: bool,
-    fail_fast: bool,
-    dry_run: bool,
-    as_json: bool,
     **values: Any,
 ) -> None:
     """Detect the changes between many DATES of a place, tell lasting ones from passing ones, and date them.
@@ -91,15 +101,10 @@ def series(
     from geocd.batch.series import read_series, write_series
     from geocd.config import Settings
 
-    options = source_options(values | {"dates": None, "confirm_days": 0})
-    settings = Settings.from_flat(
-        {name: value for name, value in values.items() if name not in options.names()}
-    )
-    running: Running = {
-        "workers": workers, "scheduler": scheduler, "scheduler_file": scheduler_file, "resources": resources,
-        "mem_limit": mem_limit, "worker_timeout": worker_timeout, "retry_failed": retry_failed,
-        "fail_fast": fail_fast, "upload": None, "dry_run": dry_run, "as_json": as_json,
-    }  # fmt: skip
+    running = running_options(values)
+    values |= {"dates": None, "confirm_days": 0}  # of a batch alone
+    options = source_options(values)
+    settings = Settings.from_flat(values)
     every: list[Series] = []
 
     def read(sources: Path) -> list[Item]:

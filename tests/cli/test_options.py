@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import click
 import pytest
 
 from geocd.cli.batch import batch
 from geocd.cli.detect import detect
+from geocd.cli.series import series
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,11 @@ def test_a_batch_keeps_its_own_arguments() -> None:
         "batch", ["pairs.csv", "out", "--baseline", "1", "2", "--status", "--json"]
     ).params
     assert (params["pairs"], params["outdir"], params["baseline"]) == ("pairs.csv", "out", ("1", "2"))
+
+
+@pytest.mark.parametrize("command", [batch, series])
+def test_helps_name_options_that_the_command_has(command: click.Command) -> None:
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    names = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+    named = {name for option in options for name in re.findall(r"--[a-z][a-z-]*", option.help or "")}
+    assert named <= names
