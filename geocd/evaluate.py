@@ -141,6 +141,7 @@ def evaluate(
             threshold = float(prob.attrs.get("threshold", DEFAULT_THRESHOLD))
         grid = Grid(raster.crs, raster.transform, raster.height, raster.width)
         values = raster.read(1, window=grid.window).astype(np.float32)
+        _check_range(values, raster.name)
         return _scores(values, grid, raster.name, os.fspath(reference), threshold)
 
 
@@ -189,10 +190,14 @@ def _read_prob(dataset: DatasetReader, path: str) -> Float32Array:
         values[rows] = part.astype(np.float32).filled(np.nan)
         if (scale, offset) != (1, 0):  # a compact byte raster
             values[rows] = values[rows] * scale + offset
-        finite = values[rows][np.isfinite(values[rows])]
-        if finite.size and not (finite.min() >= 0 and finite.max() <= 1):
-            raise _no_probability(path, f"values from {finite.min():.6g} to {finite.max():.6g}")
+        _check_range(values[rows], path)
     return values
+
+
+def _check_range(values: Float32Array, path: str) -> None:
+    finite = values[np.isfinite(values)]
+    if finite.size and not (finite.min() >= 0 and finite.max() <= 1):
+        raise _no_probability(path, f"values from {finite.min():.6g} to {finite.max():.6g}")
 
 
 def _no_probability(path: str, values: str) -> BandError:

@@ -161,6 +161,9 @@ def test_check_and_evaluate_are_called_as_functions(result: xr.Dataset, paths: P
     assert (
         scores == geocd.evaluate(prob, tmp_path / "truth.tif") == evaluate_files(prob, tmp_path / "truth.tif")
     )
+    percent = result.change_probability * 100
+    with pytest.raises(BandError, match=r"no change probability \(values from 0.* must be 0 to 1"):
+        geocd.evaluate(percent, tmp_path / "truth.tif")
 
 
 def test_a_picture(result: xr.Dataset, paths: Paths) -> None:
