@@ -27,7 +27,7 @@ from geocd.raster.pair import Pair
 from geocd.report.products import Outputs, stem_of
 from geocd.report.quicklook import colours
 from geocd.report.styles import style
-from geocd.report.thumbnails import read_dates
+from geocd.report.thumbnails import read_pair
 from geocd.review import ranking
 from geocd.review.ranking import COUNT
 from geocd.signatures import spelled
@@ -317,18 +317,9 @@ def _background(source: _Source, stack: ExitStack) -> Any:
     if pair is None:
         return None
     try:
-        dates = read_dates(
-            pair.before_path,
-            pair.after_path,
-            indexes=pair.bands,
-            max_size=PICTURE,
-            nodata=pair.nodata,
-            warp=pair.warp,
-            parts=pair.parts,
-        )
+        return read_pair(pair, PICTURE).after  # in colours that both dates decide
     except GeocdError:
         return None
-    return dates.after
 
 
 def explore(result: xr.DataArray | xr.Dataset, column: str | None = None, **options: object) -> object:

@@ -30,7 +30,7 @@ from geocd.report.fingerprint import Fingerprint, fingerprint, sha256
 from geocd.report.products import Outputs, default_stem
 from geocd.report.record import FinishedRun, OtherDateRecord, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
-from geocd.report.thumbnails import Dates, read_dates
+from geocd.report.thumbnails import read_pair
 from geocd.report.words import findings
 from geocd.spelling import python_errors, python_findings
 from geocd.types import Progress
@@ -154,7 +154,7 @@ def _write_products(
     paths = {entry.key: transaction.path(entry.key) for entry in products.PRODUCTS}
     dates = acquisition_dates(pair)
     with beside(run.plan.jobs) as start, stopwatch.stage("tiles"):
-        pictures = start(partial(_read_dates, pair))
+        pictures = start(partial(read_pair, pair, PICTURE))
         tags = tags_of(run, dates, folder)
         lasting = _lasting(run, dates[1])
         polygons = Polygons(pair.grid, run.settings.method.decision, pair, run.reflectance, lasting)
@@ -209,18 +209,6 @@ def _lasting(run: PreparedRun, date_after: str | None) -> LastingMeans | None:
     names = [date_after or Location(run.pair.after_path).name]
     names += [date or Location(later.date.path).name for later, date in by_date]
     return LastingMeans(run.pair, lasting, names)
-
-
-def _read_dates(pair: Pair) -> Dates:
-    return read_dates(
-        pair.before_path,
-        pair.after_path,
-        indexes=pair.bands,
-        max_size=PICTURE,
-        nodata=pair.nodata,
-        warp=pair.warp,
-        parts=pair.parts,
-    )
 
 
 def _record(

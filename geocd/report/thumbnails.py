@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from geocd.raster.bands import named_colours
 from geocd.raster.choice import Bands
 from geocd.raster.files import open_raster
+from geocd.raster.pair import Pair
 from geocd.raster.reading import DateSource, filled, read, read_date
 from geocd.raster.warp import Warp
 from geocd.report.chips import PairView
@@ -224,6 +225,19 @@ def read_dates(
     )
 
 
+def read_pair(pair: Pair, max_size: int) -> Dates:
+    """Read an open pair at the size of a picture, as it is compared: see :func:`read_dates`."""
+    return read_dates(
+        pair.before_path,
+        pair.after_path,
+        indexes=pair.bands,
+        max_size=max_size,
+        nodata=pair.nodata,
+        warp=pair.warp,
+        parts=pair.parts,
+    )
+
+
 def _decimated(grid_shape: tuple[int, int], max_size: int) -> tuple[int, int]:
     """Return height and width of a raster at the size of a picture."""
     height, width = grid_shape
@@ -325,4 +339,5 @@ __all__ = [
     "Thumbnails",
     "on_checkerboard",
     "read_dates",
+    "read_pair",
 ]
