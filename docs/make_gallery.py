@@ -23,7 +23,7 @@ import geocd
 from geocd.config import Settings
 from geocd.pipeline.prepared import open_pair
 from geocd.report.styles.polygons import COLOURS
-from geocd.report.thumbnails import read_dates
+from geocd.report.thumbnails import read_pair
 from geocd.vectorize.kinds import LABELS
 
 HERE = Path(__file__).resolve().parent
@@ -105,9 +105,7 @@ def picture(
     """Return the part of a pair with most changes, before beside after with the outlines of the polygons."""
     settings = Settings.from_flat({"bidx": pair.bands, "align": pair.align})
     with open_pair(str(folder / "before.tif"), str(folder / "after.tif"), settings.read) as opened:
-        dates = read_dates(
-            opened.before_path, opened.after_path, indexes=opened.bands, max_size=10_000, warp=opened.warp
-        )
+        dates = read_pair(opened, 10_000)
     height, width = min(SIDE, prob.shape[0]), min(SIDE, prob.shape[1])
     amount = uniform_filter((np.nan_to_num(prob) >= 0.5).astype(float), (height, width), mode="constant")
     inside = amount[

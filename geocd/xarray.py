@@ -134,7 +134,7 @@ def detect(
     resources: dict[str, Any] = {name: settings.pop(name) for name in LIMITS if name in settings}
     with python_errors(), bar(progress) as steps:
         if output is not None:
-            return _written(before, after, output, valid, lazy, steps, {**settings, **resources})
+            return _written((before, after, valid), output, lazy, steps, settings, resources)
         for name in ("overwrite", "resume"):
             if resources.pop(name, False):
                 raise ConfigError(f"{name}: is for files. Pass output as well.", name=name)
@@ -170,17 +170,16 @@ def _is_lazy(rasters: Rasters, lazy: bool | None, aoi: object) -> bool:
 
 
 def _written(
-    before: Raster,
-    after: Raster,
+    rasters: tuple[Raster, Raster, Raster | None],
     output: str | os.PathLike[str],
-    valid: Raster | None,
     lazy: bool | None,
     progress: Progress,
-    options: dict[str, Any],
+    settings: dict[str, object],
+    resources: dict[str, Any],
 ) -> xr.Dataset:
     """Run a pair of paths, write all files of the command line, and return the result as they have it."""
     paths: list[str] = []
-    for name, raster in (("before", before), ("after", after), ("valid", valid)):
+    for name, raster in zip(("before", "after", "valid"), rasters, strict=True):
         if raster is not None and not isinstance(raster, str | os.PathLike):
             raise ConfigError(
                 f"output: is for paths, and {name} is an array. Leave output out, and write what you need of "
@@ -190,8 +189,7 @@ def _written(
         paths += [] if raster is None else [os.fspath(raster)]
     if lazy:
         raise ConfigError("lazy: not supported with output, which is written at once. Leave one out.")
-    resources = {name: options.pop(name) for name in LIMITS if name in options}
-    flat = options | ({"valid": paths[2]} if valid is not None else {})
+    flat = settings | ({"valid": paths[2]} if paths[2:] else {})
     stem = named_stem(os.fspath(output), paths[0], paths[1])
     files, _ = run_files(
         paths[0], paths[1], stem, settings=Settings.from_flat(flat), progress=progress, **resources

@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from rasterio.features import rasterize
@@ -15,8 +15,7 @@ from rasterio.windows import Window
 
 from geocd.config import Settings
 from geocd.errors import ConfigError
-from geocd.method.methods import METHODS
-from geocd.pipeline.prepared import computing, open_sources
+from geocd.pipeline.prepared import computing, fit_detector, open_sources
 from geocd.raster.files import bounded_cache, output_errors, provenance
 from geocd.raster.grid import Grid
 from geocd.raster.pair import Pair
@@ -79,7 +78,7 @@ def evidence_of(
     settings = Settings.from_flat({"device": "cpu"}).resolved()
     with bounded_cache(), open_sources(path, run) as pair, computing(settings):
         chips = sample_chips(pair)
-        detector: DefaultDetector = METHODS["deep"].fit(chips, pair, settings.method, 1, None)  # type: ignore[assignment]
+        detector = cast("DefaultDetector", fit_detector(chips, pair, settings))
         del chips
         means = _means(detector, pair, polygons, progress or (lambda stage, done, total: None))
     table = pd.DataFrame(means)
@@ -111,12 +110,13 @@ def _means(
     boxes = np.array([polygon.bounds for polygon in polygons]).reshape(-1, 4)
     sums = _Sums(np.zeros(len(polygons), np.int64), {})
     for done, window in enumerate(windows, 1):
-        index = np.flatnonzero(_touching(boxes, pair.grid.crop(window)))
+        part = pair.grid.crop(window)
+        index = np.flatnonzero(_touching(boxes, part))
         if index.size:
             labels = rasterize(
                 [(polygons[int(i)], int(i) + 1) for i in index],
-                out_shape=(int(window.height), int(window.width)),
-                transform=pair.grid.crop(window).transform,
+                out_shape=part.shape,
+                transform=part.transform,
                 dtype="int32",
             )
             around = pair.grid.around(window, detector.margin)

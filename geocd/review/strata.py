@@ -16,10 +16,9 @@ import numpy as np
 
 from geocd.raster.files import grid_of, open_raster
 from geocd.raster.grid import Grid
-from geocd.raster.reading import read
 from geocd.types import Float32Array, Float64Array, IntArray
 from geocd.vectorize.pixelsize import PixelSize
-from geocd.vectorize.polygons import strips
+from geocd.vectorize.polygons import probability_rows
 
 #: Strata by name, in their order.
 CHANGED, NEAR, UNCHANGED = "changed", "near", "unchanged"
@@ -97,12 +96,10 @@ def prob_rows(path: str) -> Iterator[ProbRows]:
     ------
     RasterOpenError, RasterReadError, GridError
     """
-    with open_raster(path) as dataset:
-        grid = grid_of(dataset, path)
-        size = PixelSize(grid)
-        for window in strips(grid):
-            masked = read(dataset, path, window, indexes=1, masked=True).astype(np.float32)
-            yield ProbRows(int(window.row_off), np.ma.filled(masked, np.nan), size)
+    size, row = PixelSize(grid_at(path)), 0
+    for prob in probability_rows(path):
+        yield ProbRows(row, prob, size)
+        row += len(prob)
 
 
 def grid_at(path: str) -> Grid:
