@@ -147,20 +147,32 @@ def read_polygons(path: Path) -> geopandas.GeoDataFrame:
     VerdictError
         It is missing, or has no polygons of a run.
     """
+    frame = read_changes(path)
+    need_columns(frame, ("id", "p_mean", "area_m2"), path)
+    if VERDICT not in frame.columns:
+        frame[VERDICT] = None
+    return frame
+
+
+def read_changes(path: Path) -> geopandas.GeoDataFrame:
+    """Return the layer of changes of a file, whatever its columns.
+
+    Raises
+    ------
+    VerdictError
+        It is missing, or cannot be read.
+    """
     import geopandas
 
     if not path.is_file():
         raise VerdictError(f"{path}: no such file. Make it first: geocd detect.", path=str(path))
     try:
-        frame = geopandas.read_file(path, layer=LAYER if path.suffix.lower() == ".gpkg" else None)
+        # a GeoPackage of QGIS has a layer of styles, too
+        return geopandas.read_file(path, layer=LAYER if path.suffix.lower() == ".gpkg" else None)
     except (RuntimeError, ValueError) as error:  # pyogrio's errors share no other root
         raise VerdictError(
             f"{path}: its polygons cannot be read ({' '.join(str(error).split())[:200]}).", path=str(path)
         ) from error
-    need_columns(frame, ("id", "p_mean", "area_m2"), path)
-    if VERDICT not in frame.columns:
-        frame[VERDICT] = None
-    return frame
 
 
 def _taken_over(
@@ -189,4 +201,4 @@ def _taken_over(
     return frame
 
 
-__all__ = ["RefineReport", "read_polygons", "refine"]
+__all__ = ["RefineReport", "read_changes", "read_polygons", "refine"]

@@ -20,6 +20,7 @@ from geocd.errors import ConfigError, NoValidPixelError
 from geocd.raster.files import output_errors
 from geocd.raster.grid import Grid
 from geocd.replacing import write as write_bytes
+from geocd.review.ranking import read_changes
 from geocd.review.strata import (
     CHANGED,
     STANDARD_ERROR,
@@ -187,6 +188,8 @@ def sample(
         A value is out of range.
     NoValidPixelError
         The raster has no valid pixel.
+    VerdictError
+        The polygons cannot be read.
     RasterOpenError, RasterReadError, GridError, OutputError
     """
     path, target = os.fspath(prob), Path(destination)
@@ -256,11 +259,7 @@ def _lonlat(crs: pyproj.CRS, x: Float64Array, y: Float64Array) -> tuple[Float64A
 def _kinds(points: geopandas.GeoDataFrame, changes: Path) -> pd.Series[str]:
     """Return the kind of the polygon that each changed point is in; None without one."""
     kinds = pd.Series([None] * len(points), index=points.index, dtype="object")
-    with output_errors(changes):
-        try:
-            polygons = geopandas.read_file(changes)
-        except RuntimeError as error:  # pyogrio's errors share no other root
-            raise OSError(str(error)) from error
+    polygons = read_changes(changes)
     changed = points[points["map_class"] == CHANGED]
     if "kind" not in polygons.columns or polygons["kind"].isna().all() or not len(changed):
         return kinds

@@ -7,6 +7,7 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 import rasterio
 import shapely
@@ -93,6 +94,8 @@ def test_points_know_the_kind_of_their_polygon(raster: Path, tmp_path: Path) -> 
     left = shapely.box(500_000, 4_198_800, 501_500, 4_200_000)
     changes = geopandas.GeoDataFrame({"kind": ["water_gain"]}, geometry=[left], crs="EPSG:32633")
     changes.to_file(tmp_path / "c.gpkg", layer="changes")
+    styles = changes.drop(columns="geometry")
+    pyogrio.write_dataframe(styles, tmp_path / "c.gpkg", layer="layer_styles")  # as QGIS saves them
     sample(raster, tmp_path / "s.gpkg", threshold=0.5, size=120, changes=tmp_path / "c.gpkg")
     points = geopandas.read_file(tmp_path / "s.gpkg")
     changed = points[points["map_class"] == "changed"]
