@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 import geocd
+from geocd.config import OTHER_DATES, RASTERS
 from geocd.method.detector import BANDS
 from geocd.raster.arrays import ArrayRaster
 from geocd.raster.files import grid_of, open_raster, provenance
@@ -70,9 +71,15 @@ def read_dataset(files: Mapping[str, Path]) -> xr.Dataset:
     """Return the result of a run as a Dataset, from its files by name."""
     path = os.fspath(files["prob"])
     record = provenance(path)
-    for name, href in record.items():  # in the file, paths start from its folder
-        if isinstance(href, str) and name in ("before", "after"):
-            record[name] = source_href(source_path(href, files["prob"].parent), Path())
+
+    def from_here(href: str) -> str:  # in the file, paths start from its folder
+        return source_href(source_path(href, files["prob"].parent), Path())
+
+    for name, value in record.items():
+        if name in ("before", "after", *RASTERS) and isinstance(value, str):
+            record[name] = from_here(value)
+        elif name in OTHER_DATES and isinstance(value, list):
+            record[name] = [from_here(href) for href in value]
     with open_raster(path) as dataset:
         values, grid = dataset.read(out_dtype=np.float32), grid_of(dataset, path)
     text = json.dumps(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import rioxarray
 import stub
 import xarray as xr
-from conftest import MakePair
+from conftest import MakePair, WriteRaster
 from geopandas.testing import assert_geodataframe_equal
 
 import geocd
@@ -81,6 +82,20 @@ def test_one_call_gives_files_and_result(
         geocd.detect(*paths, "run/", method="cva")
     with pytest.raises(ConfigError, match="lazy: not supported with output"):
         geocd.detect(*paths, "other", lazy=True)
+
+
+def test_paths_in_the_record_start_from_here(
+    paths: Paths, write_raster: WriteRaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of masks and other dates too; in the raster they start from its folder."""
+    valid = write_raster("valid", np.ones((120, 120), np.uint8))
+    later = Path(shutil.copy(paths[0], valid.with_name("later.tif")))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    written = geocd.detect(*paths, "run/", method="cva", valid=valid, confirm=(str(later),))
+    record = json.loads(written.attrs["provenance"])
+    for href, path in ((record["valid"], valid), (record["confirm"][0], later)):
+        assert (tmp_path / href).resolve() == path.resolve()
 
 
 def test_polygons_of_a_result_and_of_a_raster_are_the_same(result: xr.Dataset, tmp_path: Path) -> None:
