@@ -117,7 +117,7 @@ def evaluate(
     reference : path
         See :func:`evaluate_files`.
     threshold : float, optional
-        Changed where the probability is at least this. Default: that of the run.
+        Changed where the probability is at least this. Default: that of the run; 0.5 where it is unknown.
 
     Returns
     -------

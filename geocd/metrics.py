@@ -1,7 +1,7 @@
 """Scores of a change probability against a reference, exact, on plain arrays.
 
-Only the command line and benchmarks import this module (through :mod:`geocd.evaluate`), so that a
-reference never reaches detection.
+Only :mod:`geocd.evaluate`, the command line and benchmarks import this module, so that a reference never
+reaches detection.
 
 All curves come from one sort of the pixels. Probabilities are not negative, and the bit patterns of
 non-negative IEEE floats sort like unsigned integers, so a pixel becomes one 32-bit key: the bits of its

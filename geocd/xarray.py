@@ -1,7 +1,8 @@
 """Change detection in Python: two rasters, as paths, DataArrays or Datasets, to an xarray Dataset.
 
 ``geocd.detect`` is :func:`detect`; importing this module also adds the accessor ``.geocd`` to DataArrays and
-Datasets. The pixels are processed as by the command line, so the probability is the same; no file is written.
+Datasets. The pixels are processed as by the command line, so the probability is the same; files are written
+only where an output is named.
 """
 
 from __future__ import annotations
