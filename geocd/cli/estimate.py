@@ -47,13 +47,18 @@ def estimate(
     not count what it has too much: it is the figure to publish, not the area of the polygons. Points that are
     not judged yet, and unsure ones, are left out.
     """
+    from geocd.pipeline.inputs import refuse_inputs
     from geocd.raster.files import output_errors
     from geocd.replacing import write
     from geocd.review import areas
     from geocd.review.verdicts import verdict_file
 
     path = _sample_file(stem)
-    report = areas.estimate(path, verdicts=verdicts or verdict_file(path.with_suffix("")), interval=interval)
+    judged = verdicts or verdict_file(path.with_suffix(""))
+    if csv_file is not None:
+        points = [path, path.with_suffix(".gpkg"), path.with_suffix(".csv")]  # verdicts may be in either
+        refuse_inputs([Path(csv_file)], [*points, *([Path(judged)] if judged else [])])
+    report = areas.estimate(path, verdicts=judged, interval=interval)
     if csv_file is not None:
         with output_errors(csv_file):
             write(Path(csv_file), report.as_csv().encode("utf-8"))

@@ -55,6 +55,13 @@ def test_from_a_run_to_areas(results: Path, tmp_path: Path) -> None:
     assert report["judged"] == 120
     assert pd.read_csv(tmp_path / "areas.csv")["estimate"][0] == pytest.approx(area["estimate"])
 
+    for judged in (sample, sample.with_suffix(".csv"), Path(f"{results}_sample_verdicts.csv")):
+        content = judged.read_bytes()
+        refused = run("estimate", results, "--csv", judged)
+        assert refused.exit_code == 1
+        assert "would replace an input" in refused.output
+        assert judged.read_bytes() == content
+
     text = run("estimate", sample, "--interval", "wald").output
     assert "120 of 120 points judged" in text
     assert "user's accuracy" in text
