@@ -11,7 +11,15 @@ from geocd.batch.acquisitions import Acquisition, Places, clean_name
 from geocd.batch.columns import located
 from geocd.batch.pairing import Day
 from geocd.batch.pairs import read_rows
-from geocd.batch.sources import SourceOptions, is_url, searched
+from geocd.batch.sources import (
+    SEARCH_OPTIONS,
+    STAC_OPTIONS,
+    Source,
+    SourceOptions,
+    chosen,
+    is_url,
+    searched,
+)
 from geocd.batch.stac import is_stac, stac_places
 from geocd.errors import PairsError
 from geocd.raster.files import open_raster
@@ -38,19 +46,20 @@ def read_places(source: str, folder: Path, options: SourceOptions) -> tuple[Plac
 
     Raises
     ------
+    ConfigError
+        An option is given that this kind of source does not understand, or one is missing.
     PairsError
         The source cannot be read, an image has no date, or a place has two images of one day.
     SearchError
         The STAC API cannot be reached, fails, or cannot search.
     """
-    if is_url(source):
-        path, area = searched(source, folder, options)
-        return stac_places(path, folder, options.rule), area
-    if Path(source).is_dir():
-        return _folder(Path(source).absolute()), None
-    if is_stac(source):
-        return stac_places(source, folder, options.rule), None
-    return _list(Path(source)), None
+    return chosen(source, SOURCES, options).read(source, folder, options)
+
+
+def _search(url: str, folder: Path, options: SourceOptions) -> tuple[Places, str | None]:
+    """Search a STAC API for items."""
+    path, area = searched(url, folder, options)
+    return stac_places(path, folder, options.rule), area
 
 
 def _folder(path: Path) -> Places:
@@ -126,5 +135,32 @@ def _add(dates: dict[Day, Acquisition], day: Day, acquisition: Acquisition, wher
             date=str(day),
         )
 
+
+#: Options of a series, whatever its source.
+_OPTIONS = ("sign", "season_days", "baseline_years")
+#: Every kind of source. The first that accepts what the user named reads it; the last one accepts anything.
+SOURCES: tuple[Source[tuple[Places, str | None]], ...] = (
+    Source(
+        "a STAC API (https://...)", accepts=is_url, read=_search, options=(*STAC_OPTIONS, *SEARCH_OPTIONS)
+    ),
+    Source(
+        "a folder of images",
+        accepts=lambda source: Path(source).is_dir(),
+        read=lambda source, folder, options: (_folder(Path(source).absolute()), None),
+        options=_OPTIONS,
+    ),
+    Source(
+        "a file of STAC items",
+        accepts=is_stac,
+        read=lambda source, folder, options: (stac_places(source, folder, options.rule), None),
+        options=STAC_OPTIONS,
+    ),
+    Source(
+        "a list",
+        accepts=lambda source: True,
+        read=lambda source, folder, options: (_list(Path(source)), None),
+        options=_OPTIONS,
+    ),
+)
 
 __all__ = ["read_places"]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from shapely.geometry import box, shape
 
@@ -20,6 +21,8 @@ from geocd.batch.stac import Rule, is_stac, stac_pairs
 from geocd.coercion import option
 from geocd.errors import ConfigError
 from geocd.raster.projections import check_projections
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,8 +97,8 @@ class SourceOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class PairSource:
-    """A kind of source of pairs.
+class Source(Generic[T]):
+    """A kind of source of pairs, or of dates.
 
     Parameters
     ----------
@@ -104,15 +107,40 @@ class PairSource:
     accepts : callable
         Whether what the user named (a path or URL) is of this kind; may look at the file.
     read : callable
-        Returns the pairs, from what the user named, the folder of the batch and the options.
+        Returns what it has, from what the user named, the folder of the batch and the options.
     options : collection of str
         Names of the :class:`SourceOptions` that it understands.
     """
 
     name: str
     accepts: Callable[[str], bool]
-    read: Callable[[str, Path, SourceOptions], list[Item]]
+    read: Callable[[str, Path, SourceOptions], T]
     options: Collection[str] = ()
+
+
+#: A kind of source of pairs; its ``read`` returns the pairs.
+PairSource = Source[list[Item]]
+
+
+def chosen(name: str, sources: Sequence[Source[T]], options: SourceOptions) -> Source[T]:
+    """Return the first of these sources that accepts what the user named.
+
+    Raises
+    ------
+    ConfigError
+        An option is given that this kind of source does not understand.
+    """
+    source = next(source for source in sources if source.accepts(name))
+    unknown = [option for option in options.given() if option not in source.options]
+    if unknown:
+        others = [other.name for other in sources if set(unknown) <= set(other.options)]
+        raise ConfigError(
+            f"{' and '.join(map(_option, unknown))}: only for {' or '.join(others)}; {name} is read as "
+            f"{source.name}. Leave the option out, or name another source.",
+            pairs=name,
+            options=unknown,
+        )
+    return source
 
 
 def read_pairs(pairs: str, folder: Path, options: SourceOptions) -> list[Item]:
@@ -140,16 +168,7 @@ def read_pairs(pairs: str, folder: Path, options: SourceOptions) -> list[Item]:
         No pair could be compared, so none is searched.
     """
     check_projections()
-    source = next(source for source in SOURCES if source.accepts(pairs))
-    unknown = [name for name in options.given() if name not in source.options]
-    if unknown:
-        others = [other.name for other in SOURCES if set(unknown) <= set(other.options)]
-        raise ConfigError(
-            f"{' and '.join(map(_option, unknown))}: only for {' or '.join(others)}; {pairs} is read as "
-            f"{source.name}. Leave the option out, or name another source.",
-            pairs=pairs,
-            options=unknown,
-        )
+    source = chosen(pairs, SOURCES, options)
     items = source.read(pairs, folder, options)
     return [item.signed(options.sign) for item in items] if options.sign else items
 
@@ -200,10 +219,18 @@ def _area(search: Search, file: str | None) -> str | None:
     return str(Path(file).absolute()) if shape(search.intersects).area > 0 else None
 
 
-_STAC_OPTIONS = (
-    *("assets", "features_assets", "mask_asset", "dates", "max_cloud", "sign"),
-    *("season_days", "baseline_years", "confirm_days"),
+#: Options of sources of STAC items, whether they are paired or made a series; and those of a search of them.
+STAC_OPTIONS = (
+    "assets",
+    "features_assets",
+    "mask_asset",
+    "max_cloud",
+    "sign",
+    "season_days",
+    "baseline_years",
 )
+SEARCH_OPTIONS = ("collection", "bbox", "intersects", "interval")
+_PAIRING_OPTIONS = (*STAC_OPTIONS, "dates", "confirm_days")
 
 #: Every kind of source. The first that accepts what the user named reads it; the last one accepts anything.
 SOURCES: tuple[PairSource, ...] = (
@@ -211,13 +238,13 @@ SOURCES: tuple[PairSource, ...] = (
         "a STAC API (https://...)",
         accepts=is_url,
         read=_search,
-        options=(*_STAC_OPTIONS, "collection", "bbox", "intersects", "interval"),
+        options=(*_PAIRING_OPTIONS, *SEARCH_OPTIONS),
     ),
     PairSource(
         "a file of STAC items",
         accepts=is_stac,
         read=lambda pairs, folder, options: stac_pairs(pairs, folder, options.rule),
-        options=_STAC_OPTIONS,
+        options=_PAIRING_OPTIONS,
     ),
     PairSource(
         "a list in CSV",
@@ -233,4 +260,15 @@ SOURCES: tuple[PairSource, ...] = (
     ),
 )
 
-__all__ = ["SOURCES", "PairSource", "SourceOptions", "is_url", "read_pairs", "searched"]
+__all__ = [
+    "SEARCH_OPTIONS",
+    "SOURCES",
+    "STAC_OPTIONS",
+    "PairSource",
+    "Source",
+    "SourceOptions",
+    "chosen",
+    "is_url",
+    "read_pairs",
+    "searched",
+]

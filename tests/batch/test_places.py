@@ -15,7 +15,7 @@ from shapely import Point
 from geocd.batch.acquisitions import Acquisition
 from geocd.batch.places import read_places
 from geocd.batch.sources import SourceOptions
-from geocd.errors import PairsError
+from geocd.errors import ConfigError, PairsError
 
 ONES = np.ones((8, 8), np.uint16)
 
@@ -86,3 +86,15 @@ def test_lists_that_cannot_be_used(text: str, message: str, tmp_path: Path) -> N
     (tmp_path / "dates.csv").write_text(text)
     with pytest.raises(PairsError, match=message):
         read_places(str(tmp_path / "dates.csv"), tmp_path, SourceOptions())
+
+
+def test_options_that_a_source_of_dates_does_not_understand(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError,
+        match=rf"--collection: only for a STAC API .*; {tmp_path} is read as a folder of images\. Leave",
+    ):
+        read_places(str(tmp_path), tmp_path, SourceOptions(collection="c", season_days=30))
+    with pytest.raises(
+        ConfigError, match=r"--max-cloud: only for a STAC API .* or a file of STAC items; .* read as a list"
+    ):
+        read_places(str(tmp_path / "dates.csv"), tmp_path, SourceOptions(max_cloud=20.0))
