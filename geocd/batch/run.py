@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import multiprocessing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from geocd.pipeline.inputs import refuse_inputs
 from geocd.raster.files import output_errors
 from geocd.raster.projections import check_projections
 from geocd.raster.signed import signed_links
+from geocd.report.fingerprint import sha256
 from geocd.report.products import Outputs
 from geocd.vectorize.names import refuse_unusable_name
 
@@ -266,13 +268,14 @@ def _tasks(
     items: Sequence[Item], folder: Path, settings: Settings, mem_limit: int | None, upload: str | None
 ) -> dict[str, Task]:
     """Return the tasks of all pairs by id, each with the settings of its pair."""
+    checksum = functools.cache(sha256)  # pairs with settings of their own have the weights in common
     configurations: dict[tuple[Values, str | None], tuple[Settings, Configuration]] = {}
     tasks = {}
     for item in items:
         own = item.settings, item.area
         if own not in configurations:
             of_pair = item.merged(settings)
-            configurations[own] = of_pair, configuration(of_pair, mem_limit)
+            configurations[own] = of_pair, configuration(of_pair, mem_limit, checksum)
         of_pair, config = configurations[own]
         tasks[item.id] = Task(item, of_pair, str(folder), config.of_pair(item), mem_limit, upload)
     return tasks

@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, TypedDict
+from typing import IO, Any, NamedTuple, TypedDict
 
 import rasterio
 from distributed import get_worker
@@ -24,7 +24,7 @@ import geocd
 from geocd.batch.manifest import DoneRecord, FailedRecord, Record, load_record, save_record
 from geocd.batch.pairs import Item
 from geocd.batch.upload import Bucket
-from geocd.config import RASTERS, Settings
+from geocd.config import OTHER_DATES, RASTERS, Settings
 from geocd.errors import ConfigError, GeocdError, GeocdWarning, OutputError, ResumeError
 from geocd.findings import unexpected
 from geocd.location import Location, public_text
@@ -170,10 +170,13 @@ def _digest(values: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def configuration(settings: Settings, mem_limit: int | None = None) -> Configuration:
+def configuration(
+    settings: Settings, mem_limit: int | None = None, checksum: Callable[[Path], str] = sha256
+) -> Configuration:
     """Return the configuration of a batch: settings, version of geocd, content of the file of weights.
 
     The rasters are not part of it, but inputs. ``mem_limit`` is, where tiles may be made smaller for it.
+    ``checksum`` returns the SHA-256 of a file.
     """
     run_settings = settings.resolved()
     values: dict[str, object] = run_settings.as_dict()
@@ -182,7 +185,7 @@ def configuration(settings: Settings, mem_limit: int | None = None) -> Configura
     if mem_limit is not None and run_settings.tiling.adjustable:
         values["mem_limit"] = mem_limit
     values["geocd version"] = geocd.__version__
-    values |= {f"file of {name}": sha256(file) for name, file in other_files(run_settings).items()}
+    values |= {f"file of {name}": checksum(file) for name, file in other_files(run_settings).items()}
     return Configuration(_digest(values), values)
 
 
@@ -293,22 +296,13 @@ def work_part(task: Task, part: int, parts: int) -> None:
 @contextlib.contextmanager
 def _prepared(task: Task) -> Iterator[Settings]:
     """Write the VRTs that the pair needs, and yield its settings, with GDAL set up for its network reads."""
-    settings = task.settings
-    item, read = task.item, settings.read
-    read = dataclasses.replace(
-        read,
-        valid=item.valid or read.valid,
-        mask_before=item.mask_before or read.mask_before,
-        mask_after=item.mask_after or read.mask_after,
-        features_before=item.features_before or read.features_before,
-        features_after=item.features_after or read.features_after,
-        baseline=item.baseline or read.baseline,
-        confirm=item.confirm or read.confirm,
-    )
-    settings = dataclasses.replace(settings, read=read)
+    settings, item = task.settings, task.item
+    rasters: dict[str, Any] = {name: getattr(item, name) for name in (*RASTERS, *OTHER_DATES)}
+    own = {name: paths for name, paths in rasters.items() if paths}
+    settings = dataclasses.replace(settings, read=dataclasses.replace(settings.read, **own))
     network = {key: value for key, value in NETWORK.items() if key not in os.environ}
     with rasterio.Env(**network):
-        for stack in task.item.stacks:
+        for stack in item.stacks:
             stack.write()
         yield settings
 

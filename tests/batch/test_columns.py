@@ -16,6 +16,7 @@ from geocd.batch.run import Cluster, planned
 from geocd.batch.run import run as run_batch
 from geocd.config import Settings
 from geocd.errors import PairsError
+from geocd.report.fingerprint import sha256
 
 
 def test_a_column_with_the_name_of_a_setting_is_one_of_its_pair(tmp_path: Path) -> None:
@@ -80,6 +81,24 @@ def test_settings_of_a_pair_that_do_not_go_with_the_others(tmp_path: Path) -> No
     result = invoke("batch", tmp_path / "pairs.csv", tmp_path / "out")
     assert result.exit_code == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_weights_of_a_batch_are_read_once_whatever_its_pairs_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "".join(f"p{number},a.tif,b.tif,{number}\n" for number in range(9))
+    (tmp_path / "pairs.csv").write_text("id,before,after,min_area\n" + rows)
+    (tmp_path / "own.pth").write_bytes(b"weights")
+    read: list[Path] = []
+
+    def checksum(path: Path) -> str:
+        read.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr("geocd.batch.run.sha256", checksum)
+    settings = Settings.from_flat({"preset": "reference", "weights": str(tmp_path / "own.pth")})
+    assert len(planned(read_items(tmp_path / "pairs.csv"), tmp_path, settings=settings).todo) == 9
+    assert read == [tmp_path / "own.pth"]
 
 
 def test_a_pair_has_its_own_settings_and_is_done_again_where_they_change(
