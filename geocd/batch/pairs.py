@@ -128,6 +128,11 @@ class Item:
             own = (*own, ("aoi", self.area))
         return merged(settings, own, self.id)
 
+    def completed(self, settings: Settings) -> Item:
+        """Return this pair with the rasters of a batch where it has none of its own: they are its inputs."""
+        names = [name for name in (*RASTERS, *OTHER_DATES) if not getattr(self, name)]
+        return dataclasses.replace(self, **{name: getattr(settings.read, name) for name in names})
+
     def signed(self, sign: str) -> Item:
         """Return this pair with links that are signed when they are read, and without older signatures."""
         links: dict[str, Any] = {

@@ -277,6 +277,7 @@ def _tasks(
             of_pair = item.merged(settings)
             configurations[own] = of_pair, configuration(of_pair, mem_limit, checksum)
         of_pair, config = configurations[own]
+        item = item.completed(of_pair)
         tasks[item.id] = Task(item, of_pair, str(folder), config.of_pair(item), mem_limit, upload)
     return tasks
 

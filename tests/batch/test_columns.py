@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pytest
 from batch_folder import CVA, invoke
 from shapely import Point
@@ -122,3 +123,17 @@ def test_a_pair_has_its_own_settings_and_is_done_again_where_they_change(
     assert planned(read_items(pairs), out, settings=CVA).todo == {}
     why = planned(read_items(write(0.8)), out, settings=CVA).todo
     assert why == {"p0": "the configuration has changed"}
+
+
+def test_rasters_of_the_whole_batch_are_inputs_of_its_pairs(
+    cluster: str, write_pairs: Callable[..., Path], write_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    items, out = read_items(write_pairs(1)), tmp_path / "out"
+    valid = np.ones((64, 64), np.uint8)
+    settings = Settings.from_flat({"method": "cva", "valid": str(write_raster("valid", valid))})
+    run_batch(items, out, settings=settings, cluster=Cluster(scheduler=cluster))
+    assert planned(items, out, settings=settings).todo == {}
+    valid[:, :20] = 0
+    write_raster("valid", valid)
+    assert planned(items, out, settings=settings).todo == {"p0": "the content of valid has changed"}
+    assert planned(items, out, settings=CVA).todo == {"p0": "inputs were added or removed"}
