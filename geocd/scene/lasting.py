@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -87,22 +87,22 @@ class Lasting:
             later.append(Later(date, scale, *predictions))
         return cls(before, after, tuple(later), pixels.valid_shares)
 
-    def departures(self, chip: Chip, index: int) -> Departures:
-        """Return how far a later date, from 0, departs from both dates of a chip.
+    def departures(self, chip: Chip) -> Iterator[Departures]:
+        """Yield how far each of the later dates departs from both dates of a chip.
 
         Raises
         ------
         RasterReadError
         """
-        later = self.later[index]
-        values, valid = later.date.read(chip.window)
-        own = later.scale.apply(values)
         before, after = self.before.apply(chip.before), self.after.apply(chip.after)
-        return Departures(
-            later.from_before.lengths(own - later.from_before.apply(before)),
-            later.from_after.lengths(own - later.from_after.apply(after)),
-            valid & chip.valid,
-        )
+        for later in self.later:
+            values, valid = later.date.read(chip.window)
+            own = later.scale.apply(values)
+            yield Departures(
+                later.from_before.lengths(own - later.from_before.apply(before)),
+                later.from_after.lengths(own - later.from_after.apply(after)),
+                valid & chip.valid,
+            )
 
 
 __all__ = ["Departures", "Lasting", "Later"]

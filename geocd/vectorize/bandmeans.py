@@ -24,15 +24,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rasterio.windows import Window
 
 from geocd.raster.bands import band_key, band_positions
 from geocd.raster.pair import Chip, Pair
-from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.ignore import normalized_difference
 from geocd.scene.reflectance import Reflectance
-from geocd.types import Float64Array, IntArray
+from geocd.types import Float64Array, IntArray, PixelArray
 from geocd.vectorize.edges import REACH, SHIFTS, residual, shifted_differences
+from geocd.vectorize.regionsums import RegionSums
 from geocd.vectorize.surfaces import DIFFERENCES, Spectrum
 
 if TYPE_CHECKING:
@@ -48,9 +47,9 @@ INDICES = {name: DIFFERENCES[name] for name in ("ndvi", "ndwi", "ndbi")}
 def band_columns(names: Sequence[str]) -> list[str]:
     """Return the names of the columns of bands, without ``before_`` and ``after_``; no two are the same.
 
-    ``red``, ``green``, ``blue``, ``nir`` or ``swir`` where the names of the bands identify them; ``b5`` for
-    ``B05``, and for the fifth band where it has no name; otherwise the name in lower-case letters, digits and
-    underscores.
+    ``red``, ``green``, ``blue``, ``nir``, ``swir`` or ``swir2`` where the names of the bands identify them;
+    ``b5`` for ``B05``, and for the fifth band where it has no name; otherwise the name in lower-case letters,
+    digits and underscores.
 
     Parameters
     ----------
@@ -66,15 +65,6 @@ def band_columns(names: Sequence[str]) -> list[str]:
             column += f"_{band + 1}"
         columns.append(column)
     return columns
-
-
-def by_block(row: IntArray, col: IntArray, width: int) -> Iterator[IntArray]:
-    """Yield the indexes of pixels, block by block of a raster of this width."""
-    block = row // BLOCK_SIZE * (1 + width // BLOCK_SIZE) + col // BLOCK_SIZE
-    order = np.argsort(block, kind="stable")
-    for pixels in np.split(order, np.flatnonzero(np.diff(block[order])) + 1):
-        if pixels.size:
-            yield pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,21 +88,17 @@ class RegionBands:
     residual: Float64Array
 
 
-class BandMeans:
+class BandMeans(RegionSums):
     """Sum the bands of a pair over regions that are added in parts.
-
-    In memory is a row of sums for each region in each block of pixels that it has a part in.
 
     Parameters
     ----------
     pair : Pair
-        Read only where something changed, block by block.
     reflectance : Reflectance, optional
         With it, what the kinds of change are told from is measured too.
     """
 
     def __init__(self, pair: Pair, reflectance: Reflectance | None = None) -> None:
-        self._pair = pair.without_features()
         self.reflectance = reflectance
         named = band_positions(pair.band_names)
         needed = [named[word] for words in INDICES.values() for word in words if word in named]
@@ -120,51 +106,19 @@ class BandMeans:
         self._bands = sorted(list(order)[:MOST_BANDS])
         columns = band_columns(pair.band_names)
         self._names = [columns[band] for band in self._bands]
-        self._labels: list[IntArray] = []
-        self._sums: list[Float64Array] = []
-        self._width = 1 + 2 * len(self._bands)
+        width, reach = 2 * len(self._bands), 0
         if reflectance is not None:
-            self._width += len(SHIFTS) + 1 + 2 * len(reflectance.positions)
+            width, reach = width + len(SHIFTS) + 1 + 2 * len(reflectance.positions), REACH
+        super().__init__(pair, width, reach)
 
-    def add(self, label: IntArray, row: IntArray, col: IntArray) -> None:
-        """Add pixels, none of them twice.
-
-        Parameters
-        ----------
-        label, row, col : ndarray, (n,), int64
-            Region and position of each pixel.
-
-        Raises
-        ------
-        RasterReadError
-            An image cannot be read.
-        """
-        for pixels in by_block(row, col, self._pair.grid.width):
-            self._add_block(label[pixels], row[pixels], col[pixels])
-
-    def _add_block(self, label: IntArray, row: IntArray, col: IntArray) -> None:
-        """Add pixels of one block."""
-        around, grid = 0 if self.reflectance is None else REACH, self._pair.grid
-        top, left = max(int(row.min()) - around, 0), max(int(col.min()) - around, 0)
-        bottom = min(int(row.max()) + around + 1, grid.height)
-        right = min(int(col.max()) + around + 1, grid.width)
-        chip = self._pair.read(Window(left, top, right - left, bottom - top))
-        row, col = row - top, col - left
-        valid = chip.valid[row, col]  # all of them, unless the probability comes from another pair
-        row, col = row[valid], col[valid]
-        labels, index = np.unique(label[valid], return_inverse=True)
-        sums = np.empty((labels.size, self._width))
-        sums[:, 0] = np.bincount(index, minlength=labels.size)
-        images = [image[band] for image in (chip.before, chip.after) for band in self._bands]
-        for column, image in enumerate(images, 1):
-            sums[:, column] = np.bincount(index, weights=image[row, col], minlength=labels.size)
+    def values(self, chip: Chip, row: IntArray, col: IntArray) -> Iterator[PixelArray]:
+        """Yield what is summed: bands, before and after, and what the kinds of change are told from."""
+        for image in (chip.before, chip.after):
+            for band in self._bands:
+                yield image[band][row, col]
         if self.reflectance is not None:
-            shifted = shifted_differences(chip, row, col, self.reflectance)
-            spectra = self._weighted(chip, row, col, self.reflectance)
-            for column, weights in enumerate((*shifted, *spectra), 1 + len(images)):
-                sums[:, column] = np.bincount(index, weights=weights, minlength=labels.size)
-        self._labels.append(labels)
-        self._sums.append(sums)
+            yield from shifted_differences(chip, row, col, self.reflectance)
+            yield from self._weighted(chip, row, col, self.reflectance)
 
     @staticmethod
     def _weighted(chip: Chip, row: IntArray, col: IntArray, reflectance: Reflectance) -> Float64Array:
@@ -186,21 +140,10 @@ class BandMeans:
         return np.concatenate([weights[None], before * weights, after * weights])
 
     def measured(self, index: IntArray, count: int) -> RegionBands:
-        """Return means and indices of all regions.
-
-        Parameters
-        ----------
-        index : ndarray, (labels,), int64
-            Row of the result for each label used so far, -1 where its region is left out.
-        count : int
-            Number of rows of the result.
-        """
+        """Return means and indices of all regions; the parameters are those of :meth:`RegionSums.total`."""
         import pandas as pd
 
-        sums = np.zeros((count, self._width))
-        for labels, part in zip(self._labels, self._sums, strict=True):
-            included = index[labels] >= 0
-            np.add.at(sums, index[labels[included]], part[included])
+        sums = self.total(index, count)
         bands = len(self._bands)
         with np.errstate(invalid="ignore"):
             means = (sums[:, 1 : 1 + 2 * bands] / sums[:, :1]).T
@@ -239,4 +182,4 @@ class BandMeans:
         return columns
 
 
-__all__ = ["INDICES", "MOST_BANDS", "BandMeans", "RegionBands", "band_columns", "by_block"]
+__all__ = ["INDICES", "MOST_BANDS", "BandMeans", "RegionBands", "band_columns"]

@@ -20,7 +20,7 @@ def test_a_later_date_departs_from_the_date_that_it_does_not_look_like(write_ras
         others = OtherDates.open(*paths[:2], pair, ReadSettings(confirm=tuple(map(str, paths[2:]))))
         chip = whole(pair)
         lasting = Lasting.fit([chip], others.confirm)
-        stays, gone = (lasting.departures(chip, later) for later in (0, 1))
+        stays, gone = lasting.departures(chip)
         others.close()
     assert stays.from_before[OBJECT].mean() > 1.5 * stays.from_after[OBJECT].mean()
     assert gone.from_after[OBJECT].mean() > 1.5 * gone.from_before[OBJECT].mean()

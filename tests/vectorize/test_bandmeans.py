@@ -15,7 +15,7 @@ from scipy import ndimage
 from geocd.errors import GridError
 from geocd.raster.pair import Pair
 from geocd.scene.ignore import normalized_difference
-from geocd.vectorize import bandmeans, polygons, regions
+from geocd.vectorize import polygons, regions, regionsums
 from geocd.vectorize.bandmeans import MOST_BANDS, band_columns
 from geocd.vectorize.kinds import KIND_COLUMNS
 from geocd.vectorize.polygons import COLUMNS, polygonize
@@ -84,7 +84,7 @@ def test_blocks_and_strips_do_not_matter(
     source = write_raster("prob", prob, tiled=True, blockxsize=16, blockysize=16)
     with Pair(*make_pair(*images(3, (100, 37)), names=("red", "green", "nir"))) as pair:
         polygonize(source, tmp_path / "one.gpkg", threshold=0.5, pair=pair)
-        for module in (polygons, regions, bandmeans):
+        for module in (polygons, regions, regionsums):
             monkeypatch.setattr(module, "BLOCK_SIZE", 16)
         monkeypatch.setattr(polygons, "STRIP_PIXELS", 1)
         polygonize(source, tmp_path / "two.gpkg", threshold=0.5, pair=pair)
@@ -99,7 +99,7 @@ def test_only_places_that_changed_are_read(
 ) -> None:
     prob = np.zeros((64, 64), "f4")
     prob[20:22, 30:33] = 1
-    monkeypatch.setattr(bandmeans, "BLOCK_SIZE", 16)
+    monkeypatch.setattr(regionsums, "BLOCK_SIZE", 16)
     with Pair(*make_pair(*images(1, (64, 64)))) as pair:
         read: list[Any] = []
         original: Callable[..., Any] = pair.read

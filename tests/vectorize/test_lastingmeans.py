@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 from conftest import WriteRaster
@@ -16,12 +17,11 @@ class Known:
 
     later: tuple[np.ndarray, ...]
 
-    def departures(self, chip: Chip, index: int) -> Departures:
+    def departures(self, chip: Chip) -> Iterator[Departures]:
         rows = slice(int(chip.window.row_off), int(chip.window.row_off + chip.window.height))
-        before, after, valid = (
-            np.tile(part[rows, None], int(chip.window.width)) for part in self.later[index]
-        )
-        return Departures(before, after, valid.astype(bool))
+        for known in self.later:
+            before, after, valid = (np.tile(part[rows, None], int(chip.window.width)) for part in known)
+            yield Departures(before, after, valid.astype(bool))
 
 
 def test_a_polygon_lasts_by_its_share_in_the_departures_of_valid_dates(write_raster: WriteRaster) -> None:
