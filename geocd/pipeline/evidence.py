@@ -17,12 +17,12 @@ from geocd.config import Settings
 from geocd.errors import ConfigError
 from geocd.pipeline.prepared import computing, fit_detector, open_sources
 from geocd.raster.files import bounded_cache, output_errors, provenance
-from geocd.raster.grid import Grid
+from geocd.raster.grid import Grid, inside
 from geocd.raster.pair import Pair
 from geocd.replacing import write
 from geocd.report.fingerprint import sha256
 from geocd.scene.sample import sample_chips
-from geocd.types import Float32Array, Float64Array, IntArray, Progress
+from geocd.types import BoolArray, Float32Array, Float64Array, IntArray, Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,14 +121,13 @@ def _means(
             )
             around = pair.grid.around(window, detector.margin)
             chip = pair.read(around)
-            top, left = int(window.row_off - around.row_off), int(window.col_off - around.col_off)
-            inner = slice(top, top + labels.shape[0]), slice(left, left + labels.shape[1])
-            inside = (labels > 0) & chip.valid[inner]
-            label = labels[inside].astype(np.int64) - 1
+            inner = inside(around, window)
+            covered = (labels > 0) & chip.valid[inner]
+            label = labels[covered].astype(np.int64) - 1
             if label.size:
                 sums.count += np.bincount(label, minlength=sums.count.size)
                 for name, values in seen(detector, chip):
-                    sums.add(name, label, values[inner][inside])
+                    sums.add(name, label, values[inner][covered])
         progress("evidence", done, len(windows))
     with np.errstate(invalid="ignore"):
         return {name: (total / sums.count).astype(np.float32) for name, total in sums.totals.items()}
@@ -143,13 +142,11 @@ def _windows(grid: Grid) -> list[Window]:
     ]
 
 
-def _touching(boxes: Float64Array, grid: Grid) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _touching(boxes: Float64Array, grid: Grid) -> BoolArray:
     """Return which boxes touch the bounding box of a grid."""
     x, y = zip(*grid.corners(), strict=True)
     west, south, east, north = boxes.T
-    touching: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
-        (west <= max(x)) & (east >= min(x)) & (south <= max(y)) & (north >= min(y))
-    )
+    touching: BoolArray = (west <= max(x)) & (east >= min(x)) & (south <= max(y)) & (north >= min(y))
     return touching
 
 

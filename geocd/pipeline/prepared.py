@@ -26,7 +26,7 @@ from geocd.raster.handles import Companions
 from geocd.raster.pair import Chip, Pair
 from geocd.raster.quality import Masks
 from geocd.report.links import source_path
-from geocd.scene.ignore import Rules
+from geocd.scene.ignore import Rules, ignoring
 from geocd.scene.lasting import Lasting
 from geocd.scene.oddities import SceneFacts
 from geocd.scene.otherdates import NO_OTHER_DATES, OtherDates
@@ -138,8 +138,7 @@ class OpenRun:
             pair, alignment = align(self.pair, read.align)
             others = self.others.aligned(read.align, read.ignore)
         with stopwatch.stage("sample"):
-            if read.ignore:
-                pair = pair.ignoring(Rules.of(read.ignore, pair.band_names, pair.scalings).fitted_to(pair))
+            pair = ignoring(pair, read.ignore)
             chips = sample_chips(pair)
             check_different(chips, pair.before_path, pair.after_path)
         with stopwatch.stage("shift"):

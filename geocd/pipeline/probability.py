@@ -130,8 +130,9 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
         Folder of the raster, which relative paths refer to.
     """
     pair, settings = run.pair, run.settings
-    unused = [name for name in OTHER_DATES if not getattr(settings.read, name)]
-    left_out = {"threshold", *unused}  # of a run of two dates, the bytes are those of two dates
+    # Left out where there are none: the bytes of a run of two dates stay what they were.
+    others = {name: paths for name in OTHER_DATES if (paths := getattr(settings.read, name))}
+    left_out = {"threshold", *OTHER_DATES}
     provenance = {
         "before": source_href(pair.before_path, folder),
         "after": source_href(pair.after_path, folder),
@@ -142,11 +143,11 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
         **({} if run.alignment is None else {"alignment": run.alignment.as_dict()}),
         **{name: value for name, value in settings.as_dict().items() if name not in left_out},
     }
-    for name in set(RASTERS) & provenance.keys():
+    for name in RASTERS:
         if (path := getattr(settings.read, name)) is not None:
             provenance[name] = source_href(path, folder)
-    for name in set(OTHER_DATES) & provenance.keys():
-        provenance[name] = [source_href(path, folder) for path in getattr(settings.read, name)]
+    for name, paths in others.items():
+        provenance[name] = [source_href(path, folder) for path in paths]
     return {
         "GEOCD_VERSION": geocd.__version__,
         "GEOCD_PROVENANCE": json.dumps(provenance, sort_keys=True, allow_nan=False),

@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from geocd.errors import GridError
-from geocd.types import Float64Array
+from geocd.types import Float64Array, Part
 
 if TYPE_CHECKING:
     from pyproj import CRS as ProjCRS
@@ -161,6 +161,13 @@ class Grid:
             f"{crs_label(self.crs)}, origin ({t.c:.10g}, {t.f:.10g}), pixel ({t.a:.10g}, {t.e:.10g}), "
             f"{rotation}{self.width} x {self.height} px"
         )
+
+
+def inside(window: Window, part: Window) -> Part:
+    """Return the rows and columns of a part of a window, counted from its first."""
+    offset = part.col_off - window.col_off, part.row_off - window.row_off
+    rows, cols = Window(*offset, part.width, part.height).toslices()
+    return rows, cols
 
 
 def is_pixel_transform(transform: Affine) -> bool:
@@ -395,6 +402,7 @@ __all__ = [
     "check_transformable",
     "crs_label",
     "crs_name",
+    "inside",
     "is_local",
     "is_pixel_transform",
     "same_crs",

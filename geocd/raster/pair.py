@@ -19,7 +19,7 @@ from geocd.raster.area import Area
 from geocd.raster.choice import as_ranges, choose_bands
 from geocd.raster.features import FeatureChip, FeatureRasters
 from geocd.raster.files import Source, grid_of, source_name
-from geocd.raster.grid import Grid, check_same_grid, same_crs, same_grid
+from geocd.raster.grid import Grid, check_same_grid, inside, same_crs, same_grid
 from geocd.raster.handles import Companions, Datasets, OpenFiles, Sources
 from geocd.raster.projections import check_projections
 from geocd.raster.quality import Masks, QualityMask, merged
@@ -365,8 +365,7 @@ class Pair:
         # with surroundings, so that the verdict on a pixel is the same in every window
         around = self.grid.around(window, self.rule.reach)
         chip = self.rule.apply(self._read(around))
-        top, left = int(window.row_off - around.row_off), int(window.col_off - around.col_off)
-        return chip.part(slice(top, top + int(window.height)), slice(left, left + int(window.width)))
+        return chip.part(*inside(around, window))
 
     def _read(self, window: Window) -> Chip:
         """Read a window, of which no rule has taken anything out."""

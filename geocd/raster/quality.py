@@ -17,7 +17,7 @@ from geocd.location import Location
 from geocd.quantities import listed_values
 from geocd.raster.area import Area
 from geocd.raster.files import Source, grid_of
-from geocd.raster.grid import Grid, same_crs, same_grid
+from geocd.raster.grid import Grid, inside, same_crs, same_grid
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.raster.warp import Warp
 from geocd.stages import MaskClass
@@ -315,10 +315,9 @@ class QualityMask:
             if name == UNUSABLE or name in self.classes
         }
         masks[UNUSABLE] = masks.get(UNUSABLE, np.zeros(known.shape, dtype=bool)) | ~known
-        top, left = int(window.row_off - around.row_off), int(window.col_off - around.col_off)
-        inside = slice(top, top + int(window.height)), slice(left, left + int(window.width))
+        part = inside(around, window)
         return {
-            name: (mask if name == UNUSABLE else grown(mask, self.buffer))[inside]
+            name: (mask if name == UNUSABLE else grown(mask, self.buffer))[part]
             for name, mask in masks.items()
         }
 

@@ -284,6 +284,20 @@ def described(kind: str) -> str:
     return f"{kind.removeprefix(MASKED)} ({what})"
 
 
+def ignoring(pair: Pair, kinds: Sequence[str]) -> Pair:
+    """Return a pair without what the rules of some kinds mask, with thresholds fitted to a sample of it.
+
+    Raises
+    ------
+    ConfigError
+        The bands that a rule needs cannot be identified by name.
+    RasterReadError
+    """
+    if not kinds:
+        return pair
+    return pair.ignoring(Rules.of(kinds, pair.band_names, pair.scalings).fitted_to(pair))
+
+
 def ignored_counts(chip: Chip, part: Part) -> dict[str, int]:
     """Count the ignored pixels in a part of a chip.
 

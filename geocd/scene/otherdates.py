@@ -13,7 +13,7 @@ from geocd.errors import BandError, SameImageError
 from geocd.location import Location
 from geocd.raster.files import Source, check_two_files
 from geocd.raster.pair import Chip, Pair
-from geocd.scene.ignore import Rules
+from geocd.scene.ignore import ignoring
 from geocd.scene.prediction import DateScale
 from geocd.scene.registration import align
 from geocd.scene.sample import crops
@@ -111,9 +111,7 @@ class OtherDates:
 
         def ready(date: OtherDate) -> OtherDate:
             pair, _ = align(date.pair, method)
-            if ignore:
-                pair = pair.ignoring(Rules.of(ignore, pair.band_names, pair.scalings).fitted_to(pair))
-            return dataclasses.replace(date, pair=pair)
+            return dataclasses.replace(date, pair=ignoring(pair, ignore))
 
         return OtherDates(tuple(map(ready, self.baseline)), tuple(map(ready, self.confirm)))
 

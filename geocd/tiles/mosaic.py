@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from rasterio.windows import Window
 
+from geocd.raster.grid import inside
 from geocd.tiles.tiling import Tile, Tiling
-from geocd.types import Float32Array, Part
+from geocd.types import Float32Array
 
 
 class Mosaic:
@@ -127,20 +128,13 @@ def blend(tiling: Tiling, window: Window, tiles: Sequence[tuple[Tile, Float32Arr
     weights = np.zeros((height, width), dtype=np.float32)
     for tile, values in tiles:
         shared = window.intersection(tile.window)
-        (rows, cols), part = _inside(window, shared), _inside(tile.window, shared)
+        (rows, cols), part = inside(window, shared), inside(tile.window, shared)
         values = values[(slice(None), *part)]
         valid = np.isfinite(values[0])
         weight = np.where(valid, tiling.weight(tile)[part], np.float32(0))
         total[:, rows, cols] += np.where(valid, values, np.float32(0)) * weight
         weights[rows, cols] += weight
     return _mean(total, weights)
-
-
-def _inside(window: Window, part: Window) -> Part:
-    """Return the rows and columns of a part of a window, counted from its first."""
-    offset = part.col_off - window.col_off, part.row_off - window.row_off
-    rows, cols = Window(*offset, part.width, part.height).toslices()
-    return rows, cols
 
 
 def _mean(total: Float32Array, weight: Float32Array) -> Float32Array:

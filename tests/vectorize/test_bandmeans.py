@@ -13,6 +13,7 @@ import pytest
 from scipy import ndimage
 
 from geocd.errors import GridError
+from geocd.raster import writer
 from geocd.raster.pair import Pair
 from geocd.scene.ignore import normalized_difference
 from geocd.vectorize import polygons, regions, regionsums
@@ -84,7 +85,7 @@ def test_blocks_and_strips_do_not_matter(
     source = write_raster("prob", prob, tiled=True, blockxsize=16, blockysize=16)
     with Pair(*make_pair(*images(3, (100, 37)), names=("red", "green", "nir"))) as pair:
         polygonize(source, tmp_path / "one.gpkg", threshold=0.5, pair=pair)
-        for module in (polygons, regions, regionsums):
+        for module in (writer, regions, regionsums):
             monkeypatch.setattr(module, "BLOCK_SIZE", 16)
         monkeypatch.setattr(polygons, "STRIP_PIXELS", 1)
         polygonize(source, tmp_path / "two.gpkg", threshold=0.5, pair=pair)
