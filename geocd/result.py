@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -188,7 +188,7 @@ class _Source:
         """What the paths of the record start from: the folder of this file."""
         return self.name if self.array is None else ""
 
-    def rows(self) -> Iterator[Float32Array]:
+    def rows(self) -> Generator[Float32Array, None, None]:
         """Yield the probability in strips of rows, NaN where not valid."""
         if self.array is None:
             yield from probability_rows(self.name)

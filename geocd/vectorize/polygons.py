@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,8 +209,10 @@ class Polygons:
         with np.errstate(invalid="ignore"):
             self._regions.add(prob, prob >= self._threshold)
 
-    def add_all(self, strips: Iterable[Float32Array], name: str) -> None:
+    def add_all(self, strips: Generator[Float32Array, None, None], name: str) -> None:
         """Add all rows, strip by strip, of a probability that came from elsewhere.
+
+        The generator is closed in any case: the file that it reads must not stay open with an error.
 
         Raises
         ------
@@ -219,10 +221,11 @@ class Polygons:
         BandError
             It has values outside [0, 1]; ``name`` is what the message calls it.
         """
-        for rows in strips:
-            _check_probability(rows, name)
-            self.add(rows)
-            release()  # or the heap, full of holes, grows with every strip
+        with contextlib.closing(strips):
+            for rows in strips:
+                _check_probability(rows, name)
+                self.add(rows)
+                release()  # or the heap, full of holes, grows with every strip
 
     @property
     def pixel(self) -> float:
@@ -266,7 +269,7 @@ class Polygons:
         )
 
 
-def probability_rows(path: str) -> Iterator[Float32Array]:
+def probability_rows(path: str) -> Generator[Float32Array, None, None]:
     """Yield the rows of a probability raster from the top, in strips, float32 in [0, 1]; NaN where not valid.
 
     Raises
