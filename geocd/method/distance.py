@@ -37,14 +37,17 @@ CAP, GATE = 4.0, 0.5
 #: misregistration and blur make differences at every edge, but hardly any of this kind.
 BEYOND = (0.2, 8.0)
 #: And no more than VEIL[0] times that, plus VEIL[1] times the distance between edges: a veil of haze makes a
-#: small difference and no edges, which the other distances may follow where there is little to see.
-VEIL = (2.8, 1.4)
+#: small difference and no edges, which the other distances may follow where there is little to see. "That" is
+#: the larger of two here, the other from values that are clipped widely: a bright object on bright ground
+#: differs only in what the narrow clipping takes away.
+VEIL = (2.7, 1.4)
 #: The zero of each distance is its median over the pixels below KEEP, found in so many rounds, so that a
 #: large change does not raise it.
 KEEP, ROUNDS = 1.2, 6
 #: Objects that people map are some metres wide: on finer pixels the sum is smoothed until its window is
-#: this many metres (within OBJECT_PIXELS), which makes it smaller; OBJECT_GAIN makes up for that.
-OBJECT_METRES, OBJECT_PIXELS, OBJECT_GAIN = 9.0, (2.0, 8.0), 0.15
+#: this many metres (within OBJECT_PIXELS), which makes it smaller; OBJECT_GAIN makes up for that. What is
+#: above OBJECT_CAP would only draw the outline of a strong change wider.
+OBJECT_METRES, OBJECT_PIXELS, OBJECT_GAIN, OBJECT_CAP = 9.0, (2.0, 8.0), 0.15, 2.8
 #: Pixels whose windows are computed for the fit.
 FIT_AREA = 524_288
 
@@ -195,7 +198,7 @@ class SceneDistance:
         """Return all distances by name, each ``(height, width)`` float32, 0 or more, in their own units.
 
         And, of images, ``beyond``, the difference that no shift can make, under the same last window as
-        their sum.
+        their sum, and ``beyond_wide``, the larger of it and of the same with values clipped widely.
 
         Parameters
         ----------
@@ -216,8 +219,14 @@ class SceneDistance:
         pair = pair.part(*around)
         for term in near:
             maps[term.name] = self.distances[term.name](pair)[within].contiguous()
-        beyond = terms.finished(terms.beyond_shift(*pair.colour), pair)
-        maps["beyond"] = gaussian(beyond, self.object_sigma, pair.weight)[within].contiguous()
+
+        def beyond(before: Tensor, after: Tensor) -> Tensor:
+            finished = terms.finished(terms.beyond_shift(before, after), pair)
+            return gaussian(finished, self.object_sigma, pair.weight)[within].contiguous()
+
+        maps["beyond"] = beyond(*pair.colour)
+        maps["beyond_wide"] = beyond(pair.u1, pair.u2)
+        torch.maximum(maps["beyond"], maps["beyond_wide"], out=maps["beyond_wide"])
         return maps
 
     def distance(self, pair: ScaledPair) -> Tensor:
@@ -257,12 +266,12 @@ class SceneDistance:
         distance = torch.minimum(mean(included), mean(narrow).add_(GATE))
         if self.object_sigma > 0:
             gain = (1 + self.object_sigma**2 / OBJECT_PIXELS[0] ** 2) ** OBJECT_GAIN
-            distance = gaussian(distance.mul_(gain), self.object_sigma, valid)
+            distance = gaussian(distance.clamp_(max=OBJECT_CAP).mul_(gain), self.object_sigma, valid)
         if "beyond" not in maps:
             return distance
         distance = torch.minimum(distance, BEYOND[0] + BEYOND[1] * maps["beyond"])
         if edges := [term for term in included if term.edges]:
-            no_veil = mean(edges).clamp_(min=0).mul_(VEIL[1]).add_(maps["beyond"], alpha=VEIL[0])
+            no_veil = mean(edges).clamp_(min=0).mul_(VEIL[1]).add_(maps["beyond_wide"], alpha=VEIL[0])
             distance = torch.minimum(distance, no_veil)
         return distance
 

@@ -125,6 +125,27 @@ def test_a_shift_by_one_pixel_stays_below_the_decision(ground: np.ndarray) -> No
     assert beyond_shift(before, after + 50).min() >= 0
 
 
+def test_a_bright_object_on_bright_ground_is_no_veil(ground: np.ndarray) -> None:
+    """Both are clipped in the narrow scale, and hardly differ there."""
+    before = ground.copy()
+    before[:, 40:100, 120:175] = 3200 + 0.1 * (ground[:, 40:100, 120:175] - 2000)  # sand
+    after = before.copy()
+    after[:, 60:78, 140:158] += 600
+    pair = chip(noisy(before, 1), noisy(after, 2))
+    changed = distance_of(fit(pair), pair) >= 2
+    assert changed[61:77, 141:157].mean() > 0.5
+    assert not changed[:, :110].any()
+
+
+def test_outlines_of_strong_changes_stay_close_on_fine_pixels(ground: np.ndarray) -> None:
+    after = ground.copy()
+    after[(slice(None), *INSIDE)] += 1500
+    pair = chip(noisy(ground, 1), noisy(after, 2))
+    changed = distance_of(fit(pair, 1.5), pair) >= 2
+    assert changed[INSIDE].mean() > 0.98
+    assert changed.sum() < 1.6 * 30 * 30, "3.5 pixels around"
+
+
 def test_windows_agree_with_the_whole_beyond_the_margin(ground: np.ndarray) -> None:
     """This is what makes tiles seamless."""
     after = ground.copy()

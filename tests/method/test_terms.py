@@ -89,7 +89,7 @@ def combined(scene: SceneDistance, maps: dict[str, np.ndarray], names: list[str]
     beyond, gate = maps["beyond"], GATE + mean([name for name in names if table[name].narrow])
     limits = [gate, BEYOND[0] + BEYOND[1] * beyond]
     if edges := [name for name in names if table[name].edges]:
-        limits.append(VEIL[0] * beyond + VEIL[1] * np.maximum(mean(edges), 0))
+        limits.append(VEIL[0] * maps["beyond_wide"] + VEIL[1] * np.maximum(mean(edges), 0))
     return np.minimum.reduce([mean(names), *limits])
 
 
@@ -158,7 +158,7 @@ def test_weights_go_with_the_logarithm_of_the_pixel_size() -> None:
 def test_what_has_no_weight_at_a_pixel_size_is_not_computed(chip: Chip) -> None:
     def names(pixel_size: float, network: Extractor | None) -> set[str]:
         scene = SceneDistance.fit([chip], colour=(0, 1, 2, 3), pixel_size=pixel_size, extractor=network)[0]
-        assert set(scene.terms(scene.scaled(chip))) == {*scene.weight, "beyond"}
+        assert set(scene.terms(scene.scaled(chip))) == {*scene.weight, "beyond", "beyond_wide"}
         return set(scene.weight)
 
     assert {size: names(size, extractor()) & {"shallow", "middle", "tx"} for size in (1.0, 10.0, 40.0)} == {
@@ -200,4 +200,4 @@ def test_a_distance_reaches_no_further_than_its_entry_says(term: terms.Term) -> 
 def test_names_are_those_of_no_other_map() -> None:
     names = [term.name for term in terms.TERMS]
     assert len(set(names)) == len(names)
-    assert "beyond" not in names, "the limit of the sum has this name"
+    assert not {"beyond", "beyond_wide"} & set(names), "the limits of the sum have these names"

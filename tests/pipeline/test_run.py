@@ -418,16 +418,17 @@ def test_the_uncertainty_is_the_jackknife_over_the_distances(pair: tuple[Path, P
     weights = features.weight
     narrow = {term.name for term in features.included if term.narrow}
     scaled = {n: np.minimum((maps[n] - features.centre[n]) / features.scale[n], CAP) for n in weights}
-    beyond, left_out = maps["beyond"], []
+    left_out = []
     for name in weights:
         means = []
         for names in (sorted(set(weights) - {name}), sorted(narrow - {name})):
             total = sum(weights[n] * scaled[n] for n in names)
             means.append(total / sum(weights[n] for n in names))
         distance = np.minimum(means[0], GATE + means[1])
-        distance = np.minimum(distance, BEYOND[0] + BEYOND[1] * beyond)
+        distance = np.minimum(distance, BEYOND[0] + BEYOND[1] * maps["beyond"])
         if name != "gd":
-            distance = np.minimum(distance, VEIL[0] * beyond + VEIL[1] * np.maximum(scaled["gd"], 0))
+            veil = VEIL[0] * maps["beyond_wide"] + VEIL[1] * np.maximum(scaled["gd"], 0)
+            distance = np.minimum(distance, veil)
         left_out.append(logistic_prob(distance, default.DECISION, default.SLOPE_BELOW, default.SLOPE_ABOVE))
     expected = np.sqrt(4 / 5 * 5 * np.var(left_out, axis=0))
     found = detector.prob(chip)
