@@ -25,6 +25,7 @@ from geocd.machine import usable_memory
 from geocd.method.methods import METHODS
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
+from geocd.scene.otherdates import NO_OTHER_DATES, OtherDates
 from geocd.scene.sample import sample_pixels
 from geocd.tiles.tiling import Tiling
 from geocd.vectorize.polygons import STRIP_PIXELS
@@ -152,7 +153,14 @@ def default_limit(jobs: int) -> int:
     return max(DEFAULT_LIMIT, min(LIMIT_PER_JOB * jobs, int(most)))
 
 
-def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: int) -> dict[str, float]:
+def stages(
+    pair: Pair,
+    settings: RunSettings,
+    tile_size: int,
+    jobs: int,
+    limit: int,
+    others: OtherDates = NO_OTHER_DATES,
+) -> dict[str, float]:
     """Predict the peak memory of the stages of a run, in megabytes (2**20 bytes).
 
     Parameters
@@ -165,6 +173,8 @@ def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: 
         Number of tiles computed at a time.
     limit : int
         Memory limit in megabytes, which determines the size of the block cache.
+    others : OtherDates, optional
+        Other dates of the run: each may be warped, one at a time.
     """
     method = settings.method
     height, width = pair.grid.shape
@@ -188,8 +198,8 @@ def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: 
         season = pixels * (SEASON_BYTES[0] + bands * SEASON_BYTES[1])
         tile = max(tile, season) + pixels * (bands * 2 * item + 8)  # beside the chip without its season
         sample = max(sample, sampled * bands * 2 * item + SEASON_FIT * 2**20)
-    if pair.warp is not None:
-        tile += pair.warp.most_pixels * (bands + 1) * item * WARP_COPIES
+    warps = [date.warp for date in (pair, *(other.pair for other in others)) if date.warp is not None]
+    tile += max((warp.most_pixels for warp in warps), default=0) * (bands + 1) * item * WARP_COPIES
     rows = width * min(height, BLOCK_SIZE + tile_size) * BLEND_BYTES * (1 + method.uncertainty)
     strip = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS))
     piece = min(height * width, max(width, PIECE)) * PIECE_BYTES  # of polygons; also while tiles are computed
@@ -205,13 +215,26 @@ def stages(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: 
     }
 
 
-def predict(pair: Pair, settings: RunSettings, tile_size: int, jobs: int, limit: int) -> int:
+def predict(
+    pair: Pair,
+    settings: RunSettings,
+    tile_size: int,
+    jobs: int,
+    limit: int,
+    others: OtherDates = NO_OTHER_DATES,
+) -> int:
     """Predict the peak memory of a run, in megabytes: that of its largest stage, see :func:`stages`."""
-    return math.ceil(max(stages(pair, settings, tile_size, jobs, limit).values()))
+    return math.ceil(max(stages(pair, settings, tile_size, jobs, limit, others).values()))
 
 
 def plan_run(
-    pair: Pair, settings: RunSettings, jobs: int, limit: int | None, *, jobs_given: bool = True
+    pair: Pair,
+    settings: RunSettings,
+    jobs: int,
+    limit: int | None,
+    *,
+    jobs_given: bool = True,
+    others: OtherDates = NO_OTHER_DATES,
 ) -> Plan:
     """Choose the number of tiles computed at a time and, if even one is too many, a smaller tile size.
 
@@ -227,6 +250,8 @@ def plan_run(
         lowers a number of jobs that the user has not chosen, and nothing else.
     jobs_given : bool
         Whether the user has chosen the number of jobs.
+    others : OtherDates, optional
+        Other dates of the run.
 
     Returns
     -------
@@ -241,7 +266,7 @@ def plan_run(
     budget = default_limit(jobs) if limit is None else limit
 
     def peak(tile_size: int, jobs: int) -> int:
-        return predict(pair, settings, tile_size, jobs, budget)
+        return predict(pair, settings, tile_size, jobs, budget, others)
 
     check_tile_size(tiling.tile_size, tiling.overlap)
     jobs = min(jobs, len(Tiling(*pair.grid.shape, tiling.tile_size, tiling.overlap)))
@@ -255,13 +280,15 @@ def plan_run(
     for tile_size, count in choices:
         if (megabytes := peak(tile_size, count)) <= budget:
             return Plan(budget, tile_size, count, megabytes)
-    raise _too_small(pair, settings, limit, choices[-1][0])
+    raise _too_small(pair, settings, limit, choices[-1][0], others)
 
 
-def _too_small(pair: Pair, settings: RunSettings, limit: int, tile_size: int) -> ConfigError:
+def _too_small(
+    pair: Pair, settings: RunSettings, limit: int, tile_size: int, others: OtherDates
+) -> ConfigError:
     """Return the error for a limit that a single tile of this size exceeds."""
     least = limit
-    while predict(pair, settings, tile_size, 1, least) > least:
+    while predict(pair, settings, tile_size, 1, least, others) > least:
         least += 1
     return ConfigError(
         f"--mem-limit {limit}: too small for this pair, with one tile of {tile_size} px at a time. "

@@ -367,6 +367,22 @@ class Pair:
         chip = self.rule.apply(self._read(around))
         return chip.part(*inside(around, window))
 
+    def read_after(self, chip: Chip) -> tuple[PixelArray, BoolArray]:
+        """Read the after image where a chip of another pair with this before image is, and where it is valid.
+
+        Raises
+        ------
+        RasterReadError
+        """
+        if self.rule is None and not self.companions:
+            with self._files.lent() as datasets:
+                source = dataclasses.replace(self._dates(datasets)[1], warp=self.warp)
+                after, valid = read_date(source, chip.window)
+        else:  # all that it takes to tell what is valid
+            whole = self.read(chip.window)
+            after, valid = whole.after, whole.valid
+        return after, valid & chip.valid
+
     def _read(self, window: Window) -> Chip:
         """Read a window, of which no rule has taken anything out."""
         with self._files.lent() as datasets:

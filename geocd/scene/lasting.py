@@ -96,12 +96,12 @@ class Lasting:
         """
         before, after = self.before.apply(chip.before), self.after.apply(chip.after)
         for later in self.later:
-            values, valid = later.date.read(chip.window)
+            values, valid = later.date.read(chip)
             own = later.scale.apply(values)
             yield Departures(
                 later.from_before.lengths(own - later.from_before.apply(before)),
                 later.from_after.lengths(own - later.from_after.apply(after)),
-                valid & chip.valid,
+                valid,
             )
 
 

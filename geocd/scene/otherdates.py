@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from rasterio.windows import Window
 
 from geocd.config import Align, ReadSettings
 from geocd.errors import BandError, SameImageError
@@ -45,15 +44,14 @@ class OtherDate:
         """Its path or URL."""
         return self.pair.after_path
 
-    def read(self, window: Window) -> tuple[PixelArray, BoolArray]:
-        """Return its pixels in a window of the pair, ``(bands, height, width)``, and where they are valid.
+    def read(self, chip: Chip) -> tuple[PixelArray, BoolArray]:
+        """Return its pixels on the window of a chip, ``(bands, height, width)``, and where both are valid.
 
         Raises
         ------
         RasterReadError
         """
-        chip = self.pair.read(window)
-        return chip.after, chip.valid
+        return self.pair.read_after(chip)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +210,7 @@ class DrawnPixels:
             pick = np.sort(random.choice(indexes, int(np.ceil(share * len(indexes))), replace=False))
             parts = [chip.before, chip.after]
             for date in dates:
-                values, valid = date.read(chip.window)
+                values, valid = date.read(chip)
                 parts += [values, valid[None]]
             for target, values in zip(rows, parts, strict=True):
                 target.append(values.reshape(len(values), -1)[:, pick].T)

@@ -133,7 +133,7 @@ class Season:
         left -= _product(parts[0], first)
         departures = []
         for earlier, part in zip(self.earlier, parts[1:], strict=True):
-            values, valid = earlier.date.read(chip.window)
+            values, valid = earlier.date.read(chip)
             filled, departure = earlier.filled(earlier.scale.apply(values), valid, first)
             departures.append(departure)
             left -= _product(part, filled)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import WriteRaster
 from rasterio._env import get_gdal_config
 from rasterio.transform import Affine
 
@@ -19,9 +20,11 @@ from geocd.config import Settings
 from geocd.errors import ConfigError
 from geocd.pipeline import plan as planning
 from geocd.pipeline.estimate import forecast
+from geocd.pipeline.prepared import open_run
 from geocd.pipeline.run import detect
 from geocd.raster.files import bounded_cache
 from geocd.raster.pair import Pair
+from geocd.scene.otherdates import NO_OTHER_DATES
 
 MakePair = Callable[..., tuple[Path, Path]]
 
@@ -152,6 +155,20 @@ def test_a_much_finer_image_needs_memory_while_it_is_warped(make_pair: MakePair)
     with Pair(*paths, align=True) as aligned, Pair(paths[0], paths[0]) as plain:
         grown = [planning.stages(pair, settings, 512, 1, 2000)["tiles"] for pair in (plain, aligned)]
     assert 20 < grown[1] - grown[0] < 80
+
+
+def test_other_dates_are_warped_too(make_pair: MakePair, write_raster: WriteRaster) -> None:
+    coarse, fine = np.ones((3, 40, 40), np.uint8), np.ones((3, 200, 200), np.uint8)
+    before, after = make_pair(coarse, coarse)
+    later = write_raster("later", fine, transform=Affine(2, 0, 500_000, 0, -2, 4_200_000))
+    settings = Settings.from_flat({"confirm": (str(later),), "align": "grid"})
+    with open_run(str(before), str(after), settings, jobs=1) as run:
+        plain, warped = (
+            planning.stages(run.pair, run.settings, 512, 1, 2000, dates)["tiles"]
+            for dates in (NO_OTHER_DATES, run.others)
+        )
+        assert 20 < warped - plain < 80
+        assert run.plan.peak >= warped
 
 
 def test_no_more_jobs_than_tiles(make_pair: MakePair) -> None:

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from conftest import ground, write_mask
+from conftest import WriteRaster, ground, write_mask
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
+from seasons import seasons
 
 from geocd.config import Settings
 from geocd.errors import ConfigError, Interrupted, OutputError, RasterReadError, ResumeError
@@ -210,6 +211,19 @@ def test_killed_again_and_again_the_result_is_the_same(
     assert sorted(path.name for path in out.parent.iterdir()) == sorted(p.name for p in files.values())
     items = [json.loads(path["item"].read_text())["properties"]["geocd:summary"] for path in (files, whole)]
     assert items[0] == items[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no kill -9")
+def test_killed_with_other_dates_the_result_is_the_same(write_raster: WriteRaster, tmp_path: Path) -> None:
+    dates = [write_raster(f"2020010{n}", date) for n, date in enumerate(seasons(6), start=1)]
+    values = SMALL_TILES | {"baseline": [*map(str, dates[:3])], "confirm": [str(dates[5])]}
+    for name in ("whole", "out"):
+        (tmp_path / name).mkdir()
+    whole, _ = detect(*dates[3:5], tmp_path / "whole" / "run", settings=Settings.from_flat(values))
+    killed((dates[3], dates[4]), tmp_path / "out" / "run", values, "tiles", 7)
+    resumed, _ = detect(*dates[3:5], tmp_path / "out/run", settings=Settings.from_flat(values), resume=True)
+    assert same_bytes(whole, resumed)
+    assert geopandas.read_file(resumed["changes"])["lasting"].notna().all()
 
 
 @pytest.mark.parametrize(

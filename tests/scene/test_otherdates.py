@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from conftest import NORTH_UP, WriteRaster
 from rasterio.transform import Affine
+from rasterio.windows import Window
 
 from geocd.config import ReadSettings
 from geocd.errors import BandError, GeocdError, GridError, RasterOpenError, SameImageError
+from geocd.raster import pair as pair_module
 from geocd.raster.pair import Pair
+from geocd.raster.reading import DateSource
 from geocd.scene.otherdates import OtherDates
 
 
@@ -34,6 +37,30 @@ def test_dates_are_named_by_their_setting_and_number(paths: list[Path]) -> None:
         ("confirm 1", str(paths[3])),
     ]
     others.close()
+
+
+def test_a_date_is_read_without_the_before_image(
+    paths: list[Path], write_raster: WriteRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.arange(1.0, 4001).reshape(2, 40, 50)
+    values[:, 5, 6] = -1
+    old = write_raster("gap", values, nodata=-1)
+    real, read = pair_module.read_date, []
+
+    def read_date(source: DateSource, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        read.append(Path(source.path).name)
+        return real(source, window)
+
+    with Pair(paths[0], paths[1]) as pair:
+        chip = pair.read(Window(3, 2, 20, 10))
+        chip.valid[0, 0] = False
+    (date,) = opened(paths, old).baseline
+    monkeypatch.setattr(pair_module, "read_date", read_date)
+    pixels, valid = date.read(chip)
+    assert read == ["gap.tif"]
+    np.testing.assert_array_equal(pixels[:, valid], values[:, 2:12, 3:23][:, valid])
+    assert [tuple(index) for index in np.argwhere(~valid)] == [(0, 0), (3, 3)]
+    date.pair.close()
 
 
 @pytest.mark.parametrize(
