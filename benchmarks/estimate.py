@@ -1,6 +1,6 @@
 """How often the intervals of ``geocd estimate`` hold the true area: samples drawn again and again.
 
-    python benchmarks/estimate.py FOLDER [--draws 1000] [--maps MAPS] [--json scores.json]
+    python benchmarks/estimate.py FOLDER [--draws 20000] [--maps MAPS] [--json scores.json]
 
 FOLDER is that of ``accuracy.py``. For each labelled pair the map is made with the defaults (or read from
 MAPS/<pair>_prob.tif), the sample is sized as ``geocd sample`` does, and drawn so many times; the reference
@@ -38,6 +38,20 @@ def probability(folder: Path, maps: Path | None) -> tuple[np.ndarray, dict[str, 
             return dataset.read(1), dict(dataset.profile)
 
 
+def drawn(changed: list[int], pixels: list[int], sizes: list[int], draws: int) -> list[tuple[list[int], int]]:
+    """Return how many changed pixels samples have in each stratum, and how often that was drawn."""
+    random = np.random.default_rng(0)
+    counts = np.stack(
+        [
+            random.hypergeometric(yes, every - yes, size, draws)
+            for yes, every, size in zip(changed, pixels, sizes, strict=True)
+        ],
+        axis=1,
+    )
+    unique, times = np.unique(counts, axis=0, return_counts=True)
+    return list(zip(unique.tolist(), times.tolist(), strict=True))
+
+
 def coverage(folder: Path, maps: Path | None, draws: int) -> dict[str, float]:
     """Return the figures of a pair."""
     prob, profile = probability(folder, maps)
@@ -53,26 +67,24 @@ def coverage(folder: Path, maps: Path | None, draws: int) -> dict[str, float]:
     truth = [reference[valid & (index == k)] == 1 for k in range(len(strata))]
     areas = np.array([stratum.area for stratum in strata])
     true = sum(area * of.mean() for area, of in zip(areas, truth, strict=True)) / areas.sum()
-    random = np.random.default_rng(0)
     stratum = np.repeat(np.arange(len(strata)), sizes)
     mapped = np.array([strata[k].map_class for k in stratum])
-    held, estimates, widths = {"jeffreys": 0, "wald": 0}, [], []
-    for _ in range(draws):
-        changed = np.concatenate(
-            [of[random.choice(of.size, size, replace=False)] for of, size in zip(truth, sizes, strict=True)]
-        )
+    held, estimates, errors = {"jeffreys": 0, "wald": 0}, 0.0, 0.0
+    for counts, times in drawn([int(of.sum()) for of in truth], [of.size for of in truth], sizes, draws):
+        parts = [np.arange(size) < count for size, count in zip(sizes, counts, strict=True)]
+        changed = np.concatenate(parts)
         sample = JudgedSample(areas, stratum, mapped, np.where(changed, CHANGED, "unchanged"))
         for interval in ("jeffreys", "wald"):
             share = sample.share(changed, interval)
-            held[interval] += share.low <= true <= share.high
-        estimates.append(share.estimate)
-        widths.append(share.standard_error)
+            held[interval] += times * (share.low <= true <= share.high)
+        estimates += times * share.estimate
+        errors += times * share.standard_error
     return {
         "points": sum(sizes),
         "mapped": sum(s.area for s in strata if s.map_class == CHANGED) / areas.sum(),
         "true": true,
-        "estimated": statistics.fmean(estimates),
-        "standard_error": statistics.fmean(widths),
+        "estimated": estimates / draws,
+        "standard_error": errors / draws,
         **{name: count / draws for name, count in held.items()},
     }
 
@@ -80,7 +92,7 @@ def coverage(folder: Path, maps: Path | None, draws: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--draws", type=int, default=20000)
     parser.add_argument("--maps", type=Path, help="probability rasters that are there already")
     parser.add_argument("--pairs", help="names of pairs, with commas; default: all")
     parser.add_argument("--json", type=Path)

@@ -1,13 +1,13 @@
 """Kinds of change planted between real surfaces, and how many geocd tells right.
 
-    python benchmarks/kinds.py FOLDER [--pairs NAME,...] [--count 200] [--bands rgb] [--units dn] [--detect]
+    python benchmarks/kinds.py FOLDER [--count 200] [--seeds 5] [--bands rgb] [--units dn] [--detect]
 
 Cuts surfaces out of real Sentinel-2 scenes (``<pair>/{before,after,mask}.tif``: B02 B03 B04 B08 B11 B12,
 reflectance x 10 000): water, vegetation, bare ground, built-up ground. Their classes come from plain levels
 of single bands and, for built-up ground, from the reference maps of urban change; not from the indices that
 geocd uses. Each is pasted into the after image where both dates show another surface. Burnt ground and snow
-have spectra of libraries with the texture of the place. Prints a row for each transition, and the shares of
-all.
+have spectra of libraries with the texture of the place. Prints the shares of each seed, a row for each
+transition, and mean and range of the shares.
 
 ``--bands rgb`` keeps red, green and blue; ``--units dn`` stores 8-bit numbers with a gain and an offset of
 each band and date. Polygons are the planted outlines; with ``--detect`` they are those of a detection, and a
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import statistics
 import tempfile
 from pathlib import Path
 
@@ -255,6 +256,46 @@ def told(
     return result
 
 
+def score(
+    scenes: list[Scene], windows: dict[str, list[Image]], options: argparse.Namespace, seed: int
+) -> tuple[dict[tuple[str, str], collections.Counter], collections.Counter]:
+    """Plant changes and judge what geocd says: kinds by transition, and the number right, wrong, unclear.
+
+    They are spread over the scenes, and planted in rounds, each into fresh images, until all are.
+    """
+    random = np.random.default_rng(seed)
+    wanted = dict.fromkeys(CHANGES, -(-options.count // len(CHANGES)))
+    share = -(-options.count // len(CHANGES) // len(scenes)) + 1
+    table: dict[tuple[str, str], collections.Counter] = collections.defaultdict(collections.Counter)
+    sums: collections.Counter = collections.Counter()
+    left = -1
+    while left != (left := sum(wanted.values())) and left:
+        for scene in scenes:
+            quota = {change: min(number, share) for change, number in wanted.items()}
+            asked = dict(quota)
+            after, plants = planted(scene, windows, quota, random)
+            for change in wanted:
+                wanted[change] -= asked[change] - quota[change]
+            for plant, kind, why in told(scene, after, plants, options, random) if plants else ():
+                verdict = judged(plant, kind, options.bands)
+                sums[verdict] += 1
+                table[plant.change][kind] += 1
+                if options.wrong and verdict != "right":
+                    arrow = " → ".join(plant.change)
+                    print(f"  {scene.name} {plant.row},{plant.col} {arrow}: {kind}: {why}")
+    return table, sums
+
+
+def judged(plant: Plant, kind: str, bands: str) -> str:
+    """Return whether what geocd says of a planted change is right, wrong, or neither."""
+    right = CHANGES[plant.change]
+    if bands == "rgb":
+        right += tuple(other for name in right for other in COLOURS.get(name, ()))
+    if kind in ("unclear", "not detected", "merged"):
+        return kind
+    return "right" if kind in right else "wrong"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -267,7 +308,8 @@ def main() -> None:
     parser.add_argument("--units", choices=["reflectance", "dn"], default="reflectance")
     parser.add_argument("--detect", action="store_true")
     parser.add_argument("--method", default="cva", help="of --detect")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="the first one")
+    parser.add_argument("--seeds", type=int, default=1, help="how many times to plant --count changes")
     parser.add_argument("--wrong", action="store_true", help="print each wrong one")
     options = parser.parse_args()
     folders = sorted(path.parent for path in options.folder.glob("*/mask.tif"))
@@ -277,43 +319,24 @@ def main() -> None:
     scenes = [Scene.read(options.folder / name) for name in names]
     windows = surfaces(scenes)
     print({name: len(patches) for name, patches in windows.items()})
-    random = np.random.default_rng(options.seed)
-    wanted = dict.fromkeys(CHANGES, -(-options.count // len(CHANGES)))
-    share = -(-options.count // len(CHANGES) // len(scenes)) + 1
     table: dict[tuple[str, str], collections.Counter] = collections.defaultdict(collections.Counter)
-    sums: collections.Counter = collections.Counter()
-    for scene in scenes:
-        quota = {change: min(left, share) for change, left in wanted.items()}
-        asked = dict(quota)
-        after, plants = planted(scene, windows, quota, random)
-        for change in wanted:
-            wanted[change] -= asked[change] - quota[change]
-        if not plants:
-            continue
-        for plant, kind, why in told(scene, after, plants, options, random):
-            right = CHANGES[plant.change]
-            if options.bands == "rgb":
-                right += tuple(other for name in right for other in COLOURS.get(name, ()))
-            verdict = (
-                kind
-                if kind in ("unclear", "not detected", "merged")
-                else "right"
-                if kind in right
-                else "wrong"
-            )
-            sums[verdict] += 1
-            table[plant.change][kind] += 1
-            if options.wrong and verdict != "right":
-                print(f"  {scene.name} {plant.row},{plant.col} {' → '.join(plant.change)}: {kind}: {why}")
+    shares: dict[str, list[float]] = collections.defaultdict(list)
+    for seed in range(options.seed, options.seed + options.seeds):
+        of_seed, sums = score(scenes, windows, options, seed)
+        for change, kinds in of_seed.items():
+            table[change] += kinds
+        told_apart = sums["right"] + sums["wrong"]
+        total = told_apart + sums["unclear"]
+        shares["right"].append(sums["right"] / total)
+        shares["right, unclear left out"].append(sums["right"] / told_apart)
+        whole, clear = (values[-1] for values in shares.values())
+        print(f"seed {seed}: {total} of {sum(sums.values())} planted changes: {whole:.1%} right", end="; ")
+        print(f"{sums['unclear'] / total:.1%} unclear, without those {clear:.1%} right", flush=True)
     for change in CHANGES:
         cells = ", ".join(f"{kind} {count}" for kind, count in table[change].most_common())
         print(f"{' → '.join(change):24s} {cells}")
-    told_apart = sums["right"] + sums["wrong"]
-    total = told_apart + sums["unclear"]
-    print(
-        f"{total} of {sum(sums.values())} planted changes: {sums['right'] / total:.1%} right, "
-        f"{sums['unclear'] / total:.1%} unclear; without those {sums['right'] / told_apart:.1%} right"
-    )
+    for name, values in shares.items():
+        print(f"{name}: mean {statistics.fmean(values):.1%}, {min(values):.1%} to {max(values):.1%}")
 
 
 if __name__ == "__main__":

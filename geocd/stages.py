@@ -144,6 +144,13 @@ class ReadSettings:
         metavar="FILE...",
         path=True,
     )
+    refine: str | None = setting(
+        None,
+        "Verdicts on other pairs, a model that geocd refine has saved: polygons get the column relevance (0 "
+        "to 1: how likely they are what the reviewer meant). Detection does not see it.",
+        metavar="FILE",
+        path=True,
+    )
     ignore: tuple[Ignorable, ...] = setting(
         (),
         "Leave out pixels that are water or vegetation in both dates, or cloud in either: one or more of "

@@ -139,6 +139,8 @@ def detect(
         for name in ("overwrite", "resume"):
             if resources.pop(name, False):
                 raise ConfigError(f"{name}: is for files. Pass output as well.", name=name)
+        if settings.get("refine") is not None:
+            raise ConfigError("refine: ranks polygons of files. Pass output as well.", name="refine")
         rasters = _rasters(before, after, valid)
         lazy = _is_lazy(rasters, lazy, settings.get("aoi"))
         if lazy and (progress or any(value is not None for value in resources.values())):

@@ -285,6 +285,8 @@ def test_what_cannot_work_is_refused(paths: Paths) -> None:
         geocd.detect(one, two, valid=array_like(one))
     with pytest.raises(ConfigError, match=r"overwrite: is for files\. Pass output as well"):
         geocd.detect(one, two, overwrite=True)
+    with pytest.raises(ConfigError, match=r"refine: ranks polygons of files\. Pass output as well"):
+        geocd.detect("a.tif", "b.tif", refine="model.json")
     with pytest.raises(ConfigError, match=r"output: is for paths, and before is an array"):
         geocd.detect(one, two, "somewhere")
     with pytest.raises(ConfigError, match="colour: no such setting"):

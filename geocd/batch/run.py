@@ -27,7 +27,7 @@ from geocd.config import Settings
 from geocd.errors import BatchInterrupted, GeocdError, OutputError
 from geocd.location import Location
 from geocd.pipeline.checkpoint import differences
-from geocd.pipeline.inputs import refuse_inputs
+from geocd.pipeline.inputs import model_of, refuse_inputs
 from geocd.raster.files import output_errors
 from geocd.raster.projections import check_projections
 from geocd.raster.signed import signed_links
@@ -275,6 +275,7 @@ def _tasks(
         own = item.settings, item.area
         if own not in configurations:
             of_pair = item.merged(settings)
+            model_of(of_pair.read)  # each pair would say so
             configurations[own] = of_pair, configuration(of_pair, mem_limit, checksum)
         of_pair, config = configurations[own]
         item = item.completed(of_pair)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from geocd.batch.series import Series
 
 #: Options of ``geocd batch`` that have no meaning for dates.
-_NOT_SHARED = frozenset({"dates", "confirm_days", "merge", "status", "confirm", "baseline", "upload"})
+_NOT_SHARED = frozenset(
+    {"dates", "confirm_days", "merge", "status", "confirm", "baseline", "refine", "upload"}
+)
 #: Options of a series alone, and those that mean something else than for a batch.
 _OWN = (
     click.Option(

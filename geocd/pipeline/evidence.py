@@ -66,8 +66,6 @@ def evidence_of(
     GeocdError
         The images cannot be opened, or the run compared features that were made elsewhere.
     """
-    import pandas as pd
-
     path = os.fspath(prob)
     checksum = sha256(Path(path))
     if file is not None and (kept := _load(file, checksum, len(polygons))) is not None:
@@ -75,16 +73,40 @@ def evidence_of(
     run = provenance(path)
     if run.get("kind") == "embedding":
         raise ConfigError(f"{path}: compares embeddings, of which no distances between images are measured.")
-    settings = Settings.from_flat({"device": "cpu"}).resolved()
-    with bounded_cache(), open_sources(path, run) as pair, computing(settings):
-        chips = sample_chips(pair)
-        detector = cast("DefaultDetector", fit_detector(chips, pair, settings))
-        del chips
-        means = _means(detector, pair, polygons, progress or (lambda stage, done, total: None))
-    table = pd.DataFrame(means)
+    with bounded_cache(), open_sources(path, run) as pair:
+        table = measured(pair, polygons, progress)
     if file is not None:
         _save(file, checksum, table)
     return table
+
+
+def measured(
+    pair: Pair, polygons: Sequence[BaseGeometry], progress: Progress | None = None, most: int | None = None
+) -> pd.DataFrame:
+    """Return the evidence of polygons of an open pair, as :func:`evidence_of` does.
+
+    Parameters
+    ----------
+    pair : Pair
+        Aligned.
+    polygons, progress
+        As for :func:`evidence_of`.
+    most : int, optional
+        Side of the windows that are computed at a time, where it is less than ``BLOCK``.
+
+    Raises
+    ------
+    GeocdError
+    """
+    import pandas as pd
+
+    settings, pair = Settings.from_flat({"device": "cpu"}).resolved(), pair.without_features()
+    with computing(settings):
+        chips = sample_chips(pair)
+        detector = cast("DefaultDetector", fit_detector(chips, pair, settings))
+        del chips
+        windows = _windows(pair.grid, min(BLOCK, most or BLOCK))
+        return pd.DataFrame(_means(detector, pair, polygons, windows, progress or (lambda *step: None)))
 
 
 @dataclasses.dataclass
@@ -101,12 +123,15 @@ class _Sums:
 
 
 def _means(
-    detector: DefaultDetector, pair: Pair, polygons: Sequence[BaseGeometry], progress: Progress
+    detector: DefaultDetector,
+    pair: Pair,
+    polygons: Sequence[BaseGeometry],
+    windows: Sequence[Window],
+    progress: Progress,
 ) -> dict[str, Float32Array]:
     """Return the means over the polygons, by name."""
     from geocd.method.evidence import seen
 
-    windows = _windows(pair.grid)
     boxes = np.array([polygon.bounds for polygon in polygons]).reshape(-1, 4)
     sums = _Sums(np.zeros(len(polygons), np.int64), {})
     for done, window in enumerate(windows, 1):
@@ -133,12 +158,12 @@ def _means(
         return {name: (total / sums.count).astype(np.float32) for name, total in sums.totals.items()}
 
 
-def _windows(grid: Grid) -> list[Window]:
+def _windows(grid: Grid, block: int) -> list[Window]:
     """Return windows that cover a grid, by rows."""
     return [
-        Window(col, row, min(BLOCK, grid.width - col), min(BLOCK, grid.height - row))
-        for row in range(0, grid.height, BLOCK)
-        for col in range(0, grid.width, BLOCK)
+        Window(col, row, min(block, grid.width - col), min(block, grid.height - row))
+        for row in range(0, grid.height, block)
+        for col in range(0, grid.width, block)
     ]
 
 
@@ -176,4 +201,4 @@ def _load(file: Path, checksum: str, count: int) -> pd.DataFrame | None:
         return None
 
 
-__all__ = ["evidence_of"]
+__all__ = ["evidence_of", "measured"]

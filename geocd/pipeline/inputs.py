@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from geocd.config import RunSettings
+from geocd.config import ReadSettings, RunSettings
 from geocd.errors import OutputError
 from geocd.pipeline.resume import other_files
 from geocd.raster.files import local_files
 from geocd.raster.pair import Pair
 
+if TYPE_CHECKING:
+    from geocd.review.learning import Judged
+
+
+def model_of(read: ReadSettings) -> Judged | None:
+    """Return the verdicts of ``--refine``; None without it.
+
+    Raises
+    ------
+    VerdictError
+        The file is missing, or is no model.
+    """
+    if read.refine is None:
+        return None
+    from geocd.review.learning import Judged
+
+    return Judged.load(Path(read.refine))
+
 
 def input_files(pair: Pair, settings: RunSettings) -> list[Path]:
-    """Return the local files of a run's inputs: rasters and weights, with all they consist of."""
+    """Return the local files of a run's inputs: rasters and models, with all they consist of."""
     others = settings.read.other_dates.values()
     paths = pair.before_path, pair.after_path, *pair.companions.values(), *others
     return [file for path in paths for file in local_files(path)] + list(other_files(settings).values())
@@ -50,4 +69,4 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-__all__ = ["input_files", "refuse_inputs"]
+__all__ = ["input_files", "model_of", "refuse_inputs"]

@@ -19,6 +19,7 @@ from geocd.errors import ConfigError
 from geocd.method.detector import Detector
 from geocd.method.methods import METHODS
 from geocd.method.seasonal import SeasonalDetector
+from geocd.pipeline.inputs import model_of
 from geocd.pipeline.plan import Plan, available_jobs, cache_size, default_limit, plan_run
 from geocd.pipeline.timing import Stopwatch
 from geocd.raster.files import Source, bounded_cache, check_two_files
@@ -193,6 +194,7 @@ def open_run(
         The settings contradict each other or do not suit the pair, or the limit is too small.
     """
     resolved = (settings or Settings()).resolved()
+    model_of(resolved.read)  # used last, but checked now
     jobs_given, jobs = jobs is not None, available_jobs(jobs)
     with (
         bounded_cache(cache_size(mem_limit or default_limit(jobs))),

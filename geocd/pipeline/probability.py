@@ -132,7 +132,7 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
     pair, settings = run.pair, run.settings
     # Left out where there are none: the bytes of a run of two dates stay what they were.
     others = {name: paths for name in OTHER_DATES if (paths := getattr(settings.read, name))}
-    left_out = {"threshold", *OTHER_DATES}
+    left_out = {"threshold", "refine", *OTHER_DATES}  # what verdicts teach is no part of the probability
     provenance = {
         "before": source_href(pair.before_path, folder),
         "after": source_href(pair.after_path, folder),

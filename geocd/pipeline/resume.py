@@ -43,8 +43,8 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
 
 def other_files(settings: RunSettings) -> dict[str, Path]:
     """Return the files that the settings name beside rasters, by the names of the settings."""
-    method = settings.method
-    names = {"weights": method.weights, "backbone": method.backbone, "aoi": settings.read.aoi}
+    method, read = settings.method, settings.read
+    names = {"weights": method.weights, "backbone": method.backbone, "aoi": read.aoi, "refine": read.refine}
     return {name: Path(path) for name, path in names.items() if path is not None and is_file(path)}
 
 

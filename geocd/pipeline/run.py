@@ -15,7 +15,7 @@ from geocd.config import RunSettings, Settings
 from geocd.findings import warn
 from geocd.location import Location
 from geocd.pipeline.beside import beside
-from geocd.pipeline.inputs import input_files
+from geocd.pipeline.inputs import input_files, model_of
 from geocd.pipeline.plan import CACHE_RANGE
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from geocd.pipeline.plan import Limits
+    from geocd.vectorize.polygons import Added
 
 #: Longest side, in pixels, of a picture in the report.
 PICTURE = 1000
@@ -164,7 +165,8 @@ def _write_products(
     progress("polygons", 0, 1)
     with bounded_cache(CACHE_RANGE[0]), stopwatch.stage("polygons"):  # they need the memory of the blocks
         heap.release()
-        layer = polygons.write(paths["changes"], run.settings.polygons, dates)
+        added = _relevance(run, progress)
+        layer = polygons.write(paths["changes"], run.settings.polygons, dates, added=added)
     heap.release()  # of what the polygons took, before the pictures take theirs
     progress("polygons", 1, 1)
     with stopwatch.stage("quicklook"):
@@ -182,6 +184,20 @@ def _write_products(
         item = stac_item(record, paths, created=created, folder=folder)
     write_json(paths["item"], item)
     return record
+
+
+def _relevance(run: PreparedRun, progress: Progress) -> Added | None:
+    """Return what adds the column of ``--refine`` to polygons; None without it."""
+    model = model_of(run.settings.read)
+    if model is None:
+        return None
+    from geocd.pipeline.evidence import measured
+    from geocd.review.ranking import adding_relevance
+
+    if run.settings.method.kind == "embedding":
+        return adding_relevance(model, lambda polygons: None)
+    side = run.settings.tiling.tile_size
+    return adding_relevance(model, lambda polygons: measured(run.pair, polygons, progress, side))
 
 
 def _other_dates(run: PreparedRun) -> list[OtherDateRecord]:

@@ -24,7 +24,7 @@ MOST_PLACES, MOST_CORNERS = 5000, 100_000
 TOLERANCE = 0.75
 #: Columns of a place, with their decimals; after them those that are there only in some results.
 NUMBERS = {"id": 0, "area_m2": 1, "n_pixels": 0, "p_mean": 3, "p_max": 3, "centroid_x": 6, "centroid_y": 6}
-OPTIONAL = ("kind", "became", "kind_why", "lasting", "last_seen", "verdict")
+OPTIONAL = ("kind", "became", "kind_why", "relevance", "lasting", "last_seen", "verdict")
 #: Nodes of a lattice along a side, tried in this order, and how far it may be off, in pixels: the last of
 #: them further, near the poles and on grids of continents.
 _NODES, _LATTICE_ERROR, _LAST_ERROR = (2, 3, 5, 9, 17, 33, 65), 0.02, 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from geocd.vectorize.formats import LAYER
 if TYPE_CHECKING:
     import geopandas
     import pandas as pd
+    from shapely.geometry.base import BaseGeometry
 
 #: Columns that are added.
 RELEVANCE, NEXT = "relevance", "judge_next"
@@ -139,6 +140,30 @@ def refine(
     )
 
 
+def adding_relevance(
+    judged: Judged, evidence: Callable[[list[BaseGeometry]], pd.DataFrame | None]
+) -> Callable[[geopandas.GeoDataFrame], geopandas.GeoDataFrame]:
+    """Return a function that adds the column ``relevance`` to the polygons of a run that nobody has judged.
+
+    Parameters
+    ----------
+    judged : Judged
+        Verdicts on polygons of other pairs.
+    evidence : callable
+        Returns the evidence of polygons, as for :func:`refine`.
+    """
+
+    def added(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+        columns = [name for name in frame.columns if name != "geometry"]
+        values = np.zeros(0)
+        if len(frame):
+            values = relevance(traits_of(frame, evidence(list(frame.geometry))), judged)
+        frame[RELEVANCE] = np.round(values, 6)
+        return frame[[*columns, RELEVANCE, "geometry"]]
+
+    return added
+
+
 def read_polygons(path: Path) -> geopandas.GeoDataFrame:
     """Return the polygons of a run, with an empty column ``verdict`` where they have none.
 
@@ -201,4 +226,4 @@ def _taken_over(
     return frame
 
 
-__all__ = ["RefineReport", "read_changes", "read_polygons", "refine"]
+__all__ = ["RefineReport", "adding_relevance", "read_changes", "read_polygons", "refine"]

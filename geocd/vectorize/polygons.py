@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +35,12 @@ from geocd.vectorize.names import refuse_unusable_name
 from geocd.vectorize.regions import Regions
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import geopandas
     import pandas as pd
+
+    Added: TypeAlias = Callable[[geopandas.GeoDataFrame], geopandas.GeoDataFrame]
 
 #: Pixels that are read at a time, unless one row of blocks has more.
 STRIP_PIXELS = 2**22
@@ -247,8 +251,11 @@ class Polygons:
         dates: tuple[str | None, str | None],
         *,
         style: bytes | None = None,
+        added: Added | None = None,
     ) -> PolygonSummary:
         """Write the polygons, once all rows were added; it frees what was gathered.
+
+        ``added`` returns the frame with further columns.
 
         Raises
         ------
@@ -257,6 +264,8 @@ class Polygons:
         """
         pixel = self.pixel
         frame = self.frame(settings, dates)
+        if added is not None:
+            frame = added(frame)
         release()  # of the corners: the frame is copied as it is written
         write(frame, destination, timestamp(dates[1] or dates[0]), style=style, pixel=pixel)
         n_pixels = int(frame["n_pixels"].sum())

@@ -102,6 +102,17 @@ def test_the_weights_of_a_batch_are_read_once_whatever_its_pairs_have(
     assert read == [tmp_path / "own.pth"]
 
 
+def test_a_model_of_verdicts_that_is_none_is_refused_before_any_pair_is_done(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("id,before,after,refine\none,a.tif,b.tif,\ntwo,a.tif,b.tif,m.json\n")
+    one, two = read_items(tmp_path / "pairs.csv")
+    assert (dict(one.settings), dict(two.settings)) == ({}, {"refine": f"{tmp_path}/m.json"})
+    (tmp_path / "m.json").write_text("{}")
+    result = invoke("batch", tmp_path / "pairs.csv", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "m.json: is not a model" in result.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_pair_has_its_own_settings_and_is_done_again_where_they_change(
     cluster: str, write_pairs: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -87,6 +87,16 @@ def test_another_configuration_has_another_hash() -> None:
     assert configuration(fixed) == configuration(fixed, mem_limit=500)
 
 
+def test_another_content_of_the_model_of_verdicts_is_another_configuration(tmp_path: Path) -> None:
+    model = tmp_path / "model.json"
+    settings = Settings.from_flat({"method": "cva", "refine": str(model)})
+    model.write_text("one")
+    first = configuration(settings)
+    assert first.digest != configuration(CVA).digest
+    model.write_text("two")
+    assert first.digest != configuration(settings).digest
+
+
 def test_the_sources_of_a_vrt_are_part_of_its_fingerprint(task: Task, tmp_path: Path) -> None:
     import rasterio.shutil
 

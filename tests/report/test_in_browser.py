@@ -49,11 +49,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prob[100:200, 100:200] = 0.9
     prob[400:450, 500:600] = 0.8
     prob[500:504, 300:305] = 0.6
-    columns: dict[str, list[str | None]] = {
+    columns: dict[str, list[Any]] = {
         "kind": ["burnt", "water_gain", "burnt"],
         "became": ["vegetation → burnt ground", "bare → water", None],
         "kind_why": ["NBR 0.60 → 0.10: <b>it</b> fell", 'NDWI -0.20 → 0.40: "wet", water', "dark: burnt"],
         "verdict": [None, None, None],
+        "relevance": [0.9, 0.4, 0.2],
     }
     totals = [KindTotal("burnt", "vegetation → burnt ground", 1, 1e6), KindTotal("water_gain", None, 1, 5e5)]
     run = run_record(before=HOSTILE, summary={"kinds": totals})
@@ -108,7 +109,15 @@ def download(opened: Any, button: str, folder: Path) -> Path:
 
 
 def test_the_list_is_sorted_and_filtered(shown: Any) -> None:
-    assert ids(shown) == [1, 2, 3]  # the largest first
+    assert ids(shown) == [1, 2, 3]
+    assert shown.locator("th:has([data-sort=relevance])").get_attribute("aria-sort") == "descending"
+    shown.get_by_role("button", name="relevance", exact=True).click()
+    assert ids(shown) == [3, 2, 1]
+    shown.locator("[name=relevance]").fill("0.3")
+    assert ids(shown) == [2, 1]
+    shown.get_by_role("button", name="Reset").click()
+    shown.get_by_role("button", name="area", exact=True).click()
+    assert ids(shown) == [1, 2, 3]
     shown.get_by_role("button", name="area", exact=True).click()
     assert ids(shown) == [3, 2, 1]
     assert shown.locator("th:has([data-sort=area_m2])").get_attribute("aria-sort") == "ascending"

@@ -98,6 +98,7 @@ def test_columns_that_only_some_results_have(layer: tuple[Path, Grid], tmp_path:
     frame = geopandas.read_file(layer[0])
     frame["kind"], frame["verdict"] = ["unclear", "burnt", "snow"], [None, "yes", None]
     frame["lasting"] = np.array([np.nan, 0.75, 1 / 3], np.float32)
+    frame["relevance"] = [0.1, 0.5, 0.123456]
     frame["last_seen"] = pd.to_datetime(["2021-03-04", None, "2022-05-06"])
     frame["area_m2"] = frame["area_m2"].where(frame["id"] != 1)
     frame.to_file(tmp_path / "k.gpkg", layer="changes")
@@ -105,6 +106,7 @@ def test_columns_that_only_some_results_have(layer: tuple[Path, Grid], tmp_path:
     assert found.columns["kind"] == ["burnt", "snow", "unclear"]
     assert found.columns["verdict"] == ["yes", None, None]
     assert found.columns["lasting"] == [0.75, 0.333, None]
+    assert found.columns["relevance"] == [0.5, 0.123, 0.1]
     assert [date and str(date)[:10] for date in found.columns["last_seen"]] == [
         None,
         "2022-05-06",

@@ -43,6 +43,8 @@ NAMES: Mapping[str, tuple[str, int | None]] = {
     "kind_why": ("why this kind", None),
     "date_before": ("before", None),
     "date_after": ("after", None),
+    "relevance": ("relevance (0 to 1)", 2),
+    "judge_next": ("to judge next", None),
     "lasting": ("lasting (0 to 1)", 2),
     "last_seen": ("last seen", None),
     "area_m2": ("area (m²)", 0),
@@ -63,8 +65,8 @@ NAMES: Mapping[str, tuple[str, int | None]] = {
 }  # fmt: skip
 #: Columns of the form, in order; the verdict first, so that it has the focus.
 FORM = (
-    "verdict", "id", "kind", "became", "kind_why", "area_ha", "p_mean", "date_before", "date_after",
-    "lasting", "last_seen",
+    "verdict", "id", "kind", "became", "kind_why", "area_ha", "p_mean", "relevance", "date_before",
+    "date_after", "lasting", "last_seen",
 )  # fmt: skip
 #: Columns that the table hides at first.
 HIDDEN = ("p_min", "p_max", "p_q25", "p_q50", "p_q75", "centroid_x", "centroid_y", "perimeter_m")

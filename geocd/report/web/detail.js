@@ -98,6 +98,7 @@ class Detail {
     add("why", place.kind_why);
     add("area", `${areaInWords(place.area_m2)} (${place.n_pixels.toLocaleString("en")} pixels)`);
     add("probability", `${place.p_mean.toFixed(2)} on average, ${place.p_max.toFixed(2)} at most`);
+    add("relevance", place.relevance?.toFixed(2));
     add("still there", place.lasting === undefined || place.lasting === null ? null : `${Math.round(100 * place.lasting)} %`);
     add("last seen", place.last_seen);
     add("centre", `${xyInWords(place.centroid_x, place.centroid_y)} (${DATA.grid.crs})`);

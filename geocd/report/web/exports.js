@@ -2,7 +2,7 @@
 // The listed places as files: CSV, GeoJSON, KML. All are made in the page; nothing is sent anywhere.
 
 const COLUMNS = [
-  "id", "kind", "became", "kind_why", "area_m2", "n_pixels", "p_mean", "p_max", "lasting", "last_seen",
+  "id", "kind", "became", "kind_why", "area_m2", "n_pixels", "p_mean", "p_max", "relevance", "lasting", "last_seen",
   "centroid_x", "centroid_y", "lon", "lat", "verdict",
 ];
 

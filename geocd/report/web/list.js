@@ -1,5 +1,5 @@
 "use strict";
-// The list of places: sorted by any column, filtered by kind, probability, area and verdict.
+// The list of places: sorted by any column, filtered by kind, probability, relevance, area and verdict.
 
 class PlaceList {
   /** `onChange(places)` hears which places are listed, in their order. */
@@ -9,7 +9,7 @@ class PlaceList {
     this.onSelect = onSelect;
     this.onChange = onChange;
     this.body = document.querySelector("#list tbody");
-    this.sorting = { column: "area_m2", down: true };
+    this.sorting = { column: DATA.columns.relevance ? "relevance" : "area_m2", down: true };
     this.rows = places.map((place) => this.makeRow(place));
     this.addKinds();
     for (const button of document.querySelectorAll("#list [data-sort]")) {
@@ -32,6 +32,7 @@ class PlaceList {
     if (DATA.columns.kind) element("td", { text: kindInWords(place.kind), parent: row });
     element("td", { cls: "n", text: areaInWords(place.area_m2), parent: row });
     element("td", { cls: "n", text: place.p_mean.toFixed(2), parent: row });
+    if (DATA.columns.relevance) element("td", { cls: "n", text: place.relevance.toFixed(2), parent: row });
     element("td", { cls: "verdict", parent: row });
     row.addEventListener("click", () => this.onSelect(place));
     return row;
@@ -67,6 +68,7 @@ class PlaceList {
   passes(place, filters) {
     if (filters.kinds && !filters.kinds.has(place.kind)) return false;
     if (place.p_mean < filters.least || (place.area_m2 ?? Infinity) < filters.area) return false;
+    if (place.relevance < filters.relevance) return false;
     const verdict = this.verdictOf(place) ?? "none";
     return filters.verdict === "" || filters.verdict === verdict;
   }
@@ -78,6 +80,7 @@ class PlaceList {
       kinds: boxes.length ? new Set(boxes.filter((box) => box.checked).map((box) => box.value)) : null,
       least: Number(form.elements.least.value),
       area: Number(form.elements.area.value),
+      relevance: Number(form.elements.relevance?.value ?? 0),
       verdict: form.elements.verdict.value,
     };
   }
@@ -97,6 +100,7 @@ class PlaceList {
       button.closest("th").setAttribute("aria-sort", sorted ? (down ? "descending" : "ascending") : "none");
     }
     document.getElementById("least-value").textContent = filters.least.toFixed(2);
+    if (DATA.columns.relevance) document.getElementById("relevance-value").textContent = filters.relevance.toFixed(2);
     const area = this.shown.reduce((sum, place) => sum + (place.area_m2 ?? 0), 0);
     document.getElementById("count").textContent =
       `${this.shown.length.toLocaleString("en")} of ${this.places.length.toLocaleString("en")} places, ` +
