@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from rasterio.transform import array_bounds
 
 from geocd.config import PolygonSettings
 from geocd.errors import ConfigError, GeocdError
-from geocd.pipeline.polygons import check_output, dates_of, threshold_of
+from geocd.pipeline.polygons import check_output, dates_of, later_dates, threshold_of
 from geocd.pipeline.prepared import open_sources
 from geocd.pipeline.refine import refine as refined
 from geocd.raster.arrays import ArrayRaster
@@ -39,6 +39,8 @@ from geocd.vectorize.polygons import Polygons, probability_rows, reflectance_of,
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from matplotlib.axes import Axes
+
+    from geocd.vectorize.lastingmeans import LastingMeans
 
 #: A change probability: a result of ``geocd.detect``, its ``change_probability``, or the path of a raster.
 Probability = str | os.PathLike[str] | xr.DataArray | xr.Dataset
@@ -106,7 +108,9 @@ def polygonize(
             inputs += [os.fspath(path) for path in pair or ()]
             files = [file for path in inputs for file in local_files(path)]
             check_output(Path(output), files, style("changes"), overwrite=overwrite)
-        polygons = Polygons(source.grid, threshold, images, reflectance_of(images, source.record.get("kind")))
+        reflectance = reflectance_of(images, source.record.get("kind"))
+        later = None if images is None else _later(stack, source, images)
+        polygons = Polygons(source.grid, threshold, images, reflectance, later)
         polygons.add_all(source.rows(), source.name)
         dates = dates_of(source.record)
         pixel = polygons.pixel
@@ -255,6 +259,13 @@ def _images(stack: ExitStack, source: _Source, pair: Sequence[str | os.PathLike[
         if paths is not None:
             raise
         return None
+
+
+def _later(stack: ExitStack, source: _Source, images: Pair) -> LastingMeans | None:
+    """Return the later dates of a run; None where it had none, or where one cannot be opened."""
+    with suppress(GeocdError):
+        return stack.enter_context(later_dates(images, source.record, Path(source.folder).parent))
+    return None
 
 
 def plot(result: xr.DataArray | xr.Dataset, ax: Axes | None = None, *, polygons: bool = True) -> Axes:

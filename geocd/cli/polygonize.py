@@ -17,6 +17,7 @@ from geocd.vectorize.formats import FORMATS
 
 if TYPE_CHECKING:
     from geocd.raster.pair import Pair
+    from geocd.vectorize.lastingmeans import LastingMeans
     from geocd.vectorize.polygons import PolygonSummary
 
 
@@ -61,13 +62,15 @@ def polygonize(
     """Make polygons from the probability raster PROB again: another threshold, smallest area or format.
 
     The probability is not computed again. The suffix of the output decides the format. The style for QGIS is
-    written beside the polygons.
+    written beside the polygons. Later dates of the run (--confirm) are read again, for the columns lasting
+    and last_seen.
     """
     from geocd.config import PolygonSettings
     from geocd.pipeline.polygons import check_output, dates_of, threshold_of
     from geocd.raster import files
     from geocd.report.styles import style
-    from geocd.vectorize import polygons
+    from geocd.vectorize.names import refuse_unusable_name
+    from geocd.vectorize.polygons import polygons_of
 
     if pair and no_bands:
         raise ConfigError("--pair and --no-bands exclude each other. Pass only one of them.")
@@ -77,19 +80,13 @@ def polygonize(
     look = style("changes")
     inputs = [file for path in (prob, *(pair or ())) for file in files.local_files(path)]
     check_output(target, [*ctx.meta.get(CONFIG, []), *inputs], look, overwrite=overwrite)
-    date_before, date_after = dates_of(run)
+    refuse_unusable_name(target)  # before any work is done
     with files.bounded_cache(), contextlib.ExitStack() as stack:
-        images = None if no_bands else _open_images(stack, prob, run, pair, quiet=ctx.obj["quiet"])
-        summary = polygons.polygonize(
-            prob,
-            target,
-            threshold=threshold,
-            settings=PolygonSettings(**settings),
-            pair=images,
-            date_before=date_before,
-            date_after=date_after,
-            style=look,
-        )
+        quiet = ctx.obj["quiet"]
+        images = None if no_bands else _open_images(stack, prob, run, pair, quiet=quiet)
+        later = None if images is None else _open_later(stack, prob, run, images, quiet=quiet)
+        polygons = polygons_of(prob, threshold, images, later)
+        summary = polygons.write(target, PolygonSettings(**settings), dates_of(run), style=look)
     if not ctx.obj["quiet"]:
         _print_summary(summary, threshold, prob, target)
 
@@ -112,6 +109,20 @@ def _open_images(
             raise
         if not quiet:
             echo(f"note: no columns of bands and indices: {error} Or pass the images with --pair.", err=True)
+        return None
+
+
+def _open_later(
+    stack: contextlib.ExitStack, prob: str, run: Mapping[str, object], images: Pair, *, quiet: bool
+) -> LastingMeans | None:
+    """Return the later dates of the run; None where it had none, and, with a note, where they do not open."""
+    from geocd.pipeline.polygons import later_dates
+
+    try:
+        return stack.enter_context(later_dates(images, run, Path(prob).parent))
+    except GeocdError as error:
+        if not quiet:
+            echo(f"note: no columns of later dates (lasting, last_seen): {error}", err=True)
         return None
 
 

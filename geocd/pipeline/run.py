@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from geocd import heap
 from geocd.config import RunSettings, Settings
 from geocd.findings import warn
-from geocd.location import Location
 from geocd.pipeline.beside import beside
 from geocd.pipeline.inputs import input_files, model_of
 from geocd.pipeline.plan import CACHE_RANGE
+from geocd.pipeline.polygons import lasting_means
 from geocd.pipeline.prepared import PreparedRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
 from geocd.pipeline.resume import dependencies, device_kind, other_files
@@ -34,7 +34,6 @@ from geocd.report.thumbnails import read_pair
 from geocd.report.words import findings
 from geocd.spelling import python_errors, python_findings
 from geocd.types import Progress
-from geocd.vectorize.lastingmeans import LastingMeans
 from geocd.vectorize.polygons import Polygons, PolygonSummary
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ def _write_products(
     with beside(run.plan.jobs) as start, stopwatch.stage("tiles"):
         pictures = start(partial(read_pair, pair, PICTURE))
         tags = tags_of(run, dates, folder)
-        lasting = _lasting(run, dates[1])
+        lasting = lasting_means(pair, run.lasting, dates[1])
         polygons = Polygons(pair.grid, run.settings.method.decision, pair, run.reflectance, lasting)
         facts = write_probability(
             run, paths["prob"], tags, transaction.checkpoint, progress, on_rows=polygons.add
@@ -212,19 +211,6 @@ def _other_dates(run: PreparedRun) -> list[OtherDateRecord]:
         )
         for date in run.others
     ]
-
-
-def _lasting(run: PreparedRun, date_after: str | None) -> LastingMeans | None:
-    """Return what measures the columns of later dates; None without any."""
-    if run.lasting is None:
-        return None
-    by_date = [(later, acquisition_dates(later.date.pair)[1]) for later in run.lasting.later]
-    if all(date for _, date in by_date):
-        by_date.sort(key=lambda item: item[1] or "")
-    lasting = dataclasses.replace(run.lasting, later=tuple(later for later, _ in by_date))
-    names = [date_after or Location(run.pair.after_path).name]
-    names += [date or Location(later.date.path).name for later, date in by_date]
-    return LastingMeans(run.pair, lasting, names)
 
 
 def _record(

@@ -154,22 +154,42 @@ def polygonize(
     The number of pixels, the probabilities and the bands are always those of the changed pixels, and so is
     the area that the smallest area is compared with.
     """
-    destination, path = Path(destination), os.fspath(prob)
+    destination = Path(destination)
+    refuse_unusable_name(destination)  # before any work is done
+    polygons = polygons_of(os.fspath(prob), threshold, pair)
+    return polygons.write(destination, settings or PolygonSettings(), (date_before, date_after), style=style)
+
+
+def polygons_of(
+    prob: str, threshold: float, pair: Pair | None = None, lasting: LastingMeans | None = None
+) -> Polygons:
+    """Return the polygons of a probability raster before they are written; as :func:`polygonize`.
+
+    Parameters
+    ----------
+    prob : str
+    threshold : float
+    pair : Pair, optional
+    lasting : LastingMeans, optional
+        Columns of later dates.
+
+    Raises
+    ------
+    ConfigError, RasterOpenError, RasterReadError, GridError, BandError
+    """
     if not 0 < threshold <= 1:
         raise ConfigError(
             f"threshold {threshold:g} is not a probability above 0 and up to 1. Choose one in between, "
             "for instance 0.5.",
             threshold=threshold,
         )
-    refuse_unusable_name(destination)  # before any work is done
-    with open_raster(path) as dataset:
-        grid = grid_of(dataset, path)
+    with open_raster(prob) as dataset:
+        grid = grid_of(dataset, prob)
     if pair is not None:
-        check_same_grid(grid, pair.grid, (path, pair.before_path))
-    reflectance = reflectance_of(pair, provenance(path).get("kind"))
-    polygons = Polygons(grid, threshold, pair, reflectance)
-    polygons.add_all(probability_rows(path), path)
-    return polygons.write(destination, settings or PolygonSettings(), (date_before, date_after), style=style)
+        check_same_grid(grid, pair.grid, (prob, pair.before_path))
+    polygons = Polygons(grid, threshold, pair, reflectance_of(pair, provenance(prob).get("kind")), lasting)
+    polygons.add_all(probability_rows(prob), prob)
+    return polygons
 
 
 class Polygons:
@@ -350,6 +370,7 @@ __all__ = [
     "PolygonSummary",
     "Polygons",
     "polygonize",
+    "polygons_of",
     "probability_rows",
     "reflectance_of",
     "strips",

@@ -10,7 +10,11 @@ import geopandas
 import numpy as np
 import pytest
 from commands import OUTPUTS, MakePair, run, scene
+from conftest import WriteRaster
 from rasterio.transform import Affine
+from seasons import seasons, with_object
+
+import geocd
 
 
 def test_polygonize_repeats_and_changes_what_a_run_wrote(pair: tuple[Path, Path], out: Path) -> None:
@@ -175,3 +179,26 @@ def test_polygonize_reads_the_images_as_an_aligned_run_did(make_pair: MakePair, 
     assert again.exit_code == 0, again.output
     assert "after_nir" in geopandas.read_file(out / "again.gpkg").columns
     assert (out / "again.gpkg").read_bytes() == (out / "run_changes.gpkg").read_bytes()
+
+
+def test_polygonize_reads_later_dates_again(write_raster: WriteRaster, out: Path) -> None:
+    *dates, after, later = seasons(4, bands=3)
+    images = [*dates, with_object(after), with_object(later)]
+    paths = [write_raster(f"2020010{n}", image) for n, image in enumerate(images, start=1)]
+    options = ["--baseline", paths[0], "--confirm", paths[3], "--method", "cva", "--threshold", 0.4]
+    done = run("detect", *paths[1:3], "-o", out / "run", *options)
+    assert done.exit_code == 0, done.output
+    again = run("polygonize", out / "run_prob.tif", "-o", out / "again.gpkg")
+    assert "note" not in again.output
+    assert (out / "again.gpkg").read_bytes() == (out / "run_changes.gpkg").read_bytes()
+    largest = geocd.polygonize(out / "run_prob.tif", threshold=0.5).nlargest(1, "n_pixels").iloc[0]
+    assert largest.lasting > 0.8
+    assert largest.last_seen == "2020-01-04T00:00:00Z"
+
+    paths[3].unlink()
+    missing = run("polygonize", out / "run_prob.tif", "-o", out / "missing.gpkg")
+    assert missing.exit_code == 0
+    assert f"note: no columns of later dates (lasting, last_seen): {paths[3]}: no such file" in missing.output
+    columns = set(geopandas.read_file(out / "missing.gpkg").columns)
+    assert "after_b1" in columns
+    assert "lasting" not in columns
