@@ -76,6 +76,7 @@ def detect(
     features_after: str | None = None,
     baseline: tuple[str, ...] = (),
     confirm: tuple[str, ...] = (),
+    refine: str | None = None,
     ignore: tuple[Ignorable, ...] = (),
     tile_size: int | None = None,
     overlap: int | None = None,
@@ -162,6 +163,9 @@ def detect(
     confirm : tuple[str, ...], optional
         Images of later dates: polygons get the columns lasting (0: gone again, 1: still there) and
         last_seen.
+    refine : str | None, optional
+        Verdicts on other pairs, a model that geocd refine has saved: polygons get the column relevance (0
+        to 1: how likely they are what the reviewer meant). Detection does not see it.
     ignore : tuple[Ignorable, ...], optional
         Leave out pixels that are water or vegetation in both dates, or cloud in either: one or more of
         water,cloud,vegetation. Uses simple rules that need named bands and values proportional to
