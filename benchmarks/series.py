@@ -33,11 +33,11 @@ from scipy.cluster import vq
 from geocd.config import Settings
 from geocd.pipeline.prepared import computing, open_run
 from geocd.pipeline.run import detect
+from geocd.scene import season
 
 Image = np.ndarray
 #: Objects in an image, their deviations, and the signs of their bands.
 OBJECTS, DEVIATIONS, SIGNS = 40, 2.0, ("up", "down", "mixed")
-MOST = 400  # larger labelled scenes are cut to this side
 
 
 def read(path: Path, window: Window | None = None) -> Image:
@@ -187,12 +187,12 @@ def classes(image: Image, count: int = 8) -> Image:
     return vq.vq(rows, centres)[0].reshape(image.shape[1:])
 
 
-def labelled_table(folder: Path, scratch: Path) -> None:
-    """Print scores of pairs that got seasons."""
+def labelled_table(folder: Path, scratch: Path, side: int) -> None:
+    """Print scores of pairs that got seasons, cut to this side."""
     print("pairs in seasons: F1 without, with; changed outside the reference without, with")
     for pair in sorted(path.parent for path in folder.glob("*/mask.tif")):
         with rasterio.open(pair / "before.tif") as dataset:
-            window = Window(0, 0, min(dataset.width, MOST), min(dataset.height, MOST))
+            window = Window(0, 0, min(dataset.width, side), min(dataset.height, side))
         before, after = (read(pair / f"{date}.tif", window) for date in ("before", "after"))
         mask = read(pair / "mask.tif", window)[0]
         dates = seasons([before] * 4 + [after], classes(before), np.random.default_rng(0))
@@ -212,7 +212,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--labelled", type=Path)
     parser.add_argument("--only", choices=("baseline", "confirm", "labelled"))
+    parser.add_argument("--side", type=int, default=400, help="larger labelled scenes are cut to this side")
+    parser.add_argument("--steady", type=float, default=season.STEADY, help="see geocd.scene.season")
     arguments = parser.parse_args()
+    season.STEADY = arguments.steady
     days = sorted(arguments.folder.glob("*.tif"))
     with tempfile.TemporaryDirectory() as scratch:
         if arguments.only in (None, "baseline"):
@@ -220,7 +223,7 @@ def main() -> None:
         if arguments.only in (None, "confirm"):
             confirm_table(days, Path(scratch))
         if arguments.labelled and arguments.only in (None, "labelled"):
-            labelled_table(arguments.labelled, Path(scratch))
+            labelled_table(arguments.labelled, Path(scratch), arguments.side)
 
 
 if __name__ == "__main__":

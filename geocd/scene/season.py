@@ -29,7 +29,7 @@ from geocd.types import BoolArray, Float32Array
 #: An earlier date departs by at most so many deviations from what the before image predicts of it.
 MOST_DEPARTURE = 4.0
 #: Mean square departure of earlier dates, of which most of the scene has 1, up to which a place is as steady
-#: as any.
+#: as any: two deviations, as far as a change is from what is usual.
 STEADY = 4.0
 
 
