@@ -13,7 +13,7 @@ from geocd.check import PairReport
 from geocd.metrics import Scores
 from geocd.presets import Fit, Preset
 from geocd.result import Probability
-from geocd.stages import Align, Focus, Ignorable, Kind, MaskClass, Method, Nodata
+from geocd.stages import Align, CloudChoice, Focus, Ignorable, Kind, MaskClass, Method, Nodata
 from geocd.types import Progress
 from geocd.xarray import Raster
 
@@ -78,6 +78,7 @@ def detect(
     confirm: tuple[str, ...] = (),
     refine: str | None = None,
     ignore: tuple[Ignorable, ...] = (),
+    cloud_detector: CloudChoice = "auto",
     tile_size: int | None = None,
     overlap: int | None = None,
     method: Method = "deep",
@@ -170,6 +171,9 @@ def detect(
         Leave out pixels that are water or vegetation in both dates, or cloud in either: one or more of
         water,cloud,vegetation. Uses simple rules that need named bands and values proportional to
         reflectance.
+    cloud_detector : CloudChoice, optional
+        What ignore=('cloud',) goes by. network: ukis-csmask (geocd[clouds]), which sees shadow, too; rule:
+        bright and white; auto: the network where it is installed and suits the pair, else the rule.
     tile_size : int | None, optional
         Side of a tile, in pixels. Default: 512 (preset reference: 256).
     overlap : int | None, optional

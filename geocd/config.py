@@ -26,6 +26,7 @@ from geocd.stages import (
     RASTERS,
     STAGES,
     Align,
+    CloudChoice,
     Focus,
     Ignorable,
     Kind,
@@ -156,6 +157,10 @@ class RunSettings(_Flat):
         """Return these settings with another tile size."""
         return dataclasses.replace(self, tiling=dataclasses.replace(self.tiling, tile_size=tile_size))
 
+    def with_cloud_detector(self, choice: CloudChoice) -> RunSettings:
+        """Return these settings with what decided which pixels are cloud."""
+        return dataclasses.replace(self, read=dataclasses.replace(self.read, cloud_detector=choice))
+
 
 def _values(stage: DataclassInstance) -> dict[str, Any]:
     """Return the values of a stage by name, as they are."""
@@ -216,6 +221,7 @@ __all__ = [
     "RASTERS",
     "STAGES",
     "Align",
+    "CloudChoice",
     "Focus",
     "Ignorable",
     "Kind",

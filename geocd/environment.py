@@ -16,7 +16,17 @@ from geocd.raster.projections import projection_problems
 from geocd.report.record import versions
 
 #: Packages of the extras.
-OPTIONAL = ("xarray", "rioxarray", "dask", "distributed", "pystac", "pystac-client", "boto3")
+OPTIONAL = (
+    "xarray",
+    "rioxarray",
+    "dask",
+    "distributed",
+    "pystac",
+    "pystac-client",
+    "boto3",
+    "ukis-csmask",
+    "onnxruntime",
+)
 #: Prefixes of the environment variables that GDAL, PROJ, torch, dask and geocd read.
 VARIABLES = ("GDAL_", "PROJ_", "CPL_", "VSI_", "OMP_", "CUDA_", "GEOCD_", "DASK_")
 #: Parts of the names of variables that may hold a secret, and ends of those that rasterio and geocd set.

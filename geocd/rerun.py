@@ -142,6 +142,7 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
     if flat.get("preset") == "default":  # which took steps in version 0.1
         for name in ("iterations", "learning_rate", "fit"):
             flat.pop(name, None)
+    flat.setdefault("cloud_detector", "rule")  # the only one there was
     for name in ("jobs", "mem_limit"):  # outputs do not depend on them: the tile size is among the settings
         flat.pop(name, None)
     flat |= {name: links.get(name, flat[name]) for name in RASTERS if flat.get(name) is not None}

@@ -23,6 +23,8 @@ Align = Literal["none", "grid", "shift"]
 Nodata = float | Literal["none"]
 #: What ``--ignore`` knows; :mod:`geocd.scene.ignore` has a rule for each.
 Ignorable = Literal["water", "cloud", "vegetation"]
+#: auto: the network where it is installed and suits the pair, else the simple rule.
+CloudChoice = Literal["auto", "network", "rule"]
 #: What quality masks can leave out.
 MaskClass = Literal["cloud", "shadow", "snow"]
 
@@ -158,6 +160,11 @@ class ReadSettings:
         "reflectance.",
         metavar="KINDS",
     )
+    cloud_detector: CloudChoice = setting(
+        "auto",
+        "What --ignore cloud goes by. network: ukis-csmask (geocd[clouds]), which sees shadow, too; rule: "
+        "bright and white; auto: the network where it is installed and suits the pair, else the rule.",
+    )
 
     @property
     def other_dates(self) -> dict[str, str]:
@@ -166,6 +173,7 @@ class ReadSettings:
 
     def __post_init__(self) -> None:
         require_choice("align", self.align, get_args(Align))
+        require_choice("cloud_detector", self.cloud_detector, get_args(CloudChoice))
         for missing, other in (("before", "after"), ("after", "before")):
             if getattr(self, f"features_{missing}") is None and (path := getattr(self, f"features_{other}")):
                 raise ConfigError(

@@ -36,6 +36,7 @@ from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_dates
 from geocd.report.links import source_href
 from geocd.report.products import named_stem
+from geocd.scene.ignore import cloud_detector
 from geocd.signatures import keyword, spelled
 from geocd.spelling import python_errors, python_findings
 from geocd.tiles.mosaic import Mosaic, blend
@@ -401,7 +402,7 @@ def _findings(run: PreparedRun) -> list[Finding]:
 
 
 def _provenance(run: PreparedRun) -> dict[str, object]:
-    """Return inputs, bands, dates and alignment as JSON values."""
+    """Return inputs, bands, dates, alignment, and what masked clouds, as JSON values."""
     pair, here = run.pair, Path()
     provenance: dict[str, object] = {
         "before": source_href(pair.before_path, here),
@@ -416,6 +417,8 @@ def _provenance(run: PreparedRun) -> dict[str, object]:
         provenance["after_indexes"] = pair.bands.after
     if run.alignment is not None:
         provenance["alignment"] = run.alignment.as_dict()
+    if (clouds := cloud_detector(pair)) is not None:
+        provenance["clouds"] = clouds.as_dict()
     return provenance
 
 

@@ -25,7 +25,7 @@ from geocd.check import PairReport
 from geocd.metrics import Scores
 from geocd.presets import Fit, Preset
 from geocd.result import Probability
-from geocd.stages import Align, Focus, Ignorable, Kind, MaskClass, Method, Nodata
+from geocd.stages import Align, CloudChoice, Focus, Ignorable, Kind, MaskClass, Method, Nodata
 from geocd.types import Progress
 from geocd.xarray import Raster
 

@@ -131,8 +131,13 @@ def _print_result(files: Mapping[str, Path], record: RunRecord) -> None:
     if record.alignment is not None:
         echo(_aligned(record.alignment), err=True)
     if summary.ignored_share:
-        shares = (f"{share:.2%} as {described(kind)}" for kind, share in summary.ignored_share.items())
+        shares = (
+            f"{share:.2%} as {described(kind, record.clouds)}"
+            for kind, share in summary.ignored_share.items()
+        )
         echo(f"Ignored of the valid area: {'; '.join(shares)}.", err=True)
+    if record.clouds is not None:
+        echo(str(record.clouds), err=True)
     for finding in unexpected(record.findings):
         echo(f"{finding.label}: {finding}", err=True)
     echo(

@@ -25,6 +25,7 @@ from geocd.machine import usable_memory
 from geocd.method.methods import METHODS
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
+from geocd.scene.clouds import cloud_memory
 from geocd.scene.otherdates import NO_OTHER_DATES, OtherDates
 from geocd.scene.sample import sample_pixels
 from geocd.tiles.tiling import Tiling
@@ -180,9 +181,11 @@ def stages(
     height, width = pair.grid.shape
     bands, item = pair.values_per_pixel, pair.itemsize
     memory, gpu = METHODS[method.method].memory, on_gpu(settings)
-    bare = GPU_CONTEXT * gpu
+    bare: float = GPU_CONTEXT * gpu
     if METHODS[method.method].uses_torch and gpu_build():
         bare += GPU_BUILD
+    clouds, masks = cloud_memory(pair, settings.read)
+    bare += masks
     process = cache_size(limit) + bare
     sampled = min(height * width, sample_pixels(pair))
     fit_per_pixel, fit_per_band = memory.fit
@@ -199,7 +202,8 @@ def stages(
         tile = max(tile, season) + pixels * (bands * 2 * item + 8)  # beside the chip without its season
         sample = max(sample, sampled * bands * 2 * item + SEASON_FIT * 2**20)
     warps = [date.warp for date in (pair, *(other.pair for other in others)) if date.warp is not None]
-    tile += max((warp.most_pixels for warp in warps), default=0) * (bands + 1) * item * WARP_COPIES
+    warp = max((each.most_pixels for each in warps), default=0) * (bands + 1) * item * WARP_COPIES
+    tile += warp
     rows = width * min(height, BLOCK_SIZE + tile_size) * BLEND_BYTES * (1 + method.uncertainty)
     strip = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS))
     piece = min(height * width, max(width, PIECE)) * PIECE_BYTES  # of polygons; also while tiles are computed
@@ -207,6 +211,7 @@ def stages(
     late = memory.fitted + LATE_IMPORTS
     shift = sampled * (SHIFT_BYTES + bands * 2 * item)
     return {
+        "clouds": process + clouds + warp / 2**20,
         "shift": process + memory.start + shift / 2**20,
         "fit": process + memory.start + sample / 2**20,
         "tiles": process + memory.fitted + (tile * (1 + FURTHER * (jobs - 1)) + rows + piece) / 2**20,

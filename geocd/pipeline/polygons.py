@@ -96,10 +96,11 @@ def later_dates(pair: Pair, record: Mapping[str, object], folder: Path) -> Itera
         return
     names = ("bidx", "nodata", "aoi", "align", "ignore")
     values = {name: record[name] for name in names if name in record}
+    values["cloud_detector"] = record.get("cloud_detector", "rule")  # which tags leave out
     paths = [source_path(str(href), folder) for href in confirm]
     read = Settings.from_flat(values | {"confirm": paths}).resolved().read
     with contextlib.closing(OtherDates.open(pair.before_path, pair.after_path, pair, read)) as others:
-        aligned = others.aligned(read.align, read.ignore)
+        aligned = others.aligned(read)
         lasting = Lasting.fit(sample_chips(pair), aligned.confirm)
         yield lasting_means(pair, lasting, dates_of(record)[1])
 

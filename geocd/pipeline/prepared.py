@@ -27,7 +27,7 @@ from geocd.raster.handles import Companions
 from geocd.raster.pair import Chip, Pair
 from geocd.raster.quality import Masks
 from geocd.report.links import source_path
-from geocd.scene.ignore import Rules, ignoring
+from geocd.scene.ignore import Rules, cloud_detector, ignoring
 from geocd.scene.lasting import Lasting
 from geocd.scene.oddities import SceneFacts
 from geocd.scene.otherdates import NO_OTHER_DATES, OtherDates
@@ -49,7 +49,7 @@ class PreparedRun:
     pair : Pair
         Aligned, and with the surfaces to ignore masked.
     settings : RunSettings
-        With the tile size of the plan.
+        With the tile size of the plan, and with what decided which pixels are cloud.
     plan : Plan
     alignment : Alignment or None
         None where no alignment was requested.
@@ -137,9 +137,9 @@ class OpenRun:
         read = self.settings.read
         with stopwatch.stage("align"):
             pair, alignment = align(self.pair, read.align)
-            others = self.others.aligned(read.align, read.ignore)
+            others = self.others.aligned(read)
         with stopwatch.stage("sample"):
-            pair = ignoring(pair, read.ignore)
+            pair = ignoring(pair, read.ignore, read.cloud_detector)
             chips = sample_chips(pair)
             check_different(chips, pair.before_path, pair.after_path)
         with stopwatch.stage("shift"):
@@ -155,7 +155,10 @@ class OpenRun:
         heap.release()
         steps(1, 1)
         facts_of_it = scene, reflectance, others, lasting
-        return PreparedRun(pair, self.settings, self.plan, alignment, detector, *facts_of_it)
+        settings = self.settings
+        if (clouds := cloud_detector(pair)) is not None:
+            settings = settings.with_cloud_detector(clouds.choice)
+        return PreparedRun(pair, settings, self.plan, alignment, detector, *facts_of_it)
 
     def _seasonal(self, plain: Detector, chips: list[Chip], pair: Pair, others: OtherDates) -> Detector:
         """Return the detector that also sees the baseline; the chips are replaced, one by one."""

@@ -133,6 +133,8 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
     # Left out where there are none: the bytes of a run of two dates stay what they were.
     others = {name: paths for name in OTHER_DATES if (paths := getattr(settings.read, name))}
     left_out = {"threshold", "refine", *OTHER_DATES}  # what verdicts teach is no part of the probability
+    if settings.read.cloud_detector != "network":  # of the rule, too, bytes stay what they were
+        left_out.add("cloud_detector")
     provenance = {
         "before": source_href(pair.before_path, folder),
         "after": source_href(pair.after_path, folder),

@@ -14,6 +14,7 @@ from geocd.raster.pair import Pair
 from geocd.raster.sources import is_file
 from geocd.report.links import source_href
 from geocd.report.record import versions
+from geocd.scene.clouds import load_network
 
 
 def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
@@ -27,6 +28,9 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
     files: dict[str, str | None] = {"before": pair.before_path, "after": pair.after_path}
     files |= {option(name): pair.companions.get(name) for name in RASTERS}
     files |= settings.read.other_dates
+    wanted = "cloud" in settings.read.ignore and settings.read.cloud_detector != "rule"
+    network = load_network() if wanted else None
+    all_versions = {**versions(), **({} if network is None else network.versions)}
     models = other_files(settings).items()
     files |= {f"the file of {option(name)}": str(file) for name, file in models}
     return {
@@ -37,7 +41,7 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
         "data types": pair.dtypes,
         "tags": [zlib.crc32(json.dumps(tags, sort_keys=True).encode()) for tags in pair.tags],
         "device": device_kind(settings),
-        **{f"{name} version": version for name, version in versions().items()},
+        **{f"{name} version": version for name, version in all_versions.items()},
     }
 
 

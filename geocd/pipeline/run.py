@@ -32,6 +32,7 @@ from geocd.report.record import FinishedRun, OtherDateRecord, RunRecord, Summary
 from geocd.report.stac import stac_item, write_json
 from geocd.report.thumbnails import read_pair
 from geocd.report.words import findings
+from geocd.scene.ignore import cloud_detector
 from geocd.spelling import python_errors, python_findings
 from geocd.types import Progress
 from geocd.vectorize.polygons import Polygons, PolygonSummary
@@ -223,6 +224,7 @@ def _record(
     """Return the record of a run, without its timings."""
     pair, settings, method = run.pair, run.settings, run.settings.method
     assert run.facts is not None
+    clouds = cloud_detector(pair)
     record = RunRecord(
         before=pair.before_path,
         after=pair.after_path,
@@ -250,7 +252,8 @@ def _record(
         ),
         date_before=dates[0],
         date_after=dates[1],
-        versions=versions(),
+        versions={**versions(), **({} if clouds is None else clouds.versions)},
+        clouds=clouds,
         inputs=inputs,
         device=device_kind(settings),
         histogram=facts.histogram,

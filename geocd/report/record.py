@@ -21,6 +21,7 @@ from geocd.raster.grid import Grid
 from geocd.raster.scaling import Scaling
 from geocd.report.fingerprint import Fingerprint
 from geocd.report.thumbnails import Thumbnails
+from geocd.scene.clouds import CloudDetector
 from geocd.scene.registration import Alignment, Shift
 from geocd.vectorize.kinds import KindTotal
 
@@ -151,6 +152,8 @@ class RunRecord:
         Numbers of the compared bands in both dates.
     scalings : tuple of Scaling
         Scale and offset that the indices were made with, before and after.
+    clouds : CloudDetector or None
+        What masked clouds; None where they were not to be ignored.
     other_dates : sequence of OtherDateRecord
         Images of ``--baseline`` and ``--confirm``.
     """
@@ -177,6 +180,7 @@ class RunRecord:
     findings: Sequence[Finding] = ()
     bands: Bands | None = None
     scalings: tuple[Scaling, Scaling] = (Scaling(), Scaling())
+    clouds: CloudDetector | None = None
     other_dates: Sequence[OtherDateRecord] = ()
 
     @property

@@ -143,6 +143,8 @@ def _properties(record: RunRecord, created: str) -> Json:
             date: scaling.as_dict() if scaling.scales else None
             for date, scaling in zip(("before", "after"), record.scalings, strict=True)
         }
+    if record.clouds is not None:
+        properties["geocd:clouds"] = record.clouds.as_dict()
     if record.other_dates:
         properties["geocd:other_dates"] = [date.as_dict() for date in record.other_dates]
     if record.alignment is not None:

@@ -14,6 +14,7 @@ from geocd.raster.choice import Bands
 from geocd.report.quicklook import percent
 from geocd.report.record import RunRecord
 from geocd.scene.brightness import Brightness
+from geocd.scene.clouds import CloudDetector
 from geocd.scene.ignore import KINDS, described
 from geocd.scene.oddities import pair_findings
 from geocd.scene.registration import LEAST_SHARPNESS, MOST_SPREAD, Alignment, Shift
@@ -172,7 +173,7 @@ def _of_pair(record: RunRecord, brightness: Brightness | None) -> list[Finding]:
 def _of_result(record: RunRecord) -> Iterator[Finding]:
     summary = record.summary
     yield from _of_changed_share(summary.changed_share)
-    yield from _of_ignored(summary.ignored_share)
+    yield from _of_ignored(summary.ignored_share, record.clouds)
     yield from _of_seams(summary.seam_score)
     if _min_area(record) and summary.n_polygons == 0 and summary.changed_share > 0:
         yield Finding(
@@ -216,7 +217,7 @@ def _of_changed_share(share: float) -> Iterator[Finding]:
         )
 
 
-def _of_ignored(shares: Mapping[str, float]) -> Iterator[Finding]:
+def _of_ignored(shares: Mapping[str, float], clouds: CloudDetector | None) -> Iterator[Finding]:
     """Yield a finding for each kind of surface that was left out of the result."""
     for kind, share in shares.items():
         if share > 0:
@@ -225,8 +226,10 @@ def _of_ignored(shares: Mapping[str, float]) -> Iterator[Finding]:
                 "ignored",
                 "warning" if much else "info",
                 f"{'A large part' if much else 'A part'} of the valid area, {in_percent(share)}, was left "
-                f"out as {described(kind)}.",
-                "These are simple rules: check that they fit the scene."
+                f"out as {described(kind, clouds)}.",
+                "ukis-csmask is a network: check that it fits the scene."
+                if kind == "cloud" and clouds is not None and not clouds.why
+                else "These are simple rules: check that they fit the scene."
                 if kind in KINDS
                 else "Masks miss the edges of clouds: --mask-buffer widens them.",
             )

@@ -21,7 +21,8 @@ later (1000 is added) have one. Where the files declare it (:mod:`geocd.raster.s
 date by date; where they seem to have one that is not declared, a finding says so. In 8-bit images that were
 stretched for display, band by band, the ratios are lost and the masks arbitrary. The share that each rule
 masks is reported. The rules miss thin and small clouds and shadow, and take snow and wide white roofs for
-cloud; where it matters, pass a raster made by a classifier with ``--valid``.
+cloud. Where ``geocd[clouds]`` is installed and suits the pair, a network finds cloud and its shadow instead
+(:mod:`geocd.scene.clouds`); which of the two decided is reported.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
+from geocd.config import CloudChoice
 from geocd.errors import NoValidPixelError
 from geocd.raster.bands import require_bands
 from geocd.raster.pair import Chip, Pair
 from geocd.raster.quality import DESCRIPTIONS, MASKED
 from geocd.raster.scaling import Scaling
+from geocd.scene.clouds import CloudDetector, CloudMask, detect_clouds
 from geocd.scene.sample import sample_chips, valid_pixels
 from geocd.types import BoolArray, Float64Array, Part, PixelArray
 
@@ -172,7 +175,11 @@ class Rules:
     positions : mapping
         By kind, the positions (from 0) of the bands that the rule needs.
     clouds : tuple of CloudRule, optional
-        Before and after; needed for ``cloud``.
+        Before and after; needed for ``cloud`` by the rule.
+    cloud_mask : CloudMask, optional
+        What the network calls cloud and shadow: it decides instead of the rule.
+    cloud_detector : CloudDetector, optional
+        Which of the two decides; None before the rules are fitted, and without ``cloud``.
     scalings : tuple of Scaling
         Scale and offset of the bands of the pair, before and after.
     """
@@ -180,6 +187,8 @@ class Rules:
     positions: Mapping[str, tuple[int, ...]]
     clouds: tuple[CloudRule, CloudRule] | None = None
     scalings: tuple[Scaling, Scaling] = (Scaling(), Scaling())
+    cloud_mask: CloudMask | None = None
+    cloud_detector: CloudDetector | None = None
 
     @classmethod
     def of(
@@ -216,16 +225,33 @@ class Rules:
         before, after = map(CloudRule.fit, self._levels("cloud", valid_pixels(chips)))
         return dataclasses.replace(self, clouds=(before, after))
 
-    def fitted_to(self, pair: Pair) -> Rules:
-        """Return the rules with thresholds fitted to a sample of the pair, where they need any."""
-        return self.fit(sample_chips(pair)) if "cloud" in self.positions else self
+    def fitted_to(self, pair: Pair, choice: CloudChoice = "auto") -> Rules:
+        """Return the rules with what they need of the pair: thresholds for cloud, or a mask of it.
+
+        ``choice`` is the setting ``cloud_detector``.
+
+        Raises
+        ------
+        ConfigError
+            The network was chosen, and cannot say anything of the pair.
+        RasterReadError
+        """
+        if "cloud" not in self.positions:
+            return self
+        chips = sample_chips(pair)
+        clouds = detect_clouds(pair, chips, choice)
+        if isinstance(clouds, CloudMask):
+            return dataclasses.replace(self, cloud_mask=clouds, cloud_detector=clouds.detector)
+        return dataclasses.replace(self.fit(chips), cloud_detector=clouds)
 
     def masks(self, chip: Chip) -> dict[str, BoolArray]:
         """Return the mask of every kind, ``(height, width)`` bool, False where the chip is not valid."""
         masks: dict[str, BoolArray] = {}
         for kind in self.positions:
             side, dates = KINDS[kind].side, self._levels(kind, (chip.before, chip.after))
-            if kind == "cloud":
+            if kind == "cloud" and self.cloud_mask is not None:
+                masks[kind] = self.cloud_mask.read(chip.window) & chip.valid
+            elif kind == "cloud":
                 assert self.clouds is not None, "thresholds for cloud depend on the scene: fit first"
                 clouds = [
                     filled(rule.mask(values), chip.valid, side)
@@ -270,7 +296,7 @@ class Rules:
         return NoValidPixelError(
             f"--ignore {kinds}: no pixel of {before} and {after} is left: every pixel that is valid in both "
             "is "
-            + ", or ".join(f"{kind} ({KINDS[kind].description})" for kind in self.positions)
+            + ", or ".join(described(kind, self.cloud_detector) for kind in self.positions)
             + ". Ignore less, or pass a mask of usable pixels with --valid.",
             before=before,
             after=after,
@@ -278,24 +304,35 @@ class Rules:
         )
 
 
-def described(kind: str) -> str:
-    """Return the name of a kind of ignored pixels, of a rule or of a quality mask, with what it is."""
+def described(kind: str, clouds: CloudDetector | None = None) -> str:
+    """Return the name of a kind of ignored pixels, of a rule or of a quality mask, with what it is.
+
+    ``clouds``: what decided which pixels are cloud; None for the simple rule.
+    """
+    if kind == "cloud" and clouds is not None and not clouds.why:
+        return f"cloud (with its shadow, in either date, by {clouds.name})"
     what = KINDS[kind].description if kind in KINDS else DESCRIPTIONS[kind]
     return f"{kind.removeprefix(MASKED)} ({what})"
 
 
-def ignoring(pair: Pair, kinds: Sequence[str]) -> Pair:
-    """Return a pair without what the rules of some kinds mask, with thresholds fitted to a sample of it.
+def ignoring(pair: Pair, kinds: Sequence[str], choice: CloudChoice = "auto") -> Pair:
+    """Return a pair without what the rules of some kinds mask, fitted to it; see :meth:`Rules.fitted_to`.
 
     Raises
     ------
     ConfigError
-        The bands that a rule needs cannot be identified by name.
+        The bands that a rule needs cannot be identified by name; or the network was chosen, and cannot say
+        anything of the pair.
     RasterReadError
     """
     if not kinds:
         return pair
-    return pair.ignoring(Rules.of(kinds, pair.band_names, pair.scalings).fitted_to(pair))
+    return pair.ignoring(Rules.of(kinds, pair.band_names, pair.scalings).fitted_to(pair, choice))
+
+
+def cloud_detector(pair: Pair) -> CloudDetector | None:
+    """Return what decided which pixels of a pair are cloud; None where cloud is not ignored."""
+    return pair.rule.cloud_detector if isinstance(pair.rule, Rules) else None
 
 
 def ignored_counts(chip: Chip, part: Part) -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from geocd.config import Align, ReadSettings
+from geocd.config import ReadSettings
 from geocd.errors import BandError, SameImageError
 from geocd.location import Location
 from geocd.raster.files import Source, check_two_files
@@ -104,12 +104,12 @@ class OtherDates:
         count = len(read.baseline)
         return cls(tuple(opened[:count]), tuple(opened[count:]))
 
-    def aligned(self, method: Align, ignore: tuple[str, ...]) -> OtherDates:
+    def aligned(self, read: ReadSettings) -> OtherDates:
         """Return these aligned with the before image, and without what the rules of ``--ignore`` mask."""
 
         def ready(date: OtherDate) -> OtherDate:
-            pair, _ = align(date.pair, method)
-            return dataclasses.replace(date, pair=ignoring(pair, ignore))
+            pair, _ = align(date.pair, read.align)
+            return dataclasses.replace(date, pair=ignoring(pair, read.ignore, read.cloud_detector))
 
         return OtherDates(tuple(map(ready, self.baseline)), tuple(map(ready, self.confirm)))
 

@@ -113,6 +113,14 @@ class Reflectance:
         level = self.scalings[date].level(self.positions[word], values)
         return (level - self.dark[date][word]) * self.gain[date][word]
 
+    def haze(self, date: int, word: str) -> float:
+        """Return the reflectance that :meth:`of` subtracts from a band of a date."""
+        return self.dark[date][word] * self.gain[date][word]
+
+    def with_haze(self, date: int, word: str, values: Float64Array) -> Float64Array:
+        """Return reflectance as :meth:`of` does, without subtracting the haze."""
+        return self.scalings[date].level(self.positions[word], values) * self.gain[date][word]
+
 
 def _unit(scaling: Scaling, bright: Float64Array) -> float | None:
     """Return the factor that turns levels into reflectance; None where they are something else."""
