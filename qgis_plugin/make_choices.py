@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from geocd.config import STAGES
-from geocd.vectorize.formats import FORMATS, VERDICTS
+from geocd.vectorize.formats import FORMATS
 
 TARGET = Path(__file__).resolve().parent / "geocd" / "choices.json"
 
@@ -40,7 +40,7 @@ def content() -> str:
         for field in dataclasses.fields(stage):
             settings[field.name] = {"default": field.default, "choices": words(hints[field.name]) or []}
     formats = {suffix: fmt.name for suffix, fmt in FORMATS.items() if fmt.in_qgis}
-    return json.dumps({"settings": settings, "formats": formats, "verdicts": VERDICTS}, indent=1) + "\n"
+    return json.dumps({"settings": settings, "formats": formats}, indent=1) + "\n"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ PAGES = {
     "reading": (),
     "outputs": ("polygonize",),
     "kinds": (),
+    "batch-series": ("series",),
     "judging": ("sample", "estimate", "refine"),
     "troubleshooting": ("check",),
     "errors": (),

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from geocd.batch.edited import keep_edited
 from geocd.batch.pairs import is_id
 from geocd.batch.upload import Bucket
+from geocd.pipeline.edited import keep_edited
 from geocd.raster.files import output_errors
 from geocd.report.fingerprint import sha256
 from geocd.report.products import Outputs

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from geocd import replacing
-from geocd.batch.edited import keep_edited
 from geocd.batch.manifest import Record, findings_of
+from geocd.pipeline.edited import keep_edited
 from geocd.quantities import area_in_words, day, in_percent
 from geocd.raster.files import output_errors
 from geocd.report.page import template

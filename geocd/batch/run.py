@@ -15,7 +15,6 @@ from geocd.batch.archive import upload_catalog, write_catalog
 from geocd.batch.cluster import Cluster, connection_lost
 from geocd.batch.columns import Values
 from geocd.batch.dispatch import Dispatcher
-from geocd.batch.edited import keep_edited, unrecorded_checksums
 from geocd.batch.manifest import NAME, DoneRecord, FailedRecord, Manifest, Record, load_record
 from geocd.batch.manifest import read as read_manifest
 from geocd.batch.overview import write_overview
@@ -27,6 +26,7 @@ from geocd.config import Settings
 from geocd.errors import BatchInterrupted, GeocdError, OutputError
 from geocd.location import Location
 from geocd.pipeline.checkpoint import differences
+from geocd.pipeline.edited import keep_edited, unrecorded_checksums
 from geocd.pipeline.inputs import model_of, refuse_inputs
 from geocd.raster.files import output_errors
 from geocd.raster.projections import check_projections

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     help="Memory that the process may take (1 MB = 2**20 bytes): first fewer tiles at a time, then smaller "
     "ones. Default, unless --jobs is given: about 2000, or 200 for each processor.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs; edited ones are kept beside them.")
 @click.option(
     "--resume", is_flag=True, help="Continue an interrupted run of the same outputs, if there is one."
 )

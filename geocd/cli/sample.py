@@ -60,6 +60,7 @@ def sample(
     from geocd.quantities import area_in_words
     from geocd.raster import files
     from geocd.report.products import Outputs, stem_of
+    from geocd.report.styles import style
     from geocd.review import sampling
 
     if size is not None and not size.is_integer():
@@ -86,6 +87,7 @@ def sample(
             size=None if size is None else int(size),
             standard_error=standard_error,
             seed=seed,
+            style=style("sample"),
         )
     strata = list(zip(report.strata, report.points, strict=True))
     if as_json:

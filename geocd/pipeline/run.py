@@ -14,6 +14,7 @@ from geocd import heap
 from geocd.config import RunSettings, Settings
 from geocd.findings import warn
 from geocd.pipeline.beside import beside
+from geocd.pipeline.edited import keep_edited_outputs
 from geocd.pipeline.inputs import input_files, model_of
 from geocd.pipeline.plan import CACHE_RANGE
 from geocd.pipeline.polygons import lasting_means
@@ -71,7 +72,8 @@ def detect(
     settings : Settings, optional
         Default: those of :class:`geocd.config.Settings`.
     overwrite : bool
-        Whether existing outputs may be replaced.
+        Whether existing outputs may be replaced. One that somebody has edited since is kept under another
+        name, such as ``STEM_changes.edited-20240131.gpkg``.
     resume : bool
         Whether to reuse the finished tiles of an interrupted run of the same outputs; the outputs are then
         those of an uninterrupted run, byte for byte (except times in item and report). Without such a run,
@@ -128,6 +130,8 @@ def detect(
             inputs = fingerprints(run.pair, run.settings)
         prepared = run.fit(facts=True, stopwatch=stopwatch, progress=progress)
         record = _write_products(prepared, transaction, inputs, stopwatch, progress)
+        if overwrite:
+            keep_edited_outputs(outputs)
         files = transaction.commit()
     warn(python_findings(record.findings))
     return files, record

@@ -1,13 +1,14 @@
 """Learning from a handful of verdicts: a Gaussian process on the traits of polygons, and what to ask next.
 
-The logit of "this is what I mean by change" is the normal score of the mean probability, times a constant,
-plus a function of the traits that is 0 before any verdict: with no verdicts the order is that of the
-probability, and with few it moves little (this is logistic regression with an offset and a strong ridge).
-The function is a sum: linear in the distances and deep features, and smooth in all traits together, so that
-a polygon that looks like one which was refused is thought to be refused, too.
+The logit of "this is what I mean by change" is the normal score of the mean probability, times a slope, plus
+a function of the traits that is 0 before any verdict: with no verdicts the order is that of the probability,
+and with few it moves little (this is logistic regression with an offset and a strong ridge). The function is
+a sum: linear in the distances and deep features, and smooth in all traits together, so that a polygon that
+looks like one which was refused is thought to be refused, too. How far the probability is to be trusted, the
+verdicts say as well: the logit is the mean over several slopes, each weighed by its marginal likelihood.
 
-Laplace's approximation: Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), algorithms
-3.1 and 3.2.
+Laplace's approximation, and the likelihood: Rasmussen and Williams, "Gaussian Processes for Machine Learning"
+(2006), algorithms 3.1 and 3.2, eq. 3.32.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, special
 
 from geocd.errors import VerdictError
 from geocd.review.features import Traits
 from geocd.types import BoolArray, Float64Array
 
-#: Logit for one standard deviation of the prior; how far the level may move; variance of the smooth part,
-#: and of the linear one of each group. Chosen on the labelled public pairs; ``benchmarks/refine.py``
-#: measures them.
-PRIOR, LEVEL_VARIANCE, SMOOTH = 1.5, 4.0, 1.5
+#: Logit for one standard deviation of the prior, and the slopes that verdicts choose from; how far the level
+#: may move; variance of the smooth part, and of the linear one of each group. Chosen on the labelled public
+#: pairs; ``benchmarks/refine.py`` measures them.
+PRIOR, SLOPES, LEVEL_VARIANCE, SMOOTH = 1.5, (0.75, 1.5, 3.0), 4.0, 1.5
 LINEAR = {"distances": 0.9, "shallow": 0.45, "middle": 0.45}
 #: Least weight of a verdict where what is asked next is chosen.
 LEAST_WEIGHT = 0.05
@@ -167,18 +168,23 @@ def logits(traits: Traits, judged: Judged) -> Float64Array:
     judged : Judged
         May be empty: then the order is that of the prior.
     """
-    mean = PRIOR * traits.prior
     if not judged.yes.size:
-        return mean
+        return np.asarray(PRIOR * traits.prior, np.float64)
     kernel = Kernel.common(traits, judged.traits)
     within = kernel.between(judged.traits, judged.traits)
-    coefficients = _laplace(within, judged.yes, PRIOR * judged.traits.prior)
-    moved: Float64Array = mean + kernel.between(traits, judged.traits) @ coefficients
+    fits = [_laplace(within, judged.yes, slope * judged.traits.prior) for slope in SLOPES]
+    weights = special.softmax([likelihood for _, likelihood in fits])
+    coefficients = weights @ np.stack([mode for mode, _ in fits])
+    slope = float(weights @ np.array(SLOPES))
+    moved: Float64Array = slope * traits.prior + kernel.between(traits, judged.traits) @ coefficients
     return moved
 
 
-def _laplace(covariance: Float64Array, yes: BoolArray, mean: Float64Array) -> Float64Array:
-    """Return the coefficients of the mode: the logits there are ``mean + covariance @ coefficients``."""
+def _laplace(covariance: Float64Array, yes: BoolArray, mean: Float64Array) -> tuple[Float64Array, float]:
+    """Return the coefficients of the mode, and the logarithm of the marginal likelihood.
+
+    The logits at the mode are ``mean + covariance @ coefficients``.
+    """
     function, coefficients = np.zeros(yes.size), np.zeros(yes.size)
     for _ in range(50):
         prob = _logistic(mean + function)
@@ -191,14 +197,16 @@ def _laplace(covariance: Float64Array, yes: BoolArray, mean: Float64Array) -> Fl
         function = function + step
         if float(np.abs(step).max()) < 1e-6:
             break
-    return coefficients
+    signed = np.where(yes, 1, -1) * (mean + function)
+    complexity = coefficients @ function / 2 + np.log(np.diag(lower)).sum()
+    return coefficients, float(-np.logaddexp(0, -signed).sum() - complexity)
 
 
 def ask_next(traits: Traits, judged: Judged, seen: BoolArray, count: int) -> list[int]:
     """Return the positions of the polygons to judge next, the first one first.
 
     Asked is what is likely, uncertain, and unlike what was judged or is asked already: the product of the
-    probability and the variance that remains is greatest.
+    probability and the standard deviation that remains is greatest.
 
     Parameters
     ----------
@@ -222,7 +230,7 @@ def ask_next(traits: Traits, judged: Judged, seen: BoolArray, count: int) -> lis
     asked: list[int] = []
     open_ = ~seen
     while len(asked) < count and open_.any():
-        score = np.where(open_, variance * prob, -1.0)
+        score = np.where(open_, np.sqrt(variance) * prob, -1.0)
         best = int(np.argmax(score))
         asked.append(best)
         open_[best] = False

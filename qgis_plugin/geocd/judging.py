@@ -16,7 +16,6 @@ from qgis.core import (
 
 from . import options
 from .algorithms import GeocdAlgorithm, require_success
-from .layers import Group, ToJudge
 from .process import PluginError
 
 #: Endings of the files of a run, by which geocd finds the others.
@@ -43,10 +42,6 @@ class Sample(GeocdAlgorithm):
                 "OUTPUT", "Points to judge", QgsProcessing.TypeVectorPoint
             )
         )
-
-    def post_processor(self) -> Any:
-        """Return what makes the points ready to be judged."""
-        return ToJudge.create(Group("", ()))
 
     def work(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
         """Run geocd, and return the outputs by name."""

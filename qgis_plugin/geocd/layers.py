@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from qgis.core import (
-    QgsEditorWidgetSetup,
     QgsLayerTree,
     QgsProcessingLayerPostProcessorInterface,
     QgsProject,
@@ -17,10 +16,6 @@ from qgis.core import (
 )
 
 from .dates import date_in, in_order, lines_with_dates
-from .options import CHOICES
-
-#: Labels and values of a verdict.
-VERDICTS = [{"": "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"}, *({word: word} for word in CHOICES["verdicts"])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,21 +109,6 @@ class Styled(QgsProcessingLayerPostProcessorInterface):
             feedback.pushWarning(f"{layer.source()}: no style was found beside it.")
         layer.triggerRepaint()
         self._group.put(layer, context.project() or QgsProject.instance())
-
-
-class ToJudge(Styled):
-    """Let the points of a sample be judged: a list for the verdict, and nothing else to edit."""
-
-    def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:  # noqa: N802
-        """Set up the form."""
-        form = layer.editFormConfig()
-        for index, field in enumerate(layer.fields()):
-            judged = field.name() in ("verdict", "kind")
-            form.setReadOnly(index, not judged)
-            if field.name() == "verdict":
-                layer.setEditorWidgetSetup(index, QgsEditorWidgetSetup("ValueMap", {"map": VERDICTS}))
-        layer.setEditFormConfig(form)
-        layer.setDisplayExpression('"id"')
 
 
 def date_of(layer: Any) -> str | None:

@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-#: What geocd declares: ``settings`` with their ``default`` and ``choices``, the names of vector ``formats``
-#: by suffix, and the ``verdicts`` of a reviewer.
+#: What geocd declares: ``settings`` with their ``default`` and ``choices``, and the names of vector
+#: ``formats`` by suffix.
 CHOICES = json.loads(Path(__file__).with_name("choices.json").read_text(encoding="utf-8"))
 #: Suffixes of the files that polygons can be written as; of geocd's formats, those that every QGIS opens.
 VECTORS = tuple(CHOICES["formats"])
@@ -70,7 +70,8 @@ def labelled(text: str) -> str:
     into "Further options".
     """
     labels = {
-        option.flag: option.label for option in (*REFINE, *SAMPLE, *ESTIMATE, *POLYGONIZE, *CHECK, *DETECT)
+        option.flag: option.label
+        for option in (*SERIES, *REFINE, *SAMPLE, *ESTIMATE, *POLYGONIZE, *CHECK, *DETECT)
     }
     command = r"\b(?:rio|gdal\w+|pip) [a-z].*?(?=[;,)](?:\s|$)|\.(?:\s|$)|$)"
 
@@ -259,6 +260,27 @@ POLYGONIZE = (
         default=False,
         advanced=True,
     ),
+)
+
+SERIES = (
+    *(option for option in DETECT if option.name in ("method", "min_area", "focus", "align", "bidx")),
+    Option(
+        "confirmations",
+        "whole",
+        "Later dates that confirm",
+        "Each date is compared with as many later ones, beside the next: a change lasts where at least half "
+        "of them show it.",
+        default=2,
+        least=0,
+    ),
+    Option(
+        "season_days",
+        "whole",
+        "Season (days)",
+        "Compare only dates of one season, at most so many days of the year apart. Not set: all.",
+        least=1,
+    ),
+    Option("workers", "whole", "Pairs computed at a time", least=1, advanced=True),
 )
 
 SAMPLE = (

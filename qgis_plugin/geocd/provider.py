@@ -13,6 +13,7 @@ from .algorithms import SETTING
 from .judging import Estimate, Refine, Sample
 from .options import VECTORS
 from .runs import Check, Detect, Polygonize
+from .series import Series
 
 
 class GeocdProvider(QgsProcessingProvider):
@@ -56,7 +57,7 @@ class GeocdProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:  # noqa: N802
         """Add the algorithms."""
-        for algorithm in (Detect, Check, Polygonize, Refine, Sample, Estimate):
+        for algorithm in (Detect, Check, Polygonize, Series, Refine, Sample, Estimate):
             self.addAlgorithm(algorithm())
 
     def supportsNonFileBasedOutput(self) -> bool:  # noqa: N802

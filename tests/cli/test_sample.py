@@ -41,6 +41,7 @@ def test_from_a_run_to_areas(results: Path, tmp_path: Path) -> None:
     assert "run_sample.gpkg" in drawn.output
     assert "geocd estimate" in drawn.output
     sample = Path(f"{results}_sample.gpkg")
+    assert sample.with_suffix(".qml").is_file(), "QGIS shows the points with their form"
 
     unjudged = run("estimate", results)
     assert unjudged.exit_code == 1

@@ -13,6 +13,7 @@ from typing import Any
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from conftest import PLUGIN, MakePair
 
@@ -66,6 +67,7 @@ def test_qgis_process(around: dict[str, str], pair: tuple[Path, Path], tmp_path:
         "geocd:polygonize",
         "geocd:refine",
         "geocd:sample",
+        "geocd:series",
     }
     files = [f"BEFORE={pair[0]}", f"AFTER={pair[1]}"]
     out = tmp_path / "out"
@@ -139,6 +141,29 @@ def test_qgis_process(around: dict[str, str], pair: tuple[Path, Path], tmp_path:
     done = qgis_process(gone, "run", "geocd:detect", "--", *files, f"OUTPUT={out / 'c_prob.tif'}")
     assert done.returncode != 0
     assert "GEOCD_EXECUTABLE names" in done.stderr + done.stdout
+
+
+@qgis
+@pytest.mark.slow
+def test_many_dates(around: dict[str, str], pair: tuple[Path, Path], tmp_path: Path) -> None:
+    dates = tmp_path / "field"
+    dates.mkdir()
+    for day, image in (("20240105", pair[0]), ("20240205", pair[1]), ("20240305", pair[1])):
+        shutil.copyfile(image, dates / f"{day}.tif")
+    with rasterio.open(dates / "20240305.tif", "r+") as later:
+        later.write(later.read() + 1)  # the same image twice is no pair
+    enabled = qgis_process(around, "plugins", "enable", "geocd")
+    assert enabled.returncode == 0, enabled.stderr
+    out = tmp_path / "out"
+    done = qgis_process(
+        around, "run", "geocd:series", "--", f"DATES={dates}", "METHOD=cva", "WORKERS=1", f"OUTPUT={out}"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{out}/field_series.tif, {out}/field_series.gpkg" in done.stdout, "they are loaded"
+    (row,) = geopandas.read_file(out / "field_series.gpkg").itertuples()
+    assert str(row.date_to)[:10] == "2024-02-05"
+    done = qgis_process(around, "run", "geocd:series", "--", f"DATES={tmp_path}/none", f"OUTPUT={out}")
+    assert done.returncode != 0
 
 
 DRIVER = """

@@ -20,6 +20,7 @@ COMMANDS = {
     "sample": options.SAMPLE,
     "estimate": options.ESTIMATE,
     "refine": options.REFINE,
+    "series": options.SERIES,
 }
 
 
@@ -39,7 +40,7 @@ def test_options_are_those_of_geocd(name: str, option: Any) -> None:
     parameter = known[option.flag]
     assert isinstance(parameter, click.Option)
     assert parameter.is_flag == (option.kind == "flag")
-    files = ["before.tif", "after.tif"] if name in ("detect", "check") else ["prob.tif"]
+    files = ["before.tif", "after.tif"] if name in ("detect", "check", "series") else ["prob.tif"]
     assert (
         main.commands[name].make_context(name, files).params[{"next": "count"}.get(option.name, option.name)]
         == option.default

@@ -11,12 +11,13 @@ import pytest
 
 from geocd.report.styles import style
 from geocd.report.styles.polygons import COLOURS, NULL
+from geocd.review import sampling
 from geocd.vectorize.formats import VERDICTS, short_names
 from geocd.vectorize.kinds import LABELS
 from geocd.vectorize.polygons import COLUMNS
 
 
-def root(name: Literal["prob", "changes"]) -> ElementTree.Element:
+def root(name: Literal["prob", "changes", "sample"]) -> ElementTree.Element:
     return ElementTree.fromstring(style(name))
 
 
@@ -35,8 +36,8 @@ def luminance(red: int, green: int, blue: int) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("name", ["prob", "changes"])
-def test_is_a_qgis_style(name: Literal["prob", "changes"]) -> None:
+@pytest.mark.parametrize("name", ["prob", "changes", "sample"])
+def test_is_a_qgis_style(name: Literal["prob", "changes", "sample"]) -> None:
     assert style(name).startswith(b"<!DOCTYPE qgis")
     assert root(name).tag == "qgis"
     # 3.22 wrote the form that newer versions still read; the elements used are no newer
@@ -173,3 +174,17 @@ def test_the_verdict_alone_can_be_edited_from_a_list() -> None:
     assert one(widget, "editWidget").get("type") == "ValueMap"
     values = [o.get("value") for o in widget.iter("Option") if o.get("type") == "QString"]
     assert values == [NULL, *VERDICTS]
+
+
+def test_points_show_verdicts_and_not_what_the_map_says() -> None:
+    points = root("sample")
+    labels = [rule.get("label") for rule in points.iter("rule")]
+    assert labels == ["not judged", *VERDICTS]
+    editable = {field.get("name"): field.get("editable") for field in points.findall("editable/field")}
+    assert set(editable) == set(sampling.COLUMNS)
+    assert [name for name, flag in editable.items() if flag == "1"] == ["verdict", "kind"]
+    hidden = {c.get("name") for c in points.iter("column") if c.get("hidden") == "1"}
+    assert hidden == {name for name in sampling.COLUMNS if name.startswith(("stratum", "map_", "prob"))}
+    form = [field.get("name") for field in points.findall("attributeEditorForm/attributeEditorField")]
+    assert not hidden & set(form)
+    assert form[0] == "verdict"

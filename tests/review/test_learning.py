@@ -40,19 +40,37 @@ def test_without_verdicts_the_order_is_that_of_the_probability() -> None:
 
 
 def test_a_handful_of_verdicts_teaches_what_is_meant() -> None:
-    traits, meant = made_up()
-    asked = ask_next(traits, Judged.of(traits, [None] * meant.size), np.zeros(80, bool), 10)
-    judged = Judged.of(traits, words_of(meant, asked))
-    values = relevance(traits, judged)
-    rest = np.setdiff1d(np.arange(80), asked)
-    after = values[rest][meant[rest]].mean() - values[rest][~meant[rest]].mean()
-    start = relevance(traits, Judged.of(traits, [None] * 80))
-    before = start[rest][meant[rest]].mean() - start[rest][~meant[rest]].mean()
-    assert after > before + 0.15
+    def taught(seed: int) -> float:
+        traits, meant = made_up(seed=seed)
+        none = Judged.of(traits, [None] * 80)
+        asked = ask_next(traits, none, np.zeros(80, bool), 10)
+        rest = np.setdiff1d(np.arange(80), asked)
+        apart = [
+            values[rest][meant[rest]].mean() - values[rest][~meant[rest]].mean()
+            for values in (
+                relevance(traits, judged) for judged in (none, Judged.of(traits, words_of(meant, asked)))
+            )
+        ]
+        return float(apart[1] - apart[0])
+
+    assert np.mean([taught(seed) for seed in range(5)]) > 0.15
 
 
-def test_the_mode_satisfies_its_equation() -> None:
+def test_verdicts_say_how_far_the_probability_is_to_be_trusted() -> None:
+    rng = np.random.default_rng(3)
+    traits = Traits(standard(rng.normal(size=80)), {"indices": {"noise": standard(rng.normal(size=80))}})
+    agreeing = Judged.of(traits, ["yes" if prior > 0 else "no" for prior in traits.prior[:30]] + [None] * 50)
+    against = Judged.of(traits, ["no" if prior > 0 else "yes" for prior in traits.prior[:30]] + [None] * 50)
+    slopes = [
+        np.polyfit(traits.prior[30:], logits(traits, judged)[30:], 1)[0] for judged in (agreeing, against)
+    ]
+    assert slopes[0] > 2
+    assert slopes[1] < 1.2
+
+
+def test_the_mode_satisfies_its_equation(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the mode, the coefficients are the gradient of the likelihood: verdict minus probability."""
+    monkeypatch.setattr("geocd.review.learning.SLOPES", (1.5,))
     traits, meant = made_up()
     judged = Judged.of(traits, words_of(meant, list(range(20))))
     kernel = Kernel.common(traits, judged.traits)

@@ -12,17 +12,20 @@ from __future__ import annotations
 import importlib.resources
 from typing import Literal
 
+from geocd.report.styles.points import point_style
 from geocd.report.styles.polygons import polygon_style
 
 
-def style(name: Literal["prob", "changes"]) -> bytes:
+def style(name: Literal["prob", "changes", "sample"]) -> bytes:
     """Return the QML of an output.
 
     Parameters
     ----------
-    name : {"prob", "changes"}
-        The probability raster, or the layer of polygons.
+    name : {"prob", "changes", "sample"}
+        The probability raster, the layer of polygons, or points to judge.
     """
+    if name == "sample":
+        return point_style()
     if name == "changes":
         return polygon_style()
     return (importlib.resources.files(__package__) / f"{name}.qml").read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 from geocd.vectorize.formats import VERDICTS
@@ -171,12 +171,9 @@ def _fields() -> Iterator[str]:
         if name in ("kind", "verdict"):
             kinds = [(label, kind) for kind, label in LABELS.items()]
             verdicts = [("", NULL), *zip(VERDICTS, VERDICTS, strict=True)]
-            values = "".join(
-                f'<Option type="Map"><Option name="{label}" type="QString" value="{value}"/></Option>'
-                for label, value in (kinds if name == "kind" else verdicts)
-            )
-            widget, config = "ValueMap", f'<Option type="List" name="map">{values}</Option>'
-        elif decimals is not None:
+            yield value_map(name, kinds if name == "kind" else verdicts)
+            continue
+        if decimals is not None:
             widget = "Range"
             config = (
                 '<Option name="AllowNull" type="bool" value="true"/>'
@@ -200,6 +197,19 @@ def _fields() -> Iterator[str]:
         'typeName="double" length="0" precision="0" comment=""/>'
     )
     yield "  </expressionfields>"
+
+
+def value_map(name: str, choices: Iterable[tuple[str, str]]) -> str:
+    """Return the widget of a column that has a list to choose from: labels and values."""
+    values = "".join(
+        f'<Option type="Map"><Option name="{label}" type="QString" value="{value}"/></Option>'
+        for label, value in choices
+    )
+    return (
+        f'    <field name="{name}" configurationFlags="None"><editWidget type="ValueMap"><config>'
+        f'<Option type="Map"><Option type="List" name="map">{values}</Option></Option></config></editWidget>'
+        "</field>"
+    )
 
 
 def _form() -> Iterator[str]:
@@ -229,4 +239,4 @@ def _table() -> Iterator[str]:
     yield "  </attributetableconfig>"
 
 
-__all__ = ["CLASSES", "COLOURS", "NAMES", "polygon_style"]
+__all__ = ["CLASSES", "COLOURS", "NAMES", "polygon_style", "value_map"]

@@ -1,16 +1,18 @@
-"""What a reviewer has edited survives the next batch."""
+"""What a reviewer has edited survives the next run, and the next batch."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import pytest
 from batch_folder import invoke
+from commands import scene
 
-from geocd.batch.edited import keep_edited
+from geocd.pipeline.edited import keep_edited
 from geocd.report.fingerprint import sha256
 
 
@@ -45,6 +47,31 @@ def test_layers_that_a_reviewer_edited_are_kept(
     assert edited(out / "p1", "p1_changes") == []
     if min_area == 0:
         assert (out / "p1" / "p1_changes.gpkg").read_bytes() == untouched
+
+
+def test_another_run_of_the_same_outputs_keeps_verdicts(
+    make_pair: Callable[..., Any], tmp_path: Path
+) -> None:
+    pair = make_pair(*scene())
+    command = ["detect", *pair, "-o", tmp_path / "run", "--method", "cva", "--overwrite"]
+
+    def again(*more: object) -> list[Path]:
+        result = invoke(*command, *more)
+        assert result.exit_code == 0, result.output
+        return edited(tmp_path, "run_changes")
+
+    layer = tmp_path / "run_changes.gpkg"
+    assert again() == []
+    assert again("--min-area", 200) == [], "nobody has edited it"
+    review(layer)
+    (kept,) = again()
+    assert set(geopandas.read_file(kept, layer="changes").verdict) == {"yes"}
+    assert geopandas.read_file(layer, layer="changes").verdict.isna().all()
+    assert again() == [kept]
+    (tmp_path / "run.json").unlink()  # no checksums: verdicts alone are worth a copy
+    review(layer)
+    assert len(again()) == 2
+    assert not list(tmp_path.glob("run_prob.edited*"))
 
 
 def test_a_second_edit_of_the_day_replaces_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -77,6 +77,28 @@ def unrecorded_checksums(outputs: Outputs) -> dict[str, str | None]:
     return checksums
 
 
+def keep_edited_outputs(outputs: Outputs) -> list[Path]:
+    """Copy the outputs of an earlier run that were edited since, before a new one replaces them.
+
+    Without the item of that run, which has the checksums, only the polygons are copied: they may have
+    verdicts.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The new names.
+
+    Raises
+    ------
+    OutputError
+    """
+    checksums = unrecorded_checksums(outputs)
+    if not any(checksums.values()):
+        name = outputs.path("changes").name
+        checksums = {name: None} if name in checksums else {}
+    return keep_edited(outputs.stem.parent, checksums)
+
+
 def _copy(path: Path, target: Path) -> None:
     """Copy a file, with its permissions and times, to a name that no file has; a link is moved."""
     if path.is_symlink():
@@ -110,4 +132,4 @@ def _count(number: int) -> str:
     return "" if number == 1 else f"-{number}"
 
 
-__all__ = ["keep_edited", "unrecorded_checksums"]
+__all__ = ["keep_edited", "keep_edited_outputs", "unrecorded_checksums"]
