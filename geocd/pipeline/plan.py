@@ -19,6 +19,8 @@ import os
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+
 from geocd.config import RunSettings, check_tile_size
 from geocd.errors import ConfigError
 from geocd.machine import usable_memory
@@ -37,6 +39,10 @@ from geocd.vectorize.regions import PIECE
 DEFAULT_LIMIT, LIMIT_PER_JOB, MOST_OF_MACHINE = 2000, 200, 0.5
 #: GDAL's block cache: this share of the limit, within this range of megabytes. Up to four tiles read a block.
 CACHE_SHARE, CACHE_RANGE = 1 / 16, (16, 128)
+#: Where memory is left up to this many megabytes (or up to the limit, if that is less), and this share of it,
+#: the cache holds what is read more than once: the rows of a row of tiles and those of polygons, and as many
+#: further ones as this, in rows of blocks, with one and with several tiles at a time.
+ROOM, ROOM_SHARE, FURTHER_ROWS = 1000, 0.95, (1.25, 2.25)
 #: Megabytes of the libraries that write the polygons, imported after the last tile.
 LATE_IMPORTS = 75
 #: Tiles are made smaller in steps of this many pixels, down to the least side.
@@ -84,12 +90,15 @@ class Plan:
         Number of tiles computed at a time.
     peak : int
         Expected peak memory in megabytes.
+    cache : int
+        Size of GDAL's block cache, in megabytes.
     """
 
     limit: int
     tile_size: int
     jobs: int
     peak: int
+    cache: int
 
 
 class Limits(TypedDict, total=False):
@@ -278,14 +287,26 @@ def plan_run(
     if limit is None:
         while not jobs_given and jobs > 1 and peak(tiling.tile_size, jobs) > budget:
             jobs -= 1
-        return Plan(budget, tiling.tile_size, jobs, peak(tiling.tile_size, jobs))
+        return _with_cache(pair, budget, tiling.tile_size, jobs, peak(tiling.tile_size, jobs))
     smallest = max(LEAST_TILE, tiling.overlap + TILE_STEP) if tiling.adjustable else tiling.tile_size
     choices = [(tiling.tile_size, count) for count in range(jobs, 0, -1)]
     choices += [(size, 1) for size in range(tiling.tile_size - TILE_STEP, smallest - 1, -TILE_STEP)]
     for tile_size, count in choices:
         if (megabytes := peak(tile_size, count)) <= budget:
-            return Plan(budget, tile_size, count, megabytes)
+            return _with_cache(pair, budget, tile_size, count, megabytes)
     raise _too_small(pair, settings, limit, choices[-1][0], others)
+
+
+def _with_cache(pair: Pair, limit: int, tile_size: int, jobs: int, peak: int) -> Plan:
+    """Return the plan whose block cache takes what is left, as far as it is of use."""
+    least = cache_size(limit)
+    height, width = pair.grid.shape
+    rows = min(height, tile_size + int((1 + FURTHER_ROWS[jobs > 1]) * BLOCK_SIZE))
+    stored = len(pair.indexes) * sum(np.dtype(dtype).itemsize for dtype in pair.dtypes)
+    useful = rows * width * stored / 2**20
+    room = ROOM_SHARE * min(limit, ROOM) - peak
+    more = max(0, int(min(useful - least, room)))
+    return Plan(limit, tile_size, jobs, peak + more, least + more)
 
 
 def _too_small(

@@ -206,7 +206,8 @@ def open_run(
         check_two_files(before, after)  # what cannot be opened says so first
         with contextlib.closing(OtherDates.open(before, after, pair, resolved.read)) as others:
             plan = plan_run(pair, resolved, jobs, mem_limit, jobs_given=jobs_given, others=others)
-            yield OpenRun(pair, resolved.with_tile_size(plan.tile_size), plan, others)
+            with bounded_cache(plan.cache):
+                yield OpenRun(pair, resolved.with_tile_size(plan.tile_size), plan, others)
 
 
 @contextlib.contextmanager

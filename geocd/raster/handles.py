@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from rasterio.io import DatasetReader
 
 from geocd.raster.files import Source, open_raster
 from geocd.raster.quality import Masks
+from geocd.raster.sources import is_file
 
-#: Seconds that a thread waits for the datasets of another.
-PATIENCE = 0.2
+#: Seconds that a thread waits for the datasets of another: where they are read from a disk, and otherwise.
+#: A busy machine reads slowly, too.
+PATIENCE, REMOTE_PATIENCE = 3.0, 0.2
+#: Where more threads than these wait already, reading is what holds them up.
+QUEUE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +79,8 @@ class OpenFiles:
     """The open files of a pair, lent to one thread at a time, because a GDAL dataset must not be shared.
 
     GDAL caches the blocks of each dataset apart. So that what was decoded for one thread serves the next, a
-    thread waits a little for the datasets that another one reads from, before it opens its own. A file on a
-    disk is mostly read sooner, while those over a network are read at the same time.
+    thread waits for the datasets that another one reads from, before it opens its own: for a file on a disk,
+    which is mostly read sooner, longer than for those over a network, which are read at the same time.
 
     Parameters
     ----------
@@ -85,11 +91,20 @@ class OpenFiles:
         self.sources = sources
         self._reset()
 
+    @functools.cached_property
+    def _patience(self) -> float:
+        paths = [source for source in self.sources if source is not None]
+        on_disk = all(
+            isinstance(path, str | os.PathLike) and is_file(path) and Path(path).suffix.lower() != ".vrt"
+            for path in paths
+        )
+        return PATIENCE if on_disk else REMOTE_PATIENCE
+
     def _reset(self) -> None:
         self._local = threading.local()
         self._free: list[Datasets] = []
         self._handles: list[DatasetReader] = []
-        self._reading = 0
+        self._reading = self._waiting = 0
         self._lock = threading.Condition()
 
     @contextlib.contextmanager
@@ -99,7 +114,10 @@ class OpenFiles:
             yield datasets
             return
         with self._lock:
-            self._lock.wait_for(lambda: self._free or not self._reading, PATIENCE)
+            if self._waiting < QUEUE:
+                self._waiting += 1
+                self._lock.wait_for(lambda: self._free or not self._reading, self._patience)
+                self._waiting -= 1
             datasets = self._free.pop() if self._free else None
             self._reading += 1
         try:

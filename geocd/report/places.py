@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -146,7 +147,7 @@ class Places:
             table, geometry = table[:count], geometry[:count]
         return cls(
             columns=_columns(table, grid),
-            outlines=[path_data(polygon) for polygon in geometry],
+            outlines=path_data(geometry),
             bounds=shapely.bounds(geometry).reshape(-1, 4),
             middles=shapely.get_coordinates(shapely.point_on_surface(geometry)).reshape(-1, 2),
             simplified=tolerance,
@@ -200,22 +201,29 @@ def _number(value: float) -> float | None:
     return int(value) if value.is_integer() else value
 
 
-def path_data(polygon: shapely.Polygon | shapely.MultiPolygon) -> str:
-    """Return the outline of a polygon as SVG path data: relative steps, to a hundredth of a unit.
+def path_data(polygons: Sequence[shapely.Polygon | shapely.MultiPolygon] | PixelArray) -> list[str]:
+    """Return the outlines of polygons as SVG path data: relative steps, to a hundredth of a unit.
 
     ``Z`` closes an outer ring, ``z`` a hole of the one before.
     """
-    rings = []
-    for part in shapely.get_parts(polygon):
-        for ring, end in ((part.exterior, "Z"), *((hole, "z") for hole in part.interiors)):
-            points = np.round(shapely.get_coordinates(ring)[:-1] * 100).astype(np.int64)
-            steps = np.diff(points, axis=0).tolist()
-            rings.append(f"M{_hundredths(*points[0].tolist())}{''.join(map(_step, steps))}{end}")
-    return "".join(rings)
+    parts, owners = shapely.get_parts(polygons, return_index=True)
+    rings, indexes = shapely.get_rings(parts, return_index=True)
+    outer = np.diff(indexes, prepend=-1) > 0  # the first ring of each part
+    coordinates, of_ring = shapely.get_coordinates(rings, return_index=True)
+    points = np.round(coordinates * 100).astype(np.int64)
+    steps = np.diff(points, axis=0).tolist()
+    starts = np.searchsorted(of_ring, np.arange(len(rings) + 1)).tolist()
+    paths: list[list[str]] = [[] for _ in range(len(polygons))]
+    for ring, owner in enumerate(owners[indexes].tolist()):
+        begin, end = starts[ring], starts[ring + 1]
+        words = [_step(col, row) for col, row in steps[begin : end - 2]]  # the last corner is the first
+        start = _hundredths(*points[begin].tolist())
+        paths[owner].append(f"M{start}{''.join(words)}{'Z' if outer[ring] else 'z'}")
+    return ["".join(path) for path in paths]
 
 
-def _step(step: Sequence[int]) -> str:
-    col, row = step
+@functools.lru_cache(maxsize=4096)
+def _step(col: int, row: int) -> str:
     if not row:
         return f"h{_hundredths(col)}"
     return f"l{_hundredths(col, row)}" if col else f"v{_hundredths(row)}"

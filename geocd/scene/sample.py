@@ -5,6 +5,8 @@ It is taken from the jointly valid pixels, evenly spread, so that its cost does 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -87,8 +89,7 @@ def sample_chips(pair: Pair, *, max_pixels: int | None = None, chip_size: int = 
         chips, total, ignored = [], 0, False
         # Chips of which less than a tenth is valid are used only where there are no others.
         sparse: list[Chip] = []
-        for index in _scattered(len(tiling)):
-            chip = pair.read(tiling[index].window)
+        for chip in _in_turn(pair, tiling, max_pixels):
             count = int(chip.valid.sum())
             ignored = ignored or _ignores(chip)
             if count * 10 >= chip.valid.size:
@@ -102,6 +103,22 @@ def sample_chips(pair: Pair, *, max_pixels: int | None = None, chip_size: int = 
     if not any(chip.valid.any() for chip in chips):
         raise pair.no_valid_pixel(ignored=ignored)
     return chips
+
+
+def _in_turn(pair: Pair, tiling: Tiling, max_pixels: int) -> Iterator[Chip]:
+    """Yield the chips of a sample until it has enough valid pixels, evenly spread.
+
+    Those that are needed even if all their pixels are valid are read in the order of the raster: its blocks
+    are decoded once.
+    """
+    order, total = _scattered(len(tiling)), 0
+    while batch := list(
+        itertools.islice(order, max(1, -(-(max_pixels - total) // math.prod(tiling.tile_shape))))
+    ):
+        chips = {index: pair.read(tiling[index].window) for index in sorted(batch)}
+        for index in batch:
+            total += int(chips[index].valid.sum())
+            yield chips.pop(index)
 
 
 def check_different(chips: Sequence[Chip], before: str, after: str) -> None:

@@ -39,18 +39,28 @@ def shifted_differences(chip: Chip, row: IntArray, col: IntArray, reflectance: R
         Sum over the bands of the absolute differences of reflectance: after shifted against before, and
         before shifted back against after. Where a shifted pixel is not valid, that without a shift.
     """
-    height, width = chip.valid.shape
+    padded = np.pad(chip.valid, REACH, mode="edge")
+    valid, width = padded.ravel(), padded.shape[1]
+    here = (row + REACH) * width + col + REACH
     words = [word for word in BANDS if word in reflectance.positions] or list(reflectance.positions)
     differences = np.zeros((len(SHIFTS), row.size))
+    offsets = [down * width + right for down, right in SHIFTS]
+    usable = [None if (there := valid[here + offset]).all() else there for offset in offsets]
     for word in words:
         band = reflectance.positions[word]
-        before = reflectance.of(0, word, chip.before[band].astype(np.float64))
-        after = reflectance.of(1, word, chip.after[band].astype(np.float64))
-        for position, (down, right) in enumerate(SHIFTS):
-            for still, moved, sign in ((before, after, 1), (after, before, -1)):
-                at = np.clip(row + sign * down, 0, height - 1), np.clip(col + sign * right, 0, width - 1)
-                values = np.where(chip.valid[at], moved[at], moved[row, col])
-                differences[position] += np.abs(values - still[row, col])
+        before, after = (
+            reflectance.of(date, word, np.pad(image[band], REACH, mode="edge").astype(np.float64)).ravel()
+            for date, image in enumerate((chip.before, chip.after))
+        )
+        for still, moved, turn in ((before[here], after, 1), (after[here], before, -1)):
+            unshifted = moved[here]
+            for position, difference in enumerate(differences):
+                at = position if turn > 0 else -1 - position  # the opposite shift
+                values, there = moved[here + offsets[at]], usable[at]
+                if there is not None:
+                    values = np.where(there, values, unshifted)
+                values -= still
+                difference += np.abs(values, out=values)
     return differences
 
 

@@ -280,3 +280,17 @@ def test_the_reference_preset_stays_within_the_limit(
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
     assert usage.ru_maxrss / 1024 <= 2000
+
+
+def test_blocks_that_are_read_again_stay_in_memory_where_it_is_left(pair: Pair) -> None:
+    """Two dates of six bands of uint16: 24 bytes a pixel, 3.25 rows of blocks and a row of tiles."""
+    cva = Settings.from_flat({"method": "cva"}).resolved()
+    roomy = planning.plan_run(pair, cva, 1, 1000)
+    assert roomy.cache == pytest.approx((512 + 2.25 * 512) * 8000 * 24 / 2**20, abs=1)
+    assert roomy.peak == planning.predict(pair, cva, 512, 1, 1000) - planning.cache_size(1000) + roomy.cache
+    for limit in (600, 700):
+        plan = planning.plan_run(pair, cva, 2, limit)
+        assert planning.cache_size(limit) <= plan.cache < roomy.cache
+        assert plan.peak <= limit
+    pair.grid = type(pair.grid)(pair.grid.crs, pair.grid.transform, 300, 300)
+    assert planning.plan_run(pair, cva, 1, 1000).cache == planning.cache_size(1000)

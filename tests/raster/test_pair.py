@@ -141,7 +141,10 @@ def test_a_thread_goes_on_with_the_handles_of_another(
         assert len(pair._files._handles) == 2
 
 
-def test_a_thread_does_not_wait_for_ever_for_another(make_pair: MakePair, scene: Any) -> None:
+def test_a_thread_does_not_wait_for_ever_for_another(
+    make_pair: MakePair, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geocd.raster.handles.PATIENCE", 0.1)
     with Pair(*make_pair(scene(), scene(seed=1))) as pair, ThreadPoolExecutor(1) as thread:
         with pair._files.lent() as datasets:
             chip = thread.submit(pair.read, pair.grid.window).result()

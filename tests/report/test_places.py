@@ -23,9 +23,12 @@ from geocd.vectorize.polygons import polygonize
 
 def test_an_outline_is_exact_and_says_what_is_a_hole() -> None:
     square = shapely.box(10, 20, 14, 24).difference(shapely.box(11, 21, 12, 22))
-    assert path_data(shapely.normalize(square)) == "M10 20v4h4v-4ZM11 21h1v1h-1z"
+    square = shapely.normalize(square)
     triangle = shapely.Polygon([(0.25, 0), (3.5, 1.125), (0, 2)])
-    assert path_data(triangle) == "M0.25 0l3.25 1.12l-3.5 0.88Z"
+    both = shapely.MultiPolygon([square, triangle])
+    paths = ["M10 20v4h4v-4ZM11 21h1v1h-1z", "M0.25 0l3.25 1.12l-3.5 0.88Z"]
+    assert path_data([triangle, both, square]) == [paths[1], paths[0] + paths[1], paths[0]]
+    assert path_data([]) == []
 
 
 GRIDS = [
