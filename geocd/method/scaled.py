@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geocd.method.devices import CPU, constants, on_device, sent
+from geocd.method.devices import CPU, constants, in_pieces, on_device, sent
 from geocd.method.extractor import Extractor
 from geocd.method.filters import gaussian, radius
 from geocd.method.lattice import Lattice, Stack
@@ -266,6 +266,8 @@ class Scaling:
         arrays = constants(scales[0], device, make)
         if device.type not in ("cpu", "cuda"):  # MPS knows fewer types
             values = values.astype(np.float32)
+        elif not in_pieces(device):
+            values = _in_16_bits(values)
         numbers = sent(values, device).to(torch.float32)
         scaled = []
         for part, (low, high, mean, rest, gain) in ((numbers, arrays[:5]), (numbers[visible], arrays[5:])):
@@ -305,6 +307,16 @@ class EmbeddingScaling:
 
 #: Types whose values are exact in float32.
 EXACT = tuple(map(np.dtype, ("uint8", "int8", "uint16", "int16", "float32")))
+
+
+def _in_16_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return values as whole numbers of 16 bits where that changes none of them, else as they are."""
+    for dtype in (np.uint16, np.int16):
+        with np.errstate(invalid="ignore"):
+            numbers = values.astype(dtype)
+        if np.array_equal(numbers, values):
+            return numbers
+    return values
 
 
 def _in_float32(scale: BandScale) -> list[Float32Array]:

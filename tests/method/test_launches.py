@@ -57,11 +57,11 @@ class Operations(TorchDispatchMode):
 
 @pytest.fixture
 def chip() -> Chip:
-    """Six bands of 16 bits, 512 x 512, all valid."""
+    """Six bands of whole numbers, in float32 as a pair is read, 512 x 512, all valid."""
     small = simulated_chip(0)
     rows, cols = (np.arange(512) % n for n in small.valid.shape)
     before, after = (
-        np.round(date[[0, 1, 2, 3, 0, 1]])[:, rows[:, None], cols].astype(np.uint16)
+        np.round(date[[0, 1, 2, 3, 0, 1]])[:, rows[:, None], cols].astype(np.float32)
         for date in (small.before, small.after)
     )
     return Chip(before, after, np.ones((512, 512), bool), Window(0, 0, 512, 512))
@@ -88,7 +88,8 @@ def test_a_tile_keeps_a_gpu_fed(
 ) -> None:
     """As any device but a CPU computes it; constants are there since the first tile."""
     detector, uploaded = fitted(pixel_size), 0
-    monkeypatch.setattr(devices, "in_pieces", lambda device: False)
+    for module in (devices, scaled):
+        monkeypatch.setattr(module, "in_pieces", lambda device: False)
     detector.prob(chip)
 
     def sent(values: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -104,6 +105,24 @@ def test_a_tile_keeps_a_gpu_fed(
     assert operations.started.total() <= 400, operations.started.most_common()
     assert operations.waits.total() == 0, operations.waits.most_common()
     assert uploaded / 512**2 <= 30
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0, 65_535], "uint16"),
+        ([-32_768, 32_767], "int16"),
+        ([-1, 65_535], "float32"),
+        ([0, 65_536], "float32"),
+        ([0.5, 3], "float32"),
+        ([3e9, 1], "float32"),
+    ],
+)
+def test_only_what_is_exact_in_16_bits_is_sent_so(values: list[float], dtype: str) -> None:
+    stored = np.array(values, np.float32)
+    sent = scaled._in_16_bits(stored)
+    assert sent.dtype == dtype
+    assert np.array_equal(sent, stored)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
