@@ -155,7 +155,7 @@ def detect(
             ) as run,
             computing(run.settings),
         ):
-            prepared = run.fit(facts=True, progress=steps)
+            prepared = run.fit(run.sample(facts=True), progress=steps)
             values = _lazy(prepared, rasters) if lazy else _eager(prepared, steps)
     warn(python_findings(_findings(prepared)))
     return _dataset(values, prepared, rasters)

@@ -42,7 +42,7 @@ CACHE_SHARE, CACHE_RANGE = 1 / 16, (16, 128)
 #: Where memory is left up to this many megabytes (or up to the limit, if that is less), and this share of it,
 #: the cache holds what is read more than once: the rows of a row of tiles and those of polygons, and as many
 #: further ones as this, in rows of blocks, with one and with several tiles at a time.
-ROOM, ROOM_SHARE, FURTHER_ROWS = 1000, 0.95, (1.25, 2.25)
+ROOM, ROOM_SHARE, FURTHER_ROWS = 1000, 0.85, (1.25, 2.25)
 #: Megabytes of the libraries that write the polygons, imported after the last tile.
 LATE_IMPORTS = 75
 #: Tiles are made smaller in steps of this many pixels, down to the least side.
@@ -305,6 +305,8 @@ def _with_cache(pair: Pair, limit: int, tile_size: int, jobs: int, peak: int) ->
     stored = len(pair.indexes) * sum(np.dtype(dtype).itemsize for dtype in pair.dtypes)
     useful = rows * width * stored / 2**20
     room = ROOM_SHARE * min(limit, ROOM) - peak
+    if min(height, width) < BLOCK_SIZE:  # a single row of tiles, which finds what it needs
+        room = 0
     more = max(0, int(min(useful - least, room)))
     return Plan(limit, tile_size, jobs, peak + more, least + more)
 

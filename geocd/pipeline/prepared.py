@@ -88,6 +88,18 @@ class PreparedRun:
 
 
 @dataclasses.dataclass(frozen=True)
+class SampledRun:
+    """A pair and a sample of it, which a method can be fitted to; see :class:`PreparedRun`."""
+
+    pair: Pair
+    alignment: Alignment | None
+    others: OtherDates
+    chips: list[Chip]
+    facts: SceneFacts | None
+    reflectance: Reflectance | None
+
+
+@dataclasses.dataclass(frozen=True)
 class OpenRun:
     """An open pair and the plan of its run; no pixel has been read yet.
 
@@ -110,31 +122,21 @@ class OpenRun:
         """The tiles, without the detector's margin, which is known once the method is fitted."""
         return tiling_of(self.pair, self.settings)
 
-    def fit(
-        self,
-        *,
-        facts: bool = False,
-        stopwatch: Stopwatch | None = None,
-        progress: Progress | None = None,
-    ) -> PreparedRun:
-        """Align the pair and fit the method to a sample of it; call it inside :func:`computing`.
+    def sample(self, *, facts: bool = False, stopwatch: Stopwatch | None = None) -> SampledRun:
+        """Align the pair and read a sample of it; torch is not needed.
 
         Parameters
         ----------
         facts : bool
             Whether to measure :class:`SceneFacts` too.
         stopwatch : Stopwatch, optional
-            Records the stages ``align``, ``sample``, ``shift`` and ``fit``.
-        progress : callable, optional
-            Called as ``progress("fit", done, total)``, after each step of optimisation too.
+            Records the stages ``align``, ``sample`` and ``shift``.
 
         Raises
         ------
-        NoValidPixelError, SameImageError, RasterReadError, WeightsError, DeviceError
+        NoValidPixelError, SameImageError, RasterReadError
         """
-        stopwatch = stopwatch or Stopwatch()
-        steps = _fit_steps(self.settings, progress)
-        read = self.settings.read
+        stopwatch, read = stopwatch or Stopwatch(), self.settings.read
         with stopwatch.stage("align"):
             pair, alignment = align(self.pair, read.align)
             others = self.others.aligned(read)
@@ -146,19 +148,46 @@ class OpenRun:
             scene = SceneFacts.measure(chips, pair) if facts else None
             image = facts and self.settings.method.kind == "image"
             reflectance = Reflectance.measure(chips, pair) if image else None
+        return SampledRun(pair, alignment, others, chips, scene, reflectance)
+
+    def fit(
+        self,
+        sampled: SampledRun | None = None,
+        *,
+        stopwatch: Stopwatch | None = None,
+        progress: Progress | None = None,
+    ) -> PreparedRun:
+        """Fit the method to a sample of the pair; call it inside :func:`computing`.
+
+        Parameters
+        ----------
+        sampled : SampledRun, optional
+            Its chips are freed. Default: that of :meth:`sample`, without facts.
+        stopwatch : Stopwatch, optional
+            Records the stage ``fit``.
+        progress : callable, optional
+            Called as ``progress("fit", done, total)``, after each step of optimisation too.
+
+        Raises
+        ------
+        NoValidPixelError, SameImageError, RasterReadError, WeightsError, DeviceError
+        """
+        stopwatch = stopwatch or Stopwatch()
+        steps = _fit_steps(self.settings, progress)
+        sampled = sampled or self.sample(stopwatch=stopwatch)
+        pair, others, chips = sampled.pair, sampled.others, sampled.chips
         with stopwatch.stage("fit"):
             detector = fit_detector(chips, pair, self.settings, self.plan.jobs, steps)
             lasting = Lasting.fit(chips, others.confirm) if others.confirm else None
             if others.baseline:
                 detector = self._seasonal(detector, chips, pair, others)
-        del chips
+        chips.clear()
         heap.release()
         steps(1, 1)
-        facts_of_it = scene, reflectance, others, lasting
-        settings = self.settings
+        facts, settings = (sampled.facts, sampled.reflectance, others, lasting), self.settings
         if (clouds := cloud_detector(pair)) is not None:
             settings = settings.with_cloud_detector(clouds.choice)
-        return PreparedRun(pair, settings, self.plan, alignment, detector, *facts_of_it)
+        return PreparedRun(pair, settings, self.plan, sampled.alignment, detector, *facts)
 
     def _seasonal(self, plain: Detector, chips: list[Chip], pair: Pair, others: OtherDates) -> Detector:
         """Return the detector that also sees the baseline; the chips are replaced, one by one."""

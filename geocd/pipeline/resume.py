@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 import zlib
 from pathlib import Path
 
 from geocd.coercion import option
 from geocd.config import OTHER_DATES, RASTERS, RunSettings
 from geocd.pipeline.checkpoint import Dependencies
+from geocd.pipeline.plan import gpu_build
 from geocd.raster.pair import Pair
 from geocd.raster.sources import is_file
 from geocd.report.links import source_href
@@ -55,11 +57,16 @@ def other_files(settings: RunSettings) -> dict[str, Path]:
 def device_kind(settings: RunSettings) -> str:
     """Return the kind of device and processor: identical bytes are only guaranteed on the same kind."""
     device = "cpu"
-    if settings.method.method == "deep":
+    if settings.method.method == "deep" and not _only_cpu(settings.method.device):
         from geocd.method.devices import choose_device
 
         device = str(choose_device(settings.method.device))
     return f"{device} on {platform.machine()}"
+
+
+def _only_cpu(device: str) -> bool:
+    """Return whether a name stands for the CPU, as far as that is known without importing torch."""
+    return device == "cpu" or (device == "auto" and sys.platform.startswith("linux") and not gpu_build())
 
 
 def _identity(path: str) -> str:

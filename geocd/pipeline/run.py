@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from geocd import heap
 from geocd.config import RunSettings, Settings
 from geocd.findings import warn
-from geocd.pipeline.beside import beside
+from geocd.pipeline.beside import Start, beside
 from geocd.pipeline.edited import keep_edited_outputs
 from geocd.pipeline.inputs import input_files, model_of
 from geocd.pipeline.plan import CACHE_RANGE
 from geocd.pipeline.polygons import lasting_means
-from geocd.pipeline.prepared import PreparedRun, computing, open_run
+from geocd.pipeline.prepared import OpenRun, PreparedRun, SampledRun, computing, open_run
 from geocd.pipeline.probability import MapFacts, tags_of, write_probability
 from geocd.pipeline.resume import dependencies, device_kind, other_files
 from geocd.pipeline.timing import Stopwatch
@@ -35,6 +35,7 @@ from geocd.report.thumbnails import read_pair
 from geocd.report.words import findings
 from geocd.scene.ignore import cloud_detector
 from geocd.spelling import python_errors, python_findings
+from geocd.threads import one_blas_thread
 from geocd.types import Progress
 from geocd.vectorize.polygons import Polygons, PolygonSummary
 
@@ -122,14 +123,19 @@ def detect(
             total=len(run.tiling),
             inputs=input_files(run.pair, run.settings),
         ) as transaction,
-        computing(run.settings),
+        one_blas_thread(),
+        beside(run.plan.jobs) as start,
     ):
         progress = progress or (lambda stage, done, total: None)
         stopwatch = Stopwatch()
-        with stopwatch.stage("inputs"):
-            inputs = fingerprints(run.pair, run.settings)
-        prepared = run.fit(facts=True, stopwatch=stopwatch, progress=progress)
-        record = _write_products(prepared, transaction, inputs, stopwatch, progress)
+        sampled: Callable[[], SampledRun] = partial(run.sample, facts=True, stopwatch=stopwatch)
+        if not run.settings.read.ignore:  # looking for clouds may compute with torch
+            sampled = start(sampled)
+        inputs = start(partial(_timed_fingerprints, run, stopwatch))
+        with computing(run.settings):  # imports torch meanwhile
+            prepared = run.fit(sampled(), stopwatch=stopwatch, progress=progress)
+            del sampled
+            record = _write_products(prepared, transaction, inputs(), stopwatch, progress, start)
         if overwrite:
             keep_edited_outputs(outputs)
         files = transaction.commit()
@@ -147,18 +153,24 @@ def fingerprints(pair: Pair, settings: RunSettings) -> dict[str, list[Fingerprin
     return inputs
 
 
+def _timed_fingerprints(run: OpenRun, stopwatch: Stopwatch) -> dict[str, list[Fingerprint]]:
+    with stopwatch.stage("inputs"):
+        return fingerprints(run.pair, run.settings)
+
+
 def _write_products(
     run: PreparedRun,
     transaction: Transaction,
     inputs: Mapping[str, list[Fingerprint]],
     stopwatch: Stopwatch,
     progress: Progress,
+    start: Start,
 ) -> RunRecord:
     """Write all products into the transaction."""
     pair, folder = run.pair, transaction.outputs.stem.parent
     paths = {entry.key: transaction.path(entry.key) for entry in products.PRODUCTS}
     dates = acquisition_dates(pair)
-    with beside(run.plan.jobs) as start, stopwatch.stage("tiles"):
+    with stopwatch.stage("tiles"):
         pictures = start(partial(read_pair, pair, PICTURE))
         tags = tags_of(run, dates, folder)
         lasting = lasting_means(pair, run.lasting, dates[1])
