@@ -1,6 +1,6 @@
 """What the default is worth on sites that nothing was chosen on: its constants by leave-sites-out.
 
-    python benchmarks/leave_pairs_out.py FOLDER [--draws 120] [--json scores.json]
+    python benchmarks/leave_pairs_out.py FOLDER [--draws 120] [--groups Sentinel-2] [--ablation] [--json FILE]
 
 FOLDER is that of ``accuracy.py``: one folder per pair, named SENSOR_SITE. The numbers at the end of a name
 are dropped to get its site, so that two pairs of one place are never on both sides. For every site, from the
@@ -17,7 +17,8 @@ which distances there are and their windows, the layers of D-FE, the constants o
 window and its gain, and the slopes of the probability. Sites of a sensor with no other site are not scored.
 
 Beside it: the constants as shipped, which were chosen on all of these pairs, and the controls of
-``accuracy.py``. One thread, a quarter of an hour.
+``accuracy.py``. One thread, a quarter of an hour. ``--ablation`` takes each distance, and all deep ones, out
+of the averaged weights of each site, and chooses the decision again, on the other sites as before.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class Constants:
             statistics.fmean(one.cap for one in several),
             statistics.fmean(one.gate for one in several),
         )
+
+    def without(self, names: Sequence[str]) -> Constants:
+        """Return the same with some weights of 0."""
+        weight = {name: 0.0 if name in names else value for name, value in self.weight.items()}
+        return dataclasses.replace(self, weight=weight)
 
 
 class Sample:
@@ -139,12 +145,18 @@ def macro(rows: dict[str, dict[str, float]], prefix: str) -> dict[str, float]:
     return {key: statistics.fmean(scores[key] for scores in members) for key in members[0]}
 
 
-def left_out(samples: Sequence[Sample], draws: Sequence[Constants]) -> dict[str, dict[str, float]]:
-    """Score every pair of a sensor under constants chosen on its other sites."""
+def left_out(
+    samples: Sequence[Sample], draws: Sequence[Constants], ablation: bool
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Score every pair of a sensor, by method, under constants chosen on its other sites."""
     every = {term.name: statistics.fmean(s.deviation[term.name] for s in samples) for term in OF_IMAGES}
     # the typical deviations of a draw's objective are those of all pairs: they differ little, and cost most
     objectives = np.array([[s.objective(s.distance(draw, every)) for s in samples] for draw in draws])
-    rows: dict[str, dict[str, float]] = {}
+    omitted: dict[str, list[str]] = {"constants left out": []}
+    if ablation:
+        omitted |= {f"without {term.name}": [term.name] for term in OF_IMAGES}
+        omitted["without deep distances"] = [term.name for term in OF_IMAGES if term.deep]
+    rows: dict[str, dict[str, dict[str, float]]] = {method: {} for method in omitted}
     for place in sorted({site(s.name) for s in samples}):
         others = [k for k, s in enumerate(samples) if site(s.name) != place]
         if not others:
@@ -153,16 +165,20 @@ def left_out(samples: Sequence[Sample], draws: Sequence[Constants]) -> dict[str,
             term.name: statistics.fmean(samples[k].deviation[term.name] for k in others) for term in OF_IMAGES
         }
         of_others = objectives[:, others].mean(axis=1).max(axis=1)
-        chosen = Constants.mean([draws[k] for k in np.argsort(-of_others)[:BEST]])
-        again = np.mean([samples[k].objective(samples[k].distance(chosen, typical)) for k in others], axis=0)
-        decision = float(DECISIONS[again.argmax()])
-        weights = ", ".join(f"{name} {value:.2f}" for name, value in chosen.weight.items())
-        print(
-            f"without {place}: {weights}; cap {chosen.cap:.1f}, gate {chosen.gate:.2f}, decision {decision}"
-        )
-        for s in samples:
-            if site(s.name) == place:
-                rows[s.name] = s.scores(s.distance(chosen, typical), decision)
+        averaged = Constants.mean([draws[k] for k in np.argsort(-of_others)[:BEST]])
+        for method, names in omitted.items():
+            chosen = averaged.without(names)
+            again = np.mean(
+                [samples[k].objective(samples[k].distance(chosen, typical)) for k in others], axis=0
+            )
+            decision = float(DECISIONS[again.argmax()])
+            if not names:
+                weights = ", ".join(f"{name} {value:.2f}" for name, value in chosen.weight.items())
+                limits = f"cap {chosen.cap:.1f}, gate {chosen.gate:.2f}"
+                print(f"without {place}: {weights}; {limits}, decision {decision}", flush=True)
+            for s in samples:
+                if site(s.name) == place:
+                    rows[method][s.name] = s.scores(s.distance(chosen, typical), decision)
     return rows
 
 
@@ -171,22 +187,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--draws", type=int, default=120)
+    parser.add_argument("--groups", default=",".join(GROUPS), help="with commas; default: all")
+    parser.add_argument("--ablation", action="store_true", help="leave each distance out, too")
     parser.add_argument("--json", type=Path, help="write all scores here")
     options = parser.parse_args()
     random = np.random.default_rng(0)
     draws = [Constants.draw(random) for _ in range(options.draws)]
-    folders = labelled_pairs(options.folder)
-    table: dict[str, dict[str, dict[str, float]]] = {"constants left out": {}, "as shipped": {}}
-    for prefix in GROUPS.values():
+    groups = {name: GROUPS[name] for name in options.groups.split(",")}
+    folders = [f for f in labelled_pairs(options.folder) if f.name.startswith(tuple(groups.values()))]
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for prefix in groups.values():
         samples = [Sample(folder) for folder in folders if folder.name.startswith(prefix)]
-        table["constants left out"] |= left_out(samples, draws)
+        for method, rows in left_out(samples, draws, options.ablation).items():
+            table.setdefault(method, {}).update(rows)
+    table["as shipped"] = {}
     for folder in folders:
         reference = read_reference(folder)
         table["as shipped"][folder.name] = score((Whole.read(folder).prob(), 0.5), reference)
         for control in ("cva", "irmad", "d + ir"):
             table.setdefault(control, {})[folder.name] = score(METHODS[control](folder, 0), reference)
     head = f"{'AUC':>8s}{'AP':>8s}{'F1':>8s}{'best F1':>9s}{'F1/best':>9s}{'ECE':>8s}"
-    for group, prefix in GROUPS.items():
+    for group, prefix in groups.items():
         print(f"\n{group + ', macro':42s}{head}")
         for method, rows in table.items():
             if any(name.startswith(prefix) for name in rows):

@@ -24,8 +24,9 @@ from geocd.types import Float32Array, PixelArray
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
 
-#: Side of a block of the COG, in pixels.
-BLOCK_SIZE = 512
+#: Side of a block of the COG, in pixels; of rasters that are no wider, or no higher, than FLAT and longer than
+#: a block, FLAT: blocks are squares, and those of a row of pixels would be nothing but padding.
+BLOCK_SIZE, FLAT = 512, 128
 #: The reason in the error for a file that differs from what was written into it.
 NOT_AS_WRITTEN = "what was read back is not what was written: is the disk full?"
 
@@ -42,6 +43,11 @@ def strips(grid: Grid, pixels: int) -> Iterator[Window]:
     rows = max(1, pixels // grid.width // BLOCK_SIZE) * BLOCK_SIZE
     for row in range(0, grid.height, rows):
         yield Window(0, row, grid.width, min(rows, grid.height - row))
+
+
+def block_side(grid: Grid) -> int:
+    """Return the side of the blocks of a COG on a grid, in pixels."""
+    return FLAT if min(grid.shape) <= FLAT and max(grid.shape) > BLOCK_SIZE else BLOCK_SIZE
 
 
 class ProbWriter:
@@ -87,8 +93,8 @@ class ProbWriter:
                 transform=grid.transform,
                 nodata=math.nan,
                 tiled=True,
-                blockxsize=BLOCK_SIZE,
-                blockysize=BLOCK_SIZE,
+                blockxsize=block_side(grid),
+                blockysize=block_side(grid),
                 interleave="band",
                 bigtiff="IF_SAFER",  # not compressed: read once and deleted
                 sparse_ok=True,
@@ -130,7 +136,7 @@ class ProbWriter:
                 self._temporary,
                 self.path,
                 driver="COG",
-                BLOCKSIZE=BLOCK_SIZE,
+                BLOCKSIZE=block_side(self.grid),
                 COMPRESS="DEFLATE",
                 PREDICTOR="YES",
                 OVERVIEW_RESAMPLING="AVERAGE",

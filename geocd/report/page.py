@@ -213,10 +213,10 @@ def _became(totals: Sequence[KindTotal]) -> list[Became]:
 
 
 def _list_columns(places: Places) -> list[tuple[str, str]]:
-    """Return columns of the list and their titles."""
-    names = {"id": "id", "kind": "kind", "area_m2": "area", "p_mean": "mean P", "relevance": "relevance"}
-    columns = [(column, name) for column, name in names.items() if column in places.columns]
-    return [*columns, ("verdict", "verdict")]
+    """Return columns of the list and their titles; there is room for one likelihood."""
+    likelihood = ("relevance", "relevance") if "relevance" in places.columns else ("p_mean", "mean P")
+    kind = [("kind", "kind")] if "kind" in places.columns else []
+    return [("id", "id"), *kind, ("area_m2", "area"), likelihood, ("verdict", "verdict")]
 
 
 def _list_note(places: Places, count: int) -> str:

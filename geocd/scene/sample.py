@@ -22,6 +22,8 @@ SAMPLE_PIXELS = 2_097_152
 SAMPLE_VALUES = 16
 #: Side of a chip of the sample, in pixels.
 SAMPLE_CHIP = 256
+#: Rows or columns that a narrower strip counts as: so many are computed, for the widest stride of the features.
+LEAST_SIDE = 8
 #: With fewer valid pixels, two images may be equal by chance.
 _LEAST_PIXELS = 1024
 
@@ -160,7 +162,8 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
     ----------
     chips : sequence of Chip
     max_pixels : int
-        Chips with no more pixels than this in total are returned as they are, unless they are flat.
+        Chips with no more pixels than this in total are returned as they are, unless they are flat. Of strips
+        narrower than ``LEAST_SIDE`` it takes fewer: they cost as much as if they had that width.
     size : int
         Side of a square, in pixels.
 
@@ -186,9 +189,15 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
         if not square.valid.any():
             continue
         sample.append(square)
-        if sum(other.valid.size for other in sample) >= max_pixels:
+        if sum(_computed(other) for other in sample) >= max_pixels:
             break
     return sample
+
+
+def _computed(chip: Chip) -> int:
+    """Return the pixels that are computed for a chip, with what it is filled up by."""
+    height, width = chip.valid.shape
+    return max(height, LEAST_SIDE) * max(width, LEAST_SIDE)
 
 
 def valid_pixels(

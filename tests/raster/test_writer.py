@@ -38,7 +38,7 @@ def write_prob(path: Path, values: Any, transform: Affine = NORTH_UP, **options:
     writer.finish()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (5, 5), (1, 3000), (3000, 1), (512, 512), (700, 1300)])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 5), (1, 3000), (3000, 1), (128, 600), (512, 512), (700, 1300)])
 def test_prob_is_a_valid_cog_of_any_size(shape: tuple[int, int], tmp_path: Path) -> None:
     path = tmp_path / "x_prob.tif"
     values = np.random.default_rng(0).random(shape, dtype=np.float32)
@@ -49,6 +49,8 @@ def test_prob_is_a_valid_cog_of_any_size(shape: tuple[int, int], tmp_path: Path)
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(dataset.read(1), values)
         assert dataset.shape == shape
+        flat = min(shape) <= 128 and max(shape) > 512  # blocks of 512 would be padding
+        assert dataset.block_shapes == [(128, 128) if flat else (512, 512)]
     assert sorted(tmp_path.iterdir()) == [path], "the temporary file is gone"
 
 

@@ -31,8 +31,8 @@ class PlaceList {
     button.setAttribute("aria-label", `Show place ${place.id}`);
     if (DATA.columns.kind) element("td", { text: kindInWords(place.kind), parent: row });
     element("td", { cls: "n", text: areaInWords(place.area_m2), parent: row });
-    element("td", { cls: "n", text: place.p_mean.toFixed(2), parent: row });
-    if (DATA.columns.relevance) element("td", { cls: "n", text: place.relevance.toFixed(2), parent: row });
+    const likelihood = DATA.columns.relevance ? place.relevance : place.p_mean; // there is room for one
+    element("td", { cls: "n", text: likelihood.toFixed(2), parent: row });
     element("td", { cls: "verdict", parent: row });
     row.addEventListener("click", () => this.onSelect(place));
     return row;
