@@ -24,8 +24,8 @@ from geocd.types import Float32Array, PixelArray
 if TYPE_CHECKING:
     from rasterio.io import DatasetWriter
 
-#: Side of a block of the COG, in pixels; of rasters that are no wider, or no higher, than FLAT and longer than
-#: a block, FLAT: blocks are squares, and those of a row of pixels would be nothing but padding.
+#: Side of a block of the COG, in pixels; FLAT where a raster is no wider, or no higher, than that and longer
+#: than a block: blocks are squares, and those of a row of pixels would be nothing but padding.
 BLOCK_SIZE, FLAT = 512, 128
 #: The reason in the error for a file that differs from what was written into it.
 NOT_AS_WRITTEN = "what was read back is not what was written: is the disk full?"

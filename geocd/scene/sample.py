@@ -22,7 +22,7 @@ SAMPLE_PIXELS = 2_097_152
 SAMPLE_VALUES = 16
 #: Side of a chip of the sample, in pixels.
 SAMPLE_CHIP = 256
-#: Rows or columns that a narrower strip counts as: so many are computed, for the widest stride of the features.
+#: Rows or columns that a narrower strip counts as: so many are computed, for the stride of the features.
 LEAST_SIDE = 8
 #: With fewer valid pixels, two images may be equal by chance.
 _LEAST_PIXELS = 1024
@@ -197,7 +197,7 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
 def _computed(chip: Chip) -> int:
     """Return the pixels that are computed for a chip, with what it is filled up by."""
     height, width = chip.valid.shape
-    return max(height, LEAST_SIDE) * max(width, LEAST_SIDE)
+    return int(max(height, LEAST_SIDE) * max(width, LEAST_SIDE))
 
 
 def valid_pixels(
