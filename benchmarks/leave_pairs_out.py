@@ -1,6 +1,7 @@
 """What the default is worth on sites that nothing was chosen on: its constants by leave-sites-out.
 
-    python benchmarks/leave_pairs_out.py FOLDER [--draws 120] [--groups Sentinel-2] [--ablation] [--json FILE]
+    python benchmarks/leave_pairs_out.py FOLDER [--draws 120] [--groups Sentinel-2] [--distances ir,gd,...]
+        [--ablation] [--json FILE]
 
 FOLDER is that of ``accuracy.py``: one folder per pair, named SENSOR_SITE. The numbers at the end of a name
 are dropped to get its site, so that two pairs of one place are never on both sides. For every site, from the
@@ -54,10 +55,12 @@ class Constants:
     gate: float
 
     @classmethod
-    def draw(cls, random: np.random.Generator) -> Constants:
-        """Draw at random; at least two distances, one of them with a narrow window, count."""
+    def draw(cls, random: np.random.Generator, names: Sequence[str]) -> Constants:
+        """Draw at random; at least two distances of these, one of them with a narrow window, count."""
         while True:
-            weight = {term.name: float(random.choice(WEIGHTS)) for term in OF_IMAGES}
+            weight = {
+                term.name: float(random.choice(WEIGHTS)) if term.name in names else 0.0 for term in OF_IMAGES
+            }
             narrow = any(weight[term.name] for term in OF_IMAGES if term.narrow)
             if narrow and sum(map(bool, weight.values())) > 1:
                 return cls(weight, float(random.choice(CAPS)), float(random.choice(GATES)))
@@ -154,7 +157,8 @@ def left_out(
     objectives = np.array([[s.objective(s.distance(draw, every)) for s in samples] for draw in draws])
     omitted: dict[str, list[str]] = {"constants left out": []}
     if ablation:
-        omitted |= {f"without {term.name}": [term.name] for term in OF_IMAGES}
+        drawn = [name for name in draws[0].weight if any(draw.weight[name] for draw in draws)]
+        omitted |= {f"without {name}": [name] for name in drawn}
         omitted["without deep distances"] = [term.name for term in OF_IMAGES if term.deep]
     rows: dict[str, dict[str, dict[str, float]]] = {method: {} for method in omitted}
     for place in sorted({site(s.name) for s in samples}):
@@ -188,11 +192,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--draws", type=int, default=120)
     parser.add_argument("--groups", default=",".join(GROUPS), help="with commas; default: all")
+    names = [term.name for term in OF_IMAGES]
+    parser.add_argument("--distances", default=",".join(names), help="with commas; default: all")
     parser.add_argument("--ablation", action="store_true", help="leave each distance out, too")
     parser.add_argument("--json", type=Path, help="write all scores here")
     options = parser.parse_args()
     random = np.random.default_rng(0)
-    draws = [Constants.draw(random) for _ in range(options.draws)]
+    draws = [Constants.draw(random, options.distances.split(",")) for _ in range(options.draws)]
     groups = {name: GROUPS[name] for name in options.groups.split(",")}
     folders = [f for f in labelled_pairs(options.folder) if f.name.startswith(tuple(groups.values()))]
     table: dict[str, dict[str, dict[str, float]]] = {}
