@@ -137,8 +137,10 @@ def baseline_table(days: Sequence[Path], folder: Path) -> None:
 
 
 def confirm_table(days: Sequence[Path], folder: Path) -> None:
-    """Print how many lasting and passing changes are told right."""
+    """Print how many lasting and passing changes are told right, by polygons and by pixels of the band."""
     right = total = 0
+    pixels: list[np.ndarray] = []
+    differences: list[float] = []
     triples = list(itertools.combinations(range(len(days)), 3))[::3]
     for triple in triples:
         after, later = (read(days[index]) for index in triple[1:])
@@ -148,16 +150,23 @@ def confirm_table(days: Sequence[Path], folder: Path) -> None:
         stays = np.arange(numbers.max()) % 2 == 0
         second = write(folder / "second.tif", planted(after, numbers, signs), days[triple[1]])
         third = write(folder / "third.tif", planted(later, numbers, signs * stays[:, None]), days[triple[2]])
-        settings = Settings.from_flat({"confirm": (str(third),)})
+        settings = Settings.from_flat({"confirm": (str(third),), "lasting_band": True})
         files, _ = detect(days[triple[0]], second, folder / "run", settings=settings, overwrite=True)
-        polygons = geopandas.read_file(files["changes"])
+        polygons, band = geopandas.read_file(files["changes"]), read(files["prob"])[1]
         for polygon in polygons.itertuples():
             inside = rasterize([polygon.geometry], after.shape[1:], transform=_transform(second)) == 1
             counts = np.bincount(numbers[inside], minlength=numbers.max() + 1)
             if counts[1:].max() >= 0.5 * counts.sum():  # not the season's own
                 total += 1
                 right += (polygon.lasting >= 0.5) == bool(stays[counts[1:].argmax()])
+                pixels.append((band[inside] >= 0.5) == stays[counts[1:].argmax()])
+                differences.append(abs(float(np.nanmean(band[inside])) - polygon.lasting))
     print(f"lasting and passing changes told right: {right} of {total} ({100 * right / max(total, 1):.1f} %)")
+    share, mean, most = np.concatenate(pixels).mean(), np.mean(differences), max(differences)
+    print(
+        f"pixels of the band told right: {100 * share:.1f} %; its mean in a polygon is {mean:.3f} from the "
+        f"polygon's value, at most {most:.3f}"
+    )
 
 
 def _transform(path: Path) -> rasterio.Affine:

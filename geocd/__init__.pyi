@@ -76,6 +76,7 @@ def detect(
     features_after: str | None = None,
     baseline: tuple[str, ...] = (),
     confirm: tuple[str, ...] = (),
+    lasting_band: bool = False,
     refine: str | None = None,
     ignore: tuple[Ignorable, ...] = (),
     cloud_detector: CloudChoice = "auto",
@@ -164,6 +165,8 @@ def detect(
     confirm : tuple[str, ...], optional
         Images of later dates: polygons get the columns lasting (0: gone again, 1: still there) and
         last_seen.
+    lasting_band : bool, optional
+        Add a band to the probability raster: lasting, of each changed pixel. Needs confirm=.
     refine : str | None, optional
         Verdicts on other pairs, a model that geocd refine has saved: polygons get the column relevance (0
         to 1: how likely they are what the reviewer meant). Detection does not see it.
@@ -231,7 +234,8 @@ def detect(
         On the grid of ``before``, with its coordinates and CRS. ``change_probability``: ``(y, x)``, float32
         in [0, 1], NaN where not valid; ``changed``: ``(y, x)``, uint8, 1 where the probability is at least
         the threshold, 0 elsewhere, 255 (nodata) where not valid; with ``uncertainty=True``, ``uncertainty``:
-        ``(y, x)``, float32 in [0, 1]. The attributes ``threshold``, ``settings`` (JSON), ``provenance``
+        ``(y, x)``, float32 in [0, 1], and with ``lasting_band=True`` ``lasting``, likewise, NaN where nothing
+        changed. The attributes ``threshold``, ``settings`` (JSON), ``provenance``
         (JSON: inputs, bands, dates) and ``geocd_version`` record how it was made, in types that netCDF
         supports; with ``output`` also ``files`` (JSON: paths by name). The accessor ``.geocd`` has
         ``polygons()``, ``plot()`` and ``explore()``.

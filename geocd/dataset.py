@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,20 +32,23 @@ def as_dataset(
     grid: Grid,
     axes: tuple[tuple[Hashable, Hashable], Mapping[Hashable, Any]],
     attrs: Mapping[str, str | float],
+    names: Sequence[str] = BANDS,
 ) -> xr.Dataset:
     """Return a result as a Dataset.
 
     Parameters
     ----------
-    values : ndarray or dask array, (1 or 2, height, width), float32
+    values : ndarray or dask array, (bands, height, width), float32
     grid : Grid
     axes : tuple
         Names of the dimensions y and x, and the coordinates.
     attrs : mapping
         Among them ``threshold``.
+    names : sequence of str
+        Of the bands; the first is ``change_probability``.
     """
     dims, coords = axes
-    layers = dict(zip(BANDS, values, strict=False))
+    layers = dict(zip(names, values, strict=False))
     prob = layers["change_probability"]
     changed = (prob >= np.float32(attrs["threshold"])).astype(np.uint8)
     changed[np.isnan(prob)] = NOT_VALID
@@ -56,8 +59,8 @@ def as_dataset(
         },
         coords=coords,
     )
-    if "uncertainty" in layers:
-        dataset["uncertainty"] = (dims, layers["uncertainty"], {"long_name": "uncertainty", "units": "1"})
+    for name in list(layers)[1:]:
+        dataset[name] = (dims, layers[name], {"long_name": name, "units": "1"})
     dataset = dataset.rio.set_spatial_dims(x_dim=dims[1], y_dim=dims[0])
     dataset = dataset.rio.write_crs(grid.crs).rio.write_transform(grid.transform)
     for name in layers:
@@ -82,6 +85,7 @@ def read_dataset(files: Mapping[str, Path]) -> xr.Dataset:
             record[name] = [from_here(href) for href in value]
     with open_raster(path) as dataset:
         values, grid = dataset.read(out_dtype=np.float32), grid_of(dataset, path)
+        names = [name or f"band_{number}" for number, name in enumerate(dataset.descriptions, 1)]
     text = json.dumps(record)
     attrs: dict[str, str | float] = {
         "threshold": float(str(record["threshold"])),
@@ -90,7 +94,7 @@ def read_dataset(files: Mapping[str, Path]) -> xr.Dataset:
         "geocd_version": geocd.__version__,
         "files": json.dumps({name: os.fspath(file) for name, file in files.items()}),
     }
-    return as_dataset(values, grid, axes_of(path, grid), attrs)
+    return as_dataset(values, grid, axes_of(path, grid), attrs, names)
 
 
 def axes_of(

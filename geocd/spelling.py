@@ -20,7 +20,7 @@ from geocd.findings import Finding
 #: Arguments of the functions beside the settings.
 _ARGUMENTS = ("output", "overwrite", "resume", "jobs", "mem_limit")
 _NAMES = {field.name for stage in STAGES.values() for field in dataclasses.fields(stage)} | set(_ARGUMENTS)
-_FLAGS = {"overwrite", "resume", "uncertainty"}
+_FLAGS = {"overwrite", "resume", "uncertainty", "lasting_band"}
 #: Words that are values after an option, and not the next word of the sentence.
 _WORDS = (
     "none|grid|shift|default|reference|tile|scene|random|imagenet|embedded|auto|cpu|cuda|deep|cva|irmad|nan|"

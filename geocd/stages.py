@@ -146,6 +146,9 @@ class ReadSettings:
         metavar="FILE...",
         path=True,
     )
+    lasting_band: bool = setting(
+        False, "Add a band to the probability raster: lasting, of each changed pixel. Needs --confirm."
+    )
     refine: str | None = setting(
         None,
         "Verdicts on other pairs, a model that geocd refine has saved: polygons get the column relevance (0 "
@@ -170,6 +173,15 @@ class ReadSettings:
     def other_dates(self) -> dict[str, str]:
         """The paths of all other dates, by what records call them: ``baseline 1``, ``confirm 2``."""
         return numbered(baseline=self.baseline, confirm=self.confirm)
+
+    def check_lasting_band(self) -> None:
+        """Raise :class:`ConfigError` where the band of later dates is asked for, and there are none."""
+        if self.lasting_band and not self.confirm:
+            raise ConfigError(
+                "--lasting-band: there are no later dates that could say what lasts. Name them with "
+                "--confirm, or leave it out.",
+                name="lasting_band",
+            )
 
     def __post_init__(self) -> None:
         require_choice("align", self.align, get_args(Align))

@@ -111,7 +111,8 @@ def detect(
         On the grid of ``before``, with its coordinates and CRS. ``change_probability``: ``(y, x)``, float32
         in [0, 1], NaN where not valid; ``changed``: ``(y, x)``, uint8, 1 where the probability is at least
         the threshold, 0 elsewhere, 255 (nodata) where not valid; with ``uncertainty=True``, ``uncertainty``:
-        ``(y, x)``, float32 in [0, 1]. The attributes ``threshold``, ``settings`` (JSON), ``provenance``
+        ``(y, x)``, float32 in [0, 1], and with ``lasting_band=True`` ``lasting``, likewise, NaN where nothing
+        changed. The attributes ``threshold``, ``settings`` (JSON), ``provenance``
         (JSON: inputs, bands, dates) and ``geocd_version`` record how it was made, in types that netCDF
         supports; with ``output`` also ``files`` (JSON: paths by name). The accessor ``.geocd`` has
         ``polygons()``, ``plot()`` and ``explore()``.
@@ -142,6 +143,8 @@ def detect(
                 raise ConfigError(f"{name}: is for files. Pass output as well.", name=name)
         if settings.get("refine") is not None:
             raise ConfigError("refine: ranks polygons of files. Pass output as well.", name="refine")
+        if settings.get("lasting_band"):
+            raise ConfigError("lasting_band: is a band of a file. Pass output as well.", name="lasting_band")
         rasters = _rasters(before, after, valid)
         lazy = _is_lazy(rasters, lazy, settings.get("aoi"))
         if lazy and (progress or any(value is not None for value in resources.values())):

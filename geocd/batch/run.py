@@ -100,6 +100,8 @@ def run(
     ------
     PairsError
         There is no pair, two have the same id, or settings of a pair do not go with the others.
+    ConfigError
+        The band of later dates is asked for, and no pair has any.
     OutputError
         The folder cannot be written to, or another batch is writing into it.
     ClusterError
@@ -116,6 +118,8 @@ def run(
     settings = settings or Settings()
     cluster = cluster or Cluster()
     check_unique(items, "the list")
+    if not any(item.confirm for item in items):
+        settings.read.check_lasting_band()
     config = configuration(settings, cluster.mem_limit)
     values = config.values | _assets(items)
     folder = folder.absolute()  # workers may have another working directory

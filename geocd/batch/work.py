@@ -299,7 +299,10 @@ def _prepared(task: Task) -> Iterator[Settings]:
     settings, item = task.settings, task.item
     rasters: dict[str, Any] = {name: getattr(item, name) for name in (*RASTERS, *OTHER_DATES)}
     own = {name: paths for name, paths in rasters.items() if paths}
-    settings = dataclasses.replace(settings, read=dataclasses.replace(settings.read, **own))
+    read = dataclasses.replace(settings.read, **own)
+    if not read.confirm:  # the newest pairs of an archive have no later dates yet
+        read = dataclasses.replace(read, lasting_band=False)
+    settings = dataclasses.replace(settings, read=read)
     network = {key: value for key, value in NETWORK.items() if key not in os.environ}
     with rasterio.Env(**network):
         for stack in item.stacks:

@@ -28,6 +28,7 @@ from geocd.method.methods import METHODS
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE
 from geocd.scene.clouds import cloud_memory
+from geocd.scene.lasting import REACH, SIDE
 from geocd.scene.otherdates import NO_OTHER_DATES, OtherDates
 from geocd.scene.sample import sample_pixels
 from geocd.tiles.tiling import Tiling
@@ -64,6 +65,9 @@ WARP_COPIES = 6
 #: Bytes per pixel of the rows being blended (sums, weights, output), of the strip that is read for polygons,
 #: of the piece of it that is polygonized, and of a picture in the report.
 BLEND_BYTES, STRIP_BYTES, PIECE_BYTES, PICTURE_BYTES = 12, 16, 30, 190
+#: Bytes that a window of the band of ``--lasting-band`` takes, per pixel, and per pixel and band beside its
+#: pixels of three dates; and bytes per pixel of the rows that get one more band.
+LASTING_BYTES, LASTING_ROWS = (60, 32), 16
 #: Bytes per pixel of the sample that the measuring of a shift takes.
 SHIFT_BYTES = 50
 #: Pixels of a picture.
@@ -215,7 +219,12 @@ def stages(
     tile += warp
     rows = width * min(height, BLOCK_SIZE + tile_size) * BLEND_BYTES * (1 + method.uncertainty)
     strip = min(height * width, max(width * BLOCK_SIZE, STRIP_PIXELS))
-    piece = min(height * width, max(width, PIECE)) * PIECE_BYTES  # of polygons; also while tiles are computed
+    # of polygons; also while tiles are computed
+    piece: float = min(height * width, max(width, PIECE)) * PIECE_BYTES
+    if settings.read.lasting_band:
+        rows += width * min(height, BLOCK_SIZE + tile_size) * LASTING_ROWS
+        band = min(height * width, (SIDE + 2 * REACH) ** 2)
+        piece = max(piece, band * (LASTING_BYTES[0] + bands * (LASTING_BYTES[1] + 3 * item)))
     picture = min(height * width, PICTURE_PIXELS)
     late = memory.fitted + LATE_IMPORTS
     shift = sampled * (SHIFT_BYTES + bands * 2 * item)

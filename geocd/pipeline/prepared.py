@@ -233,6 +233,7 @@ def open_run(
         open_pair(before, after, resolved.read, valid) as pair,
     ):
         check_two_files(before, after)  # what cannot be opened says so first
+        resolved.read.check_lasting_band()
         with contextlib.closing(OtherDates.open(before, after, pair, resolved.read)) as others:
             plan = plan_run(pair, resolved, jobs, mem_limit, jobs_given=jobs_given, others=others)
             with bounded_cache(plan.cache):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from rasterio.windows import Window
 
 import geocd
 from geocd.config import OTHER_DATES, RASTERS
@@ -16,15 +18,20 @@ from geocd.method.detector import BANDS
 from geocd.pipeline.checkpoint import Checkpoint
 from geocd.pipeline.prepared import PreparedRun
 from geocd.pipeline.tiles import probabilities
+from geocd.raster.grid import inside
+from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE, ProbWriter
 from geocd.report.links import source_href
 from geocd.scene.ignore import Tally
+from geocd.scene.lasting import REACH, SIDE, Lasting
 from geocd.tiles.mosaic import Mosaic
 from geocd.tiles.seams import SeamScore
-from geocd.types import Float32Array, Progress
+from geocd.types import BoolArray, Float32Array, Progress
 
 #: Bins of the probability's histogram.
 BINS = 50
+#: Name of the band of ``--lasting-band``.
+LASTING = "lasting"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +95,9 @@ def write_probability(
     histogram = np.zeros(BINS, np.int64)
     tally, seams = Tally(), SeamScore(tiling)
     bands = BANDS if settings.uncertainty else BANDS[:1]
-    writer = ProbWriter(path, run.pair.grid, tags=tags, descriptions=bands)
+    lasting = run.lasting if run.settings.read.lasting_band else None
+    descriptions = bands if lasting is None else (*bands, LASTING)
+    writer = ProbWriter(path, run.pair.grid, tags=tags, descriptions=descriptions)
 
     def flush(row: int, values: Float32Array) -> None:
         nonlocal valid, changed
@@ -96,8 +105,11 @@ def write_probability(
         changed += int((values[0] >= settings.decision).sum())
         histogram[:] += np.histogram(values[0], BINS, (0, 1))[0]
         seams.add(row, values[0])
-        writer.write(row, values)
         on_rows(values[0])
+        if lasting is not None:
+            changed_here = values[0] >= settings.decision
+            values = np.concatenate([values, lasting_rows(run.pair, lasting, row, changed_here)[None]])
+        writer.write(row, values)
 
     mosaic = Mosaic(tiling, flush, bands=len(bands), block=BLOCK_SIZE)
     progress("tiles", 0, len(tiling))
@@ -114,6 +126,38 @@ def write_probability(
         writer.abort()
         raise
     return MapFacts(valid, changed, histogram.tolist(), seams.result(), tally.shares())
+
+
+def lasting_rows(pair: Pair, lasting: Lasting, row: int, changed: BoolArray) -> Float32Array:
+    """Return how lasting the changes of some rows are, see :meth:`geocd.scene.lasting.Lasting.shares`.
+
+    Parameters
+    ----------
+    pair : Pair
+    lasting : Lasting
+    row : int
+        The first of the rows.
+    changed : ndarray, (rows, width), bool
+
+    Returns
+    -------
+    ndarray, (rows, width), float32
+        In [0, 1]; NaN where nothing changed, and where no later date is valid.
+
+    Raises
+    ------
+    RasterReadError
+    """
+    band = np.full(changed.shape, np.nan, np.float32)
+    for top, left in itertools.product(*(range(0, length, SIDE) for length in changed.shape)):
+        part = slice(top, top + SIDE), slice(left, left + SIDE)
+        here = changed[part]
+        if here.any():
+            window = Window(left, row + top, *here.shape[::-1])
+            around = pair.grid.around(window, REACH)
+            shares = lasting.shares(pair.read(around))[inside(around, window)]
+            band[part] = np.where(here, shares, np.nan)
+    return band
 
 
 def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path) -> dict[str, str]:
@@ -135,6 +179,8 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
     left_out = {"threshold", "refine", *OTHER_DATES}  # what verdicts teach is no part of the probability
     if settings.read.cloud_detector != "network":  # of the rule, too, bytes stay what they were
         left_out.add("cloud_detector")
+    if not settings.read.lasting_band:
+        left_out.add("lasting_band")
     provenance = {
         "before": source_href(pair.before_path, folder),
         "after": source_href(pair.after_path, folder),

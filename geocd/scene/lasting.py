@@ -6,11 +6,18 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from geocd.raster.pair import Chip
 from geocd.scene.otherdates import DrawnPixels, OtherDate
 from geocd.scene.prediction import DateScale, Prediction
 from geocd.types import BoolArray, Float32Array
+
+#: Standard deviation in pixels of the Gaussian window over departures, which single pixels are too noisy for;
+#: and the pixels around a pixel that it takes in.
+SMOOTH, REACH = 1.0, 3
+#: Side in pixels of the windows that a raster of it is computed in. They lie on the grid whatever the tiles.
+SIDE = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +110,34 @@ class Lasting:
                 later.from_after.lengths(own - later.from_after.apply(after)),
                 valid,
             )
+
+    def shares(self, chip: Chip) -> Float32Array:
+        """Return how lasting a change would be at each pixel of a chip: the mean over its later dates.
+
+        Of each date it is the share that the departure from the before image has in both departures, as
+        polygons have it (:mod:`geocd.vectorize.lastingmeans`), under a Gaussian window of ``SMOOTH``.
+
+        Returns
+        -------
+        ndarray, (height, width), float32
+            In [0, 1]; NaN where no later date is valid. It depends on the pixels up to ``REACH`` around.
+
+        Raises
+        ------
+        RasterReadError
+        """
+        total, dates = np.zeros(chip.valid.shape, np.float32), np.zeros(chip.valid.shape, np.float32)
+        for departures in self.departures(chip):
+            valid = departures.valid
+            before, after = (
+                ndimage.gaussian_filter(np.where(valid, values, 0), SMOOTH, radius=REACH)
+                for values in (departures.from_before, departures.from_after)
+            )
+            both = before + after
+            share = np.divide(before, both, out=np.full_like(both, 0.5), where=both > 0)
+            total += np.where(valid, share, 0)
+            dates += valid
+        return np.divide(total, dates, out=np.full_like(total, np.nan), where=dates > 0)
 
 
 __all__ = ["Departures", "Lasting", "Later"]

@@ -27,7 +27,7 @@ from geocd.batch.run import Cluster
 from geocd.batch.run import run as run_batch
 from geocd.batch.work import Task, configuration, prepare, why_not_finished, work, work_part
 from geocd.config import Settings
-from geocd.errors import ResumeError
+from geocd.errors import ConfigError, ResumeError
 from geocd.report.fingerprint import fingerprint
 
 
@@ -50,6 +50,22 @@ def test_a_pair_on_two_grids_is_aligned(task: Task) -> None:
     assert work(aligned)["state"] == "done"
     text = (Path(task.folder) / "p0" / "p0.json").read_text()
     assert json.loads(text)["properties"]["geocd:alignment"]["after_grid"]["transform"][2] == 500_035
+
+
+def test_a_pair_without_later_dates_has_no_band_of_them(task: Task, tmp_path: Path) -> None:
+    settings = Settings.from_flat({"method": "cva", "lasting_band": True})
+    with pytest.raises(ConfigError, match="no later dates"):
+        run_batch([task.item], tmp_path / "none", settings=settings)
+    with rasterio.open(task.item.after) as after:
+        values, profile = after.read(), after.profile
+    later = tmp_path / "later.tif"
+    with rasterio.open(later, "w", **profile) as dataset:
+        dataset.write(values[:, ::-1])
+    for name, confirm in (("newest", ()), ("older", (str(later),))):
+        item = dataclasses.replace(task.item, id=name, confirm=confirm)
+        assert work(dataclasses.replace(task, item=item, settings=settings))["state"] == "done"
+        with rasterio.open(Path(task.folder) / name / f"{name}_prob.tif") as prob:
+            assert prob.descriptions == ("change_probability", "lasting")[: 1 + bool(confirm)]
 
 
 def test_finished_is_what_checksums_say(task: Task) -> None:

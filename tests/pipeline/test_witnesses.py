@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 import rasterio
 from conftest import WriteRaster
+from rasterio.features import rasterize
 from seasons import OBJECT, seasons, with_object
 
 from geocd.config import Settings
+from geocd.dataset import read_dataset
+from geocd.errors import ConfigError
+from geocd.pipeline import probability as probability_module
 from geocd.pipeline.run import detect
 from geocd.rerun import rerun
 
@@ -32,11 +37,21 @@ def probability(files: dict[str, Path]) -> np.ndarray:
         return np.asarray(dataset.read(1))
 
 
-def test_other_dates_silence_the_seasons_and_say_what_lasts(dates: list[Path], tmp_path: Path) -> None:
-    def run(name: str, jobs: int = 1, **settings: Any) -> tuple[dict[str, Path], Any]:
+Run = Callable[..., tuple[dict[str, Path], Any]]
+
+
+@pytest.fixture
+def run(dates: list[Path], tmp_path: Path) -> Run:
+    """A run of the fourth and the fifth date, quick and of four tiles."""
+
+    def detected(name: str, jobs: int = 1, **settings: Any) -> tuple[dict[str, Path], Any]:
         flat = Settings.from_flat({"method": "cva", "tile_size": 96, "overlap": 32, **settings})
         return detect(dates[3], dates[4], tmp_path / name, settings=flat, jobs=jobs)
 
+    return detected
+
+
+def test_other_dates_silence_the_seasons_and_say_what_lasts(dates: list[Path], run: Run) -> None:
     others = {"baseline": tuple(map(str, dates[:3])), "confirm": (str(dates[5]),)}
     plain, _ = run("plain")
     files, record = run("run", **others)
@@ -70,3 +85,55 @@ def test_other_dates_silence_the_seasons_and_say_what_lasts(dates: list[Path], t
     assert [f.read_bytes() for f in (again["prob"], again["changes"])] == [
         f.read_bytes() for f in (files["prob"], files["changes"])
     ]
+
+
+def test_a_band_has_what_the_polygons_say_of_lasting(
+    dates: list[Path], run: Run, write_raster: WriteRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rasterio.open(dates[5]) as dataset:
+        later = dataset.read()
+    gone, clouded = seasons(7)[6], later.copy()
+    clouded[:, :, :70] = -9
+    others = {
+        "confirm": [
+            str(dates[5]),
+            str(write_raster("gone", gone)),
+            str(write_raster("gap", clouded, nodata=-9)),
+        ]
+    }
+    plain, _ = run("plain", **others)
+    files, _ = run("run", lasting_band=True, **others)
+    with rasterio.open(files["prob"]) as raster:
+        assert raster.descriptions == ("change_probability", "lasting")
+        prob, band = raster.read()
+        record = json.loads(raster.tags()["GEOCD_PROVENANCE"])
+        labels = {
+            polygon.id: rasterize([polygon.geometry], prob.shape, transform=raster.transform) == 1
+            for polygon in geopandas.read_file(files["changes"]).itertuples()
+            if polygon.n_pixels >= 50
+        }
+    with rasterio.open(plain["prob"]) as dataset:
+        assert dataset.count == 1
+        before = json.loads(dataset.tags()["GEOCD_PROVENANCE"])
+    assert record == before | {"lasting_band": True}
+    np.testing.assert_array_equal(prob, probability(plain))
+    np.testing.assert_array_equal(np.isnan(band), ~(prob >= 0.5))
+    polygons = geopandas.read_file(files["changes"]).set_index("id")
+    assert labels
+    for number, pixels in labels.items():
+        assert np.nanmean(band[pixels]) == pytest.approx(polygons.loc[number, "lasting"], abs=0.1)
+    assert files["changes"].read_bytes() == plain["changes"].read_bytes()
+    assert rerun(files["item"]).identical
+    dataset = read_dataset(files)
+    assert set(dataset) == {"change_probability", "changed", "lasting"}
+    np.testing.assert_array_equal(dataset["lasting"], band)
+    monkeypatch.setattr(probability_module, "SIDE", 512)
+    again, _ = run("again", jobs=2, tile_size=128, lasting_band=True, **others)
+    with rasterio.open(again["prob"]) as dataset:
+        common = (dataset.read(1) >= 0.5) & (prob >= 0.5)
+        np.testing.assert_allclose(dataset.read(2)[common], band[common], rtol=1e-4)
+
+
+def test_a_band_of_later_dates_needs_later_dates(run: Run) -> None:
+    with pytest.raises(ConfigError, match=r"lasting_band.* no later dates .* Name them with confirm"):
+        run("run", lasting_band=True)
