@@ -68,7 +68,7 @@ def write_probability(
     tags: Mapping[str, str],
     checkpoint: Checkpoint | None,
     progress: Progress,
-    on_rows: Callable[[Float32Array], None],
+    on_rows: Callable[[int, Float32Array], None],
 ) -> MapFacts:
     """Compute, blend and write the probability of a run, and collect its statistics.
 
@@ -83,8 +83,8 @@ def write_probability(
     progress : callable
         Called with the stage ``tiles``.
     on_rows : callable
-        Called with the probability of finished rows, ``(rows, width)``, from the top, while further tiles are
-        computed.
+        Called while further tiles are computed, with the number of rows that are finished, from the top, and
+        with the probability of the last of them, ``(rows, width)``.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def write_probability(
         changed += int((values[0] >= settings.decision).sum())
         histogram[:] += np.histogram(values[0], BINS, (0, 1))[0]
         seams.add(row, values[0])
-        on_rows(values[0])
+        on_rows(row + values.shape[1], values[0])
         if lasting is not None:
             changed_here = values[0] >= settings.decision
             values = np.concatenate([values, lasting_rows(run.pair, lasting, row, changed_here)[None]])

@@ -31,12 +31,12 @@ from geocd.report.fingerprint import Fingerprint, fingerprint, sha256
 from geocd.report.products import Outputs, default_stem
 from geocd.report.record import FinishedRun, OtherDateRecord, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
-from geocd.report.thumbnails import read_pair
+from geocd.report.thumbnails import PairPictures
 from geocd.report.words import findings
 from geocd.scene.ignore import cloud_detector
 from geocd.spelling import python_errors, python_findings
 from geocd.threads import one_blas_thread
-from geocd.types import Progress
+from geocd.types import Float32Array, Progress
 from geocd.vectorize.polygons import Polygons, PolygonSummary
 
 if TYPE_CHECKING:
@@ -171,13 +171,16 @@ def _write_products(
     paths = {entry.key: transaction.path(entry.key) for entry in products.PRODUCTS}
     dates = acquisition_dates(pair)
     with stopwatch.stage("tiles"):
-        pictures = start(partial(read_pair, pair, PICTURE))
+        pictures = PairPictures(pair, PICTURE)
         tags = tags_of(run, dates, folder)
         lasting = lasting_means(pair, run.lasting, dates[1])
         polygons = Polygons(pair.grid, run.settings.method.decision, pair, run.reflectance, lasting)
-        facts = write_probability(
-            run, paths["prob"], tags, transaction.checkpoint, progress, on_rows=polygons.add
-        )
+
+        def on_rows(rows: int, prob: Float32Array) -> None:
+            polygons.add(prob)
+            pictures.add(rows)
+
+        facts = write_probability(run, paths["prob"], tags, transaction.checkpoint, progress, on_rows)
     progress("polygons", 0, 1)
     with bounded_cache(CACHE_RANGE[0]), stopwatch.stage("polygons"):  # they need the memory of the blocks
         heap.release()
@@ -186,7 +189,7 @@ def _write_products(
     heap.release()  # of what the polygons took, before the pictures take theirs
     progress("polygons", 1, 1)
     with stopwatch.stage("quicklook"):
-        thumbnails = pictures().with_prob(paths["prob"], run.settings.method.decision)
+        thumbnails = pictures.dates().with_prob(paths["prob"], run.settings.method.decision)
     record = _record(run, facts, layer, dates, inputs)
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     finished = FinishedRun(record, thumbnails, paths, created, folder)

@@ -172,16 +172,14 @@ class Pair:
         check_projections()
         companions = companions or Companions()
         masks = companions.masks
-        self._files = OpenFiles(
-            Sources(before, after, valid, *companions.features, masks.before, masks.after)
-        )
+        self.files = OpenFiles(Sources(before, after, valid, *companions.features, masks.before, masks.after))
         self.before_path, self.after_path = source_name(before), source_name(after)
         self.valid_path = None if valid is None else source_name(valid)
         self.rule: ValidityRule | None = None
         self.nodata = None if nodata == "none" else nodata
         self._align = align
         try:
-            with self._files.lent() as datasets:
+            with self.files.lent() as datasets:
                 self._place(datasets, area)
                 self._check(datasets, indexes)
                 self._masks = self._quality_masks(datasets, companions.masks)
@@ -212,7 +210,7 @@ class Pair:
                 self._valid_value = mask_value(self._mask(valid))
         self.features: FeatureRasters | None = None
         if datasets.features_before is not None:
-            names = (source_name(source) for source in self._files.sources[3:5] if source is not None)
+            names = (source_name(source) for source in self.files.sources[3:5] if source is not None)
             opened = zip(datasets.features, names, strict=True)
             self.features = FeatureRasters.between((self.grid, self.before_path), *opened)
         dates = (before, self.before_path), (after, self.after_path)
@@ -277,7 +275,7 @@ class Pair:
     @property
     def sources(self) -> Sources:
         """Where everything is read from."""
-        return self._files.sources
+        return self.files.sources
 
     @property
     def companions(self) -> dict[str, str]:
@@ -344,7 +342,7 @@ class Pair:
     def reading(self, before: Source, after: Source, valid: Source | None = None) -> Pair:
         """Return this pair, with all that was checked, reading its pixels from other sources."""
         pair = copy.copy(self)
-        pair._files = OpenFiles(self.sources._replace(before=before, after=after, valid=valid))
+        pair.files = OpenFiles(self.sources._replace(before=before, after=after, valid=valid))
         return pair
 
     def read(self, window: Window) -> Chip:
@@ -375,7 +373,7 @@ class Pair:
         RasterReadError
         """
         if self.rule is None and not self.companions:
-            with self._files.lent() as datasets:
+            with self.files.lent() as datasets:
                 source = dataclasses.replace(self._dates(datasets)[1], warp=self.warp)
                 after, valid = read_date(source, chip.window)
         else:  # all that it takes to tell what is valid
@@ -385,7 +383,7 @@ class Pair:
 
     def _read(self, window: Window) -> Chip:
         """Read a window, of which no rule has taken anything out."""
-        with self._files.lent() as datasets:
+        with self.files.lent() as datasets:
             dates = self._dates(datasets)
             before, valid = read_date(dates[0], window)
             after, valid_after = read_date(dataclasses.replace(dates[1], warp=self.warp), window)
@@ -423,7 +421,7 @@ class Pair:
         """
         if ignored and self.rule is not None:
             return self.rule.nothing_left(self.before_path, self.after_path)
-        with self._files.lent() as datasets:
+        with self.files.lent() as datasets:
             before, after = datasets[:2]
             empty = self._empty_bands(datasets)
         return NoValidPixelError(
@@ -483,7 +481,7 @@ class Pair:
 
     def close(self) -> None:
         """Close all files, also those of the pairs made from this one."""
-        self._files.close()
+        self.files.close()
 
     def __enter__(self) -> Pair:
         return self

@@ -114,13 +114,13 @@ class Warp:
         )
 
     @property
-    def _side(self) -> int:
+    def side(self) -> int:
         """Side of a block in target pixels."""
         return max(1, min(BLOCK, int(math.sqrt(BLOCK_PIXELS / (self.scale[0] * self.scale[1])))))
 
     def blocks(self, window: Window) -> Iterator[Window]:
         """Yield the blocks of the target that a window touches, cut where the grid ends."""
-        side = self._side
+        side = self.side
         bottom, right = int(window.row_off + window.height), int(window.col_off + window.width)
         for row in range(int(window.row_off) // side * side, bottom, side):
             for col in range(int(window.col_off) // side * side, right, side):
@@ -131,7 +131,7 @@ class Warp:
     @property
     def most_pixels(self) -> int:
         """Largest number of source pixels that a block needs, with their margin."""
-        rows, cols = (self._side * scale + 2 * REACH * max(1.0, scale) for scale in self.scale)
+        rows, cols = (self.side * scale + 2 * REACH * max(1.0, scale) for scale in self.scale)
         return math.ceil(rows * cols)
 
     def shifted(self, window: Window) -> Grid:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Side of a block of the COG, in pixels; FLAT where a raster is no wider, or no higher, than that and longer
 #: than a block: blocks are squares, and those of a row of pixels would be nothing but padding.
 BLOCK_SIZE, FLAT = 512, 128
+#: Level of compression: with GDAL's own, 6, the file is 2 % smaller and takes twice as long.
+LEVEL = 1
 #: The reason in the error for a file that differs from what was written into it.
 NOT_AS_WRITTEN = "what was read back is not what was written: is the disk full?"
 
@@ -138,6 +140,7 @@ class ProbWriter:
                 driver="COG",
                 BLOCKSIZE=block_side(self.grid),
                 COMPRESS="DEFLATE",
+                LEVEL=LEVEL,
                 PREDICTOR="YES",
                 OVERVIEW_RESAMPLING="AVERAGE",
                 STATISTICS="YES",
@@ -201,8 +204,9 @@ def _checksum(values: PixelArray) -> int:
     """Return a checksum of values; every NaN counts as the same, whatever its bits."""
     checksum = 0
     for row in values.reshape(-1, values.shape[-1]):  # one at a time, to save memory
-        same = np.where(np.isnan(row), np.float32(np.nan), row).astype(np.float32)
-        checksum = zlib.crc32(same.tobytes(), checksum)
+        missing = np.isnan(row)
+        same = np.where(missing, np.float32(np.nan), row) if missing.any() else row
+        checksum = zlib.crc32(np.ascontiguousarray(same, np.float32).data, checksum)
     return checksum
 
 

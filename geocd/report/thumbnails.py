@@ -208,33 +208,92 @@ def read_dates(
         dates = view.sources(before_file, after_file)
         grid_shape = dates[0].shape
         shape = _decimated(grid_shape, max_size)
-        values_before, valid_before = _thumbnail(dates[0], shape)
-        values_after, valid_after = (
-            _thumbnail(dates[1], shape) if warp is None else _warped_thumbnail(dates[1], shape, warp)
-        )
-    limits, apart = stretches([values_before, values_after], [valid_before, valid_after])
-    return Dates(
-        grid_shape,
-        before=limits[0].picture(values_before),
-        after=limits[1].picture(values_after),
-        valid_before=valid_before,
-        valid_after=valid_after,
-        apart=apart,
-        warped=warp is not None,
-        view=dataclasses.replace(view, stretches=limits),
-    )
+        return _dates([_strip(dates, shape, slice(0, shape[0]), warp)], view, grid_shape)
+
+
+class PairPictures:
+    """Both dates of an open pair at the size of a picture, see :func:`read_dates`, by strips from the top.
+
+    A run adds rows when it has just read them for its tiles, so that no block is decoded for a picture alone.
+
+    Parameters
+    ----------
+    pair : Pair
+        As it is compared.
+    max_size : int
+        Longest side in pixels.
+    """
+
+    def __init__(self, pair: Pair, max_size: int) -> None:
+        self._pair = pair
+        self._shape = _decimated(pair.grid.shape, max_size)
+        with pair.files.lent() as files:
+            bands = _display_bands(files.before, files.after, pair.bands)
+        paths = pair.before_path, pair.after_path
+        self._view = PairView(*paths, bands, pair.nodata, pair.warp, pair.parts)
+        self._strips: list[tuple[_Picture, _Picture]] = []
+        self._next = 0
+
+    def add(self, rows: int) -> None:
+        """Read what the first ``rows`` rows of the pair hold and was not read yet.
+
+        Raises
+        ------
+        RasterReadError
+        """
+        (height, _), warp = self._shape, self._pair.warp
+        end = rows * height // self._pair.grid.height
+        if warp is not None and end < height:  # no block is warped twice
+            end -= end % warp.decimated(*self._shape).side
+        if end > self._next:
+            with self._pair.files.lent() as files:
+                dates = self._view.sources(files.before, files.after)
+                self._strips.append(_strip(dates, self._shape, slice(self._next, end), warp))
+            self._next = end
+
+    def dates(self) -> Dates:
+        """Return the pictures; rows that were not added are read now.
+
+        Raises
+        ------
+        RasterReadError
+        """
+        self.add(self._pair.grid.height)
+        return _dates(self._strips, self._view, self._pair.grid.shape)
 
 
 def read_pair(pair: Pair, max_size: int) -> Dates:
     """Read an open pair at the size of a picture, as it is compared: see :func:`read_dates`."""
-    return read_dates(
-        pair.before_path,
-        pair.after_path,
-        indexes=pair.bands,
-        max_size=max_size,
-        nodata=pair.nodata,
-        warp=pair.warp,
-        parts=pair.parts,
+    return PairPictures(pair, max_size).dates()
+
+
+#: Values ``(bands, height, width)`` of a date, and where they are valid, ``(height, width)``.
+_Picture = tuple[Float32Array, BoolArray]
+
+
+def _strip(
+    dates: tuple[DateSource, DateSource], shape: tuple[int, int], rows: slice, warp: Warp | None
+) -> tuple[_Picture, _Picture]:
+    """Read some rows of the pictures of both dates, whose whole has this shape."""
+    if warp is None:
+        return _thumbnail(dates[0], shape, rows), _thumbnail(dates[1], shape, rows)
+    return _thumbnail(dates[0], shape, rows), _warped_thumbnail(dates[1], shape, rows, warp)
+
+
+def _dates(strips: Sequence[tuple[_Picture, _Picture]], view: PairView, grid_shape: tuple[int, int]) -> Dates:
+    """Return the pictures that strips make, in their colours."""
+    values = [np.concatenate([strip[date][0] for strip in strips], axis=1) for date in (0, 1)]
+    valid = [np.concatenate([strip[date][1] for strip in strips]) for date in (0, 1)]
+    limits, apart = stretches(values, valid)
+    return Dates(
+        grid_shape,
+        before=limits[0].picture(values[0]),
+        after=limits[1].picture(values[1]),
+        valid_before=valid[0],
+        valid_after=valid[1],
+        apart=apart,
+        warped=view.warp is not None,
+        view=dataclasses.replace(view, stretches=limits),
     )
 
 
@@ -269,18 +328,19 @@ def _display_positions(dataset: DatasetReader, indexes: Sequence[int]) -> tuple[
     return None if positions is None else positions[:3]
 
 
-def _thumbnail(date: DateSource, shape: tuple[int, int]) -> tuple[Float32Array, BoolArray]:
-    """Return decimated values ``(bands, height, width)`` and where they are valid, ``(height, width)``."""
+def _thumbnail(date: DateSource, shape: tuple[int, int], rows: slice) -> _Picture:
+    """Read some rows of a decimated date, whose whole has this shape: the same values in any strips."""
     dataset, nodata, bands = date.dataset, date.nodata, list(date.indexes)
-    whole = date.of_raster(Window(0, 0, *date.shape[::-1]))
+    (height, width), count = date.shape, rows.stop - rows.start
+    window = Window(0, rows.start * height / shape[0], width, count * height / shape[0])
     # GDAL's average leaves out the nodata value of the file, but would mix in one that it does not know.
     resampling = Resampling.average if nodata is None and not date.fill else Resampling.nearest
     values = read(
         dataset,
         date.path,
-        whole,
+        date.of_raster(window),
         indexes=bands,
-        out_shape=(len(bands), *shape),
+        out_shape=(len(bands), count, shape[1]),
         resampling=resampling,
         masked=nodata is None,
     )
@@ -298,10 +358,10 @@ def _thumbnail(date: DateSource, shape: tuple[int, int]) -> tuple[Float32Array, 
     return values, valid
 
 
-def _warped_thumbnail(date: DateSource, shape: tuple[int, int], warp: Warp) -> tuple[Float32Array, BoolArray]:
+def _warped_thumbnail(date: DateSource, shape: tuple[int, int], rows: slice, warp: Warp) -> _Picture:
     """Return the same as :func:`_thumbnail`, warped onto the grid of the probability."""
-    small = warp.decimated(*shape)
-    values, valid = read_date(dataclasses.replace(date, warp=small), small.target.window)
+    small = dataclasses.replace(date, warp=warp.decimated(*shape))
+    values, valid = read_date(small, Window(0, rows.start, shape[1], rows.stop - rows.start))
     values[:, ~valid] = 0
     return values, valid
 
@@ -336,6 +396,7 @@ def _prob_thumbnail(
 
 __all__ = [
     "Dates",
+    "PairPictures",
     "Thumbnails",
     "on_checkerboard",
     "read_dates",

@@ -12,8 +12,8 @@ from geocd.scene.levels import Levels
 from geocd.scene.sample import valid_pixels
 from geocd.types import Float64Array
 
-#: About as many pixels of the sample are used for quartiles, at most twice as many.
-_QUARTILE_PIXELS = 200_000
+#: At most so many pixels of the sample are used.
+_PIXELS = 200_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Brightness:
         levels = Levels.measure(chips, pair)
         varies, relations, lights = [], [], []
         for band in range(chips[0].before.shape[0]):
-            (before,), (after,) = valid_pixels(chips, slice(band, band + 1))
+            (before,), (after,) = valid_pixels(chips, slice(band, band + 1), most=_PIXELS)
             spread = before.std(), after.std()
             varies.append(bool(spread[0] > 0 and spread[1] > 0))
             if varies[-1]:
@@ -68,8 +68,7 @@ class Brightness:
 
 def _light(before: Float64Array, after: Float64Array) -> list[tuple[float, float, float]]:
     """Return gain, offset and level of a band from its quartiles; none where they coincide."""
-    step = -(-before.size // _QUARTILE_PIXELS)
-    low, middle, high = np.percentile([before[::step], after[::step]], [25, 50, 75], axis=1)
+    low, middle, high = np.percentile([before, after], [25, 50, 75], axis=1)
     spans = high - low
     if not (spans > 0).all():
         return []

@@ -13,6 +13,8 @@ from geocd.raster.scaling import MOST_REFLECTANCE, PICTURES
 from geocd.scene.sample import valid_pixels
 from geocd.types import Float64Array
 
+#: At most so many pixels of the sample are used.
+_PIXELS = 200_000
 #: Per cent of the pixels that are darker than what is called dark here.
 _DARK = 2.0
 #: What Sentinel-2 adds since processing baseline 04.00. In most scenes some pixels are darker than this in
@@ -54,7 +56,7 @@ class Levels:
             return cls()
         percentiles = np.empty((2, len(bands), 3))
         for position, band in enumerate(bands):
-            dates = valid_pixels(chips, slice(band, band + 1))
+            dates = valid_pixels(chips, slice(band, band + 1), most=_PIXELS)
             for date, (scaling, (values,)) in enumerate(zip(pair.scalings, dates, strict=True)):
                 percentiles[date, position] = np.percentile(scaling.level(band, values), [_DARK, 25, 75])
         visible = [bands.index(named[word]) for word in VISIBLE if word in named]

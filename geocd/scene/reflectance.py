@@ -34,7 +34,7 @@ _OTHER, _UNKNOWN = (0.015, 0.3), 4
 _STORED = 1e-4
 #: Bright pixels of some band are in this range where values are reflectance.
 _PLAUSIBLE = (0.1, 1.6)
-#: About as many pixels of the sample are used, at most twice as many.
+#: At most so many pixels of the sample are used.
 _PIXELS = 200_000
 
 
@@ -72,10 +72,9 @@ class Reflectance:
             positions = {f"b{band + 1}": band for band in range(min(_UNKNOWN, len(pair.band_names)))}
         dark, bright = np.empty((2, len(positions))), np.empty((2, len(positions)))
         for column, band in enumerate(positions.values()):
-            dates = valid_pixels(chips, slice(band, band + 1), as_stored=True)
-            step = -(-dates[0].shape[1] // _PIXELS)
+            dates = valid_pixels(chips, slice(band, band + 1), most=_PIXELS)
             for date, (scaling, (values,)) in enumerate(zip(pair.scalings, dates, strict=True)):
-                levels = scaling.level(band, values[::step].astype(np.float64))
+                levels = scaling.level(band, values)
                 dark[date, column], bright[date, column] = np.percentile(levels, [_DARK, _BRIGHT])
         units = [
             None if pair.dtypes and not PICTURES.isdisjoint(pair.dtypes) else _unit(scaling, high)

@@ -201,22 +201,32 @@ def _computed(chip: Chip) -> int:
 
 
 def valid_pixels(
-    chips: Sequence[Chip], bands: slice = slice(None), *, as_stored: bool = False
+    chips: Sequence[Chip], bands: slice = slice(None), *, as_stored: bool = False, most: int | None = None
 ) -> tuple[Float64Array, Float64Array]:
     """Return the valid pixels of a sample, before and after, each ``(bands, n)`` float64.
 
-    ``as_stored``: in the type of the chips, which is float32 for most inputs.
+    Parameters
+    ----------
+    chips : sequence of Chip
+    bands : slice
+    as_stored : bool
+        Whether in the type of the chips, which is float32 for most inputs.
+    most : int, optional
+        Of more pixels, every second (third, ...) is returned, so that they are no more than this.
     """
     count = sum(int(np.count_nonzero(chip.valid)) for chip in chips)
+    step = 1 if most is None else max(1, -(-count // most))
     number = len(range(*bands.indices(len(chips[0].before))))
     dtype = chips[0].before.dtype if as_stored else np.float64
-    before, after = np.empty((number, count), dtype), np.empty((number, count), dtype)
-    start = 0
+    before, after = (np.empty((number, -(-count // step)), dtype) for _ in range(2))
+    start = passed = 0
     for chip in chips:
-        pixels = slice(start, start + int(np.count_nonzero(chip.valid)))
+        places = np.flatnonzero(chip.valid)
+        picked, passed = places[-passed % step :: step], passed + len(places)
+        pixels = slice(start, start + len(picked))
         for target, source in ((before, chip.before), (after, chip.after)):
             for band, values in enumerate(source[bands]):  # of all bands at once, those of a pixel interleave
-                target[band, pixels] = values[chip.valid]
+                target[band, pixels] = values[chip.valid] if step == 1 else values.ravel()[picked]
         start = pixels.stop
     return before, after
 

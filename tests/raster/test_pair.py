@@ -125,7 +125,7 @@ def test_threads_never_share_a_handle(make_pair: MakePair, scene: Any) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        handles = list(pair._files._handles)
+        handles = list(pair.files._handles)
     assert not wrong
     assert len(handles) <= 2 * 4
     assert all(handle.closed for handle in handles)
@@ -138,7 +138,7 @@ def test_a_thread_goes_on_with_the_handles_of_another(
     monkeypatch.setattr("geocd.raster.handles.PATIENCE", 60)  # however busy the machine
     with Pair(*make_pair(scene(), scene(seed=1))) as pair, ThreadPoolExecutor(3) as threads:
         list(threads.map(pair.read, [pair.grid.window] * 9))
-        assert len(pair._files._handles) == 2
+        assert len(pair.files._handles) == 2
 
 
 def test_a_thread_does_not_wait_for_ever_for_another(
@@ -146,12 +146,12 @@ def test_a_thread_does_not_wait_for_ever_for_another(
 ) -> None:
     monkeypatch.setattr("geocd.raster.handles.PATIENCE", 0.1)
     with Pair(*make_pair(scene(), scene(seed=1))) as pair, ThreadPoolExecutor(1) as thread:
-        with pair._files.lent() as datasets:
+        with pair.files.lent() as datasets:
             chip = thread.submit(pair.read, pair.grid.window).result()
-            with pair._files.lent() as again:
+            with pair.files.lent() as again:
                 assert again is datasets
         assert chip.valid.all()
-        assert len(pair._files._handles) == 4
+        assert len(pair.files._handles) == 4
 
 
 def test_what_cannot_be_opened_blocks_nobody(make_pair: MakePair, scene: Any, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_what_cannot_be_opened_blocks_nobody(make_pair: MakePair, scene: Any, tm
         for _ in range(2):
             with pytest.raises(RasterOpenError, match="none"):
                 other.read(pair.grid.window)
-        assert other._files._reading == 0
+        assert other.files._reading == 0
 
 
 def test_a_pair_travels_without_its_handles(make_pair: MakePair, scene: Any) -> None:

@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 from geocd.raster.choice import Bands
 from geocd.raster.pair import Pair
 from geocd.raster.warp import Warp
-from geocd.report.thumbnails import Thumbnails, read_dates
+from geocd.report.thumbnails import PairPictures, Thumbnails, read_dates
 
 
 def write(path: Path, values: np.ndarray, **options: Any) -> str:
@@ -198,3 +198,21 @@ def test_another_grid_is_warped_into_the_picture(tmp_path):
     np.testing.assert_array_equal(found.valid_after, np.arange(60)[None] < np.full((60, 1), 50))
     apart = found.before.astype(int) - found.after
     assert abs(apart[:, :50]).max() <= 1
+
+
+@pytest.mark.parametrize("options", [{}, {"nodata": 0}, {"nodata": 7}])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_pictures_by_strips_of_any_height_are_those_of_the_whole(tmp_path, options, shifted):
+    values = np.random.default_rng(1).integers(1, 3000, (3, 331, 290)).astype(np.uint16)
+    values[:, 100:140, 50:90] = options.get("nodata", 5)
+    paths = [write(tmp_path / f"{name}.tif", v) for name, v in (("b", values), ("a", values + 3))]
+    with Pair(*paths, **options) as opened:
+        pair = opened.shifted(0.4, -0.7) if shifted else opened
+        whole = read_dates(*paths, indexes=[1, 2, 3], max_size=97, warp=pair.warp, **options)
+        for heights in ([331], [60, 61, 200, 331], range(0, 340, 20)):
+            pictures = PairPictures(pair, 97)
+            for rows in heights:
+                pictures.add(min(rows, 331))
+            dates = pictures.dates()
+            for name in ("before", "after", "valid_before", "valid_after"):
+                assert np.array_equal(getattr(dates, name), getattr(whole, name)), name

@@ -161,6 +161,17 @@ def test_valid_pixels_of_chips_of_different_sizes() -> None:
     assert (stored == before[:, :3]).all()
 
 
+def test_of_many_valid_pixels_every_second_or_third_is_taken_across_chips() -> None:
+    one, two = np.arange(12).reshape(2, 2, 3), 100 + np.arange(8).reshape(2, 1, 4)
+    part = np.array([[True, False, True], [False, False, True]])
+    chips = [chip(one, -one, part), chip(two, -two)]
+    before, _ = valid_pixels(chips)
+    for most, step in ((7, 1), (6, 2), (4, 2), (3, 3), (1, 7)):
+        fewer, after = valid_pixels(chips, most=most)
+        assert np.array_equal(fewer, before[:, ::step])
+        assert np.array_equal(after, -fewer)
+
+
 def test_the_share_of_zeros_is_of_pixels_that_are_zero_in_all_bands() -> None:
     before = np.zeros((2, 2, 5), np.float32)
     before[:, 0, :3] = 7
