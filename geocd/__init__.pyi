@@ -76,6 +76,8 @@ def detect(
     features_after: str | None = None,
     baseline: tuple[str, ...] = (),
     confirm: tuple[str, ...] = (),
+    mask_baseline: tuple[str, ...] = (),
+    mask_confirm: tuple[str, ...] = (),
     lasting_band: bool = False,
     refine: str | None = None,
     ignore: tuple[Ignorable, ...] = (),
@@ -165,6 +167,11 @@ def detect(
     confirm : tuple[str, ...], optional
         Images of later dates: polygons get the columns lasting (0: gone again, 1: still there) and
         last_seen.
+    mask_baseline : tuple[str, ...], optional
+        Quality masks of the images of baseline=, as many and in their order; none for an image without one.
+        Kind, classes and buffer are those of mask_before=.
+    mask_confirm : tuple[str, ...], optional
+        The same of the images of confirm=.
     lasting_band : bool, optional
         Add a band to the probability raster: lasting, of each changed pixel. Needs confirm=.
     refine : str | None, optional

@@ -21,6 +21,7 @@ from geocd.location import Location
 from geocd.presets import CLASSICAL_OVERLAP, PRESETS
 from geocd.stages import (
     DECISION,
+    NO_MASK,
     OTHER_DATES,
     PATHS,
     RASTERS,
@@ -38,6 +39,7 @@ from geocd.stages import (
     RunMethodSettings,
     RunTilingSettings,
     TilingSettings,
+    check_masks,
     check_tile_size,
     numbered,
 )
@@ -215,6 +217,7 @@ def typed_text(name: str, text: str) -> Any:
 
 __all__ = [
     "DECISION",
+    "NO_MASK",
     "OTHER_DATES",
     "PATHS",
     "PRESETS",
@@ -235,6 +238,7 @@ __all__ = [
     "RunTilingSettings",
     "Settings",
     "TilingSettings",
+    "check_masks",
     "check_tile_size",
     "numbered",
     "stage_of",

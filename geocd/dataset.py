@@ -17,7 +17,7 @@ from geocd.method.detector import BANDS
 from geocd.raster.arrays import ArrayRaster
 from geocd.raster.files import grid_of, open_raster, provenance
 from geocd.raster.grid import Grid
-from geocd.report.links import source_href, source_path
+from geocd.report.links import source_href, source_hrefs, source_path, source_paths
 from geocd.types import Float32Array
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def read_dataset(files: Mapping[str, Path]) -> xr.Dataset:
         if name in ("before", "after", *RASTERS) and isinstance(value, str):
             record[name] = from_here(value)
         elif name in OTHER_DATES and isinstance(value, list):
-            record[name] = [from_here(href) for href in value]
+            record[name] = source_hrefs(source_paths(value, files["prob"].parent), Path())
     with open_raster(path) as dataset:
         values, grid = dataset.read(out_dtype=np.float32), grid_of(dataset, path)
         names = [name or f"band_{number}" for number, name in enumerate(dataset.descriptions, 1)]

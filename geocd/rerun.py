@@ -147,7 +147,7 @@ def recipe(item: Mapping[str, Any], path: Path) -> Recipe:
         flat.pop(name, None)
     flat |= {name: links.get(name, flat[name]) for name in RASTERS if flat.get(name) is not None}
     for name in OTHER_DATES:
-        flat[name] = [links.get(own, path) for own, path in numbered(**{name: flat.get(name) or ()}).items()]
+        flat[name] = [links.get(f"{name} {n}", path) for n, path in enumerate(flat.get(name) or (), 1)]
     return Recipe(
         before=before,
         after=after,

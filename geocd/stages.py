@@ -25,6 +25,8 @@ Nodata = float | Literal["none"]
 Ignorable = Literal["water", "cloud", "vegetation"]
 #: auto: the network where it is installed and suits the pair, else the simple rule.
 CloudChoice = Literal["auto", "network", "rule"]
+#: In a list of masks, an image without one.
+NO_MASK = "none"
 #: What quality masks can leave out.
 MaskClass = Literal["cloud", "shadow", "snow"]
 
@@ -46,8 +48,13 @@ def setting(
 
 
 def numbered(**dates: Sequence[str]) -> dict[str, str]:
-    """Return paths of lists by the name of their list and their number, from 1."""
-    return {f"{name} {n}": path for name, paths in dates.items() for n, path in enumerate(paths, 1)}
+    """Return paths of lists by the name of their list and their number, from 1; masks without ``NO_MASK``."""
+    return {
+        f"{name} {n}": path
+        for name, paths in dates.items()
+        for n, path in enumerate(paths, 1)
+        if path != NO_MASK or not name.startswith("mask_")
+    }
 
 
 def check_tile_size(tile_size: int, overlap: int) -> None:
@@ -58,6 +65,16 @@ def check_tile_size(tile_size: int, overlap: int) -> None:
             f"({tile_size} px). Choose a larger --tile-size or a smaller --overlap.",
             tile_size=tile_size,
             overlap=overlap,
+        )
+
+
+def check_masks(name: str, images: Sequence[str], masks: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` unless there is a mask for each image of a list, or none at all."""
+    if masks and len(masks) != len(images):
+        raise ConfigError(
+            f"--mask-{name}: names {len(masks)} masks, and --{name} {len(images)} images. Name one for each "
+            f"image, in their order; {NO_MASK} for an image without one.",
+            name=f"mask_{name}",
         )
 
 
@@ -146,6 +163,16 @@ class ReadSettings:
         metavar="FILE...",
         path=True,
     )
+    mask_baseline: tuple[str, ...] = setting(
+        (),
+        "Quality masks of the images of --baseline, as many and in their order; none for an image without "
+        "one. Kind, classes and buffer are those of --mask-before.",
+        metavar="RASTER...",
+        path=True,
+    )
+    mask_confirm: tuple[str, ...] = setting(
+        (), "The same of the images of --confirm.", metavar="RASTER...", path=True
+    )
     lasting_band: bool = setting(
         False, "Add a band to the probability raster: lasting, of each changed pixel. Needs --confirm."
     )
@@ -174,6 +201,11 @@ class ReadSettings:
         """The paths of all other dates, by what records call them: ``baseline 1``, ``confirm 2``."""
         return numbered(baseline=self.baseline, confirm=self.confirm)
 
+    @property
+    def other_masks(self) -> dict[str, str]:
+        """The paths of their masks, as far as there are any: ``mask_baseline 1``, ``mask_confirm 2``."""
+        return numbered(mask_baseline=self.mask_baseline, mask_confirm=self.mask_confirm)
+
     def check_lasting_band(self) -> None:
         """Raise :class:`ConfigError` where the band of later dates is asked for, and there are none."""
         if self.lasting_band and not self.confirm:
@@ -193,6 +225,8 @@ class ReadSettings:
                     f"compare them with. Name them with --features-{missing}.",
                     name=f"features_{missing}",
                 )
+        for name in ("baseline", "confirm"):
+            check_masks(name, getattr(self, name), getattr(self, f"mask_{name}"))
         for name, chosen, kinds in (
             ("ignore", self.ignore, get_args(Ignorable)),
             ("mask_classes", self.mask_classes, get_args(MaskClass)),
@@ -443,7 +477,9 @@ PATHS = frozenset(
 RASTERS = tuple(
     field.name for field in dataclasses.fields(ReadSettings) if field.metadata["metavar"] == "RASTER"
 )
-#: Those that name any number of images: other dates of the place.
+#: Those that name any number of rasters: images of other dates of the place, and their masks.
 OTHER_DATES = tuple(
-    field.name for field in dataclasses.fields(ReadSettings) if field.metadata["metavar"] == "FILE..."
+    field.name
+    for field in dataclasses.fields(ReadSettings)
+    if (field.metadata["metavar"] or "")[-3:] == "..."
 )

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from geocd.batch.pairing import Day, PairDays, Pairing, paired_days
 from geocd.batch.pairs import Item
 from geocd.batch.stack import Stack
+from geocd.config import NO_MASK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +84,16 @@ def pair_item(place: str, days: PairDays, dates: Dates) -> Item:
     used = [before, after]
     for name, others in (("baseline", days.baseline), ("confirm", days.confirm)):
         if others:
-            rasters[name] = tuple(dates[day].image for day in others)
-            used += [dates[day] for day in others]
+            acquired = [dates[day] for day in others]
+            rasters[name] = tuple(date.image for date in acquired)
+            if any(date.mask for date in acquired):
+                rasters[f"mask_{name}"] = tuple(date.mask or NO_MASK for date in acquired)
+            used += acquired
     by_path = {stack.path: stack for acquisition in used for stack in acquisition.stacks}
     paths = (
         *(acquisition.image for acquisition in used[:2]),
         *(rasters.get(name) for name in ("features_before", "features_after", "mask_before", "mask_after")),
-        *(acquisition.image for acquisition in used[2:]),
+        *(path for acquisition in used[2:] for path in (acquisition.image, acquisition.mask)),
     )
     stacks = tuple(by_path[path] for path in paths if path in by_path)
     return Item(

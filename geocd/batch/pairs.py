@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 from geocd.batch.columns import Values, located, merged, row_settings, setting_columns
 from geocd.batch.stack import Stack
-from geocd.config import OTHER_DATES, RASTERS, Settings, numbered
-from geocd.errors import PairsError
+from geocd.config import NO_MASK, OTHER_DATES, RASTERS, Settings, check_masks, numbered
+from geocd.errors import ConfigError, PairsError
 from geocd.location import Location
 from geocd.quantities import enumerated
 from geocd.raster.sources import is_file, why_no_vector
@@ -64,6 +64,9 @@ class Item:
         Paths or URLs of rasters of features that were made elsewhere.
     baseline, confirm : tuple of str
         Paths or URLs of images of earlier and of later dates.
+    mask_baseline, mask_confirm : tuple of str
+        Paths or URLs of their quality masks, in their order, :data:`geocd.config.NO_MASK` for one without;
+        empty where none has any.
     stacks : tuple of Stack
         The VRTs among these paths that have to be written first.
     settings : tuple of (str, object)
@@ -76,8 +79,8 @@ class Item:
     Raises
     ------
     PairsError
-        The id cannot be the name of a folder, ``before`` or ``after`` is empty, or there are features of one
-        date alone.
+        The id cannot be the name of a folder, ``before`` or ``after`` is empty, there are features of one
+        date alone, or not as many masks as images of other dates.
     """
 
     id: str
@@ -90,6 +93,8 @@ class Item:
     features_after: str | None = None
     baseline: tuple[str, ...] = ()
     confirm: tuple[str, ...] = ()
+    mask_baseline: tuple[str, ...] = ()
+    mask_confirm: tuple[str, ...] = ()
     stacks: tuple[Stack, ...] = ()
     settings: Values = ()
     area: str | None = None
@@ -115,6 +120,12 @@ class Item:
                     id=self.id,
                 )
 
+        for name in ("baseline", "confirm"):
+            try:
+                check_masks(name, getattr(self, name), getattr(self, f"mask_{name}"))
+            except ConfigError as error:
+                raise PairsError(f"id {self.id!r}: {error}", id=self.id) from error
+
     def merged(self, settings: Settings) -> Settings:
         """Return the settings of a batch with those of this pair.
 
@@ -130,7 +141,7 @@ class Item:
 
     def completed(self, settings: Settings) -> Item:
         """Return this pair with the rasters of a batch where it has none of its own: they are its inputs."""
-        names = [name for name in (*RASTERS, *OTHER_DATES) if not getattr(self, name)]
+        names = {*RASTERS, *OTHER_DATES} - self.own_inputs.keys()
         return dataclasses.replace(self, **{name: getattr(settings.read, name) for name in names})
 
     def signed(self, sign: str) -> Item:
@@ -147,8 +158,17 @@ class Item:
     @property
     def inputs(self) -> dict[str, str]:
         """The paths by what they are: ``before``, ``after``, and those of the columns that may be empty."""
-        others = numbered(baseline=self.baseline, confirm=self.confirm)
+        others = numbered(**{name: getattr(self, name) for name in OTHER_DATES})
         return {"before": self.before, "after": self.after, **self.rasters, **others}
+
+    @property
+    def own_inputs(self) -> dict[str, Any]:
+        """What replaces settings of a batch, by their names: images of other dates with all their masks."""
+        own: dict[str, Any] = dict(self.rasters)
+        for name in ("baseline", "confirm"):
+            if getattr(self, name):
+                own |= {part: getattr(self, part) for part in (name, f"mask_{name}")}
+        return own
 
     @property
     def rasters(self) -> dict[str, str]:
@@ -165,8 +185,9 @@ def read_items(path: str | os.PathLike[str]) -> list[Item]:
         A CSV with a header, or any vector file that OGR reads (GeoPackage, GeoJSON). The columns are ``id``,
         ``before``, ``after`` and, optionally, ``valid``, ``mask_before``, ``mask_after``,
         ``features_before``, ``features_after``, ``baseline`` and ``confirm`` (several paths separated by
-        ``;``, or a list where the format has lists), and any of :data:`geocd.batch.columns.SETTINGS`; others
-        are ignored. Relative paths start from the folder of this file.
+        ``;``, or a list where the format has lists), ``mask_baseline`` and ``mask_confirm`` likewise, and any
+        of :data:`geocd.batch.columns.SETTINGS`; others are ignored. Relative paths start from the folder of
+        this file.
 
     Returns
     -------
@@ -244,9 +265,13 @@ def _item(row: Mapping[str, object], folder: Path) -> Item:
     single = (*NEEDED, *RASTERS)
     values = {name: str(row.get(name) if row.get(name) is not None else "").strip() for name in single}
     paths = {name: located(values[name], folder) for name in single[1:] if values[name]}
-    baseline, confirm = (
-        tuple(located(path, folder) for path in several(row.get(name))) for name in OTHER_DATES
-    )
+    others = {
+        name: tuple(
+            path if path == NO_MASK and name.startswith("mask_") else located(path, folder)
+            for path in several(row.get(name))
+        )
+        for name in OTHER_DATES
+    }
     return Item(
         values["id"],
         paths.get("before", ""),
@@ -256,8 +281,10 @@ def _item(row: Mapping[str, object], folder: Path) -> Item:
         mask_after=paths.get("mask_after"),
         features_before=paths.get("features_before"),
         features_after=paths.get("features_after"),
-        baseline=baseline,
-        confirm=confirm,
+        baseline=others["baseline"],
+        confirm=others["confirm"],
+        mask_baseline=others["mask_baseline"],
+        mask_confirm=others["mask_confirm"],
         settings=row_settings(row, folder),
     )
 

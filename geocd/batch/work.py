@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypedDict
+from typing import IO, NamedTuple, TypedDict
 
 import rasterio
 from distributed import get_worker
@@ -24,7 +24,7 @@ import geocd
 from geocd.batch.manifest import DoneRecord, FailedRecord, Record, load_record, save_record
 from geocd.batch.pairs import Item
 from geocd.batch.upload import Bucket
-from geocd.config import OTHER_DATES, RASTERS, Settings
+from geocd.config import RASTERS, Settings
 from geocd.errors import ConfigError, GeocdError, GeocdWarning, OutputError, ResumeError
 from geocd.findings import unexpected
 from geocd.location import Location, public_text
@@ -297,9 +297,7 @@ def work_part(task: Task, part: int, parts: int) -> None:
 def _prepared(task: Task) -> Iterator[Settings]:
     """Write the VRTs that the pair needs, and yield its settings, with GDAL set up for its network reads."""
     settings, item = task.settings, task.item
-    rasters: dict[str, Any] = {name: getattr(item, name) for name in (*RASTERS, *OTHER_DATES)}
-    own = {name: paths for name, paths in rasters.items() if paths}
-    read = dataclasses.replace(settings.read, **own)
+    read = dataclasses.replace(settings.read, **item.own_inputs)
     if not read.confirm:  # the newest pairs of an archive have no later dates yet
         read = dataclasses.replace(read, lasting_band=False)
     settings = dataclasses.replace(settings, read=read)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 #: Options of ``geocd batch`` that have no meaning for dates.
 _NOT_SHARED = frozenset(
     {
-        *("dates", "confirm_days", "merge", "status", "confirm", "baseline", "lasting_band", "refine"),
-        "upload",
+        *("dates", "confirm_days", "merge", "status", "confirm", "baseline", "mask_confirm", "mask_baseline"),
+        *("lasting_band", "refine", "upload"),
     }
 )
 #: Options of a series alone, and those that mean something else than for a batch.

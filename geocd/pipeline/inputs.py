@@ -33,8 +33,8 @@ def model_of(read: ReadSettings) -> Judged | None:
 
 def input_files(pair: Pair, settings: RunSettings) -> list[Path]:
     """Return the local files of a run's inputs: rasters and models, with all they consist of."""
-    others = settings.read.other_dates.values()
-    paths = pair.before_path, pair.after_path, *pair.companions.values(), *others
+    others = settings.read.other_dates | settings.read.other_masks
+    paths = pair.before_path, pair.after_path, *pair.companions.values(), *others.values()
     return [file for path in paths for file in local_files(path)] + list(other_files(settings).values())
 
 

@@ -14,7 +14,7 @@ from geocd.location import Location
 from geocd.pipeline.inputs import refuse_inputs
 from geocd.raster.pair import Pair
 from geocd.report.acquired import acquisition_dates
-from geocd.report.links import source_path
+from geocd.report.links import source_paths
 from geocd.scene.lasting import Lasting
 from geocd.scene.otherdates import OtherDates
 from geocd.scene.sample import sample_chips
@@ -94,11 +94,13 @@ def later_dates(pair: Pair, record: Mapping[str, object], folder: Path) -> Itera
     if not isinstance(confirm, list) or not confirm:
         yield None
         return
-    names = ("bidx", "nodata", "aoi", "align", "ignore")
+    names = ("bidx", "nodata", "aoi", "align", "ignore", "mask_kind", "mask_classes", "mask_buffer")
     values = {name: record[name] for name in names if name in record}
     values["cloud_detector"] = record.get("cloud_detector", "rule")  # which tags leave out
-    paths = [source_path(str(href), folder) for href in confirm]
-    read = Settings.from_flat(values | {"confirm": paths}).resolved().read
+    for name in ("confirm", "mask_confirm"):
+        hrefs = record.get(name)
+        values[name] = source_paths(map(str, hrefs if isinstance(hrefs, list) else ()), folder)
+    read = Settings.from_flat(values).resolved().read
     with contextlib.closing(OtherDates.open(pair.before_path, pair.after_path, pair, read)) as others:
         aligned = others.aligned(read)
         lasting = Lasting.fit(sample_chips(pair), aligned.confirm)

@@ -21,7 +21,7 @@ from geocd.pipeline.tiles import probabilities
 from geocd.raster.grid import inside
 from geocd.raster.pair import Pair
 from geocd.raster.writer import BLOCK_SIZE, ProbWriter
-from geocd.report.links import source_href
+from geocd.report.links import source_href, source_hrefs
 from geocd.scene.ignore import Tally
 from geocd.scene.lasting import REACH, SIDE, Lasting
 from geocd.tiles.mosaic import Mosaic
@@ -195,7 +195,7 @@ def tags_of(run: PreparedRun, dates: tuple[str | None, str | None], folder: Path
         if (path := getattr(settings.read, name)) is not None:
             provenance[name] = source_href(path, folder)
     for name, paths in others.items():
-        provenance[name] = [source_href(path, folder) for path in paths]
+        provenance[name] = source_hrefs(paths, folder)
     return {
         "GEOCD_VERSION": geocd.__version__,
         "GEOCD_PROVENANCE": json.dumps(provenance, sort_keys=True, allow_nan=False),

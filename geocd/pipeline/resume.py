@@ -29,7 +29,7 @@ def dependencies(pair: Pair, settings: RunSettings) -> Dependencies:
     options = {option(name): value for name, value in values if name not in (*RASTERS, *OTHER_DATES)}
     files: dict[str, str | None] = {"before": pair.before_path, "after": pair.after_path}
     files |= {option(name): pair.companions.get(name) for name in RASTERS}
-    files |= settings.read.other_dates
+    files |= settings.read.other_dates | settings.read.other_masks
     wanted = "cloud" in settings.read.ignore and settings.read.cloud_detector != "rule"
     network = load_network() if wanted else None
     all_versions = {**versions(), **({} if network is None else network.versions)}

@@ -146,7 +146,7 @@ def detect(
 def fingerprints(pair: Pair, settings: RunSettings) -> dict[str, list[Fingerprint]]:
     """Return the fingerprints of the files of a run's inputs, by the names of the inputs."""
     paths = {"before": pair.before_path, "after": pair.after_path, **pair.companions}
-    paths |= settings.read.other_dates
+    paths |= settings.read.other_dates | settings.read.other_masks
     inputs = {name: fingerprint(path) for name, path in paths.items()}
     for name, file in other_files(settings).items():
         inputs[name] = [Fingerprint(file=file.name, sha256=sha256(file))]
@@ -228,6 +228,7 @@ def _other_dates(run: PreparedRun) -> list[OtherDateRecord]:
             source=date.path,
             date=acquisition_dates(date.pair)[1],
             valid_share=shares[date.name],
+            mask=date.pair.companions.get("mask_after"),
         )
         for date in run.others
     ]

@@ -22,7 +22,7 @@ from geocd.raster.files import Source, grid_of, source_name
 from geocd.raster.grid import Grid, check_same_grid, inside, same_crs, same_grid
 from geocd.raster.handles import Companions, Datasets, OpenFiles, Sources
 from geocd.raster.projections import check_projections
-from geocd.raster.quality import Masks, QualityMask, merged
+from geocd.raster.quality import Masks, QualityMask, read_masks
 from geocd.raster.reading import DateSource, read_date, sample_windows
 from geocd.raster.rims import Rim, undeclared_rim
 from geocd.raster.scaling import scaling_of
@@ -372,10 +372,12 @@ class Pair:
         ------
         RasterReadError
         """
-        if self.rule is None and not self.companions:
+        if self.rule is None and self.companions.keys() <= {"mask_after"}:
             with self.files.lent() as datasets:
                 source = dataclasses.replace(self._dates(datasets)[1], warp=self.warp)
                 after, valid = read_date(source, chip.window)
+                for excluded in read_masks(self._masks, datasets.masks, chip.window, valid).values():
+                    valid &= ~excluded
         else:  # all that it takes to tell what is valid
             whole = self.read(chip.window)
             after, valid = whole.after, whole.valid
@@ -395,16 +397,11 @@ class Pair:
                     check_mask(mask, values, usable, self._valid_value)
                 valid &= usable
             features = None if self.features is None else self.features.read(datasets.features, window)
-            masks = [
-                mask.read(dataset, window)
-                for mask, dataset in zip(self._masks, datasets.masks, strict=True)
-                if mask is not None and dataset is not None
-            ]
-        if self.area.geometry is not None:
-            valid &= self.area.inside(window)
-        if features is not None:
-            valid &= features.covered(window)
-        masked = merged(masks, valid)
+            if self.area.geometry is not None:
+                valid &= self.area.inside(window)
+            if features is not None:
+                valid &= features.covered(window)
+            masked = read_masks(self._masks, datasets.masks, window, valid)
         for excluded in masked.values():
             valid &= ~excluded
         for values in (before, after):

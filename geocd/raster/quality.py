@@ -372,22 +372,35 @@ def grown(mask: BoolArray, pixels: float) -> BoolArray:
     return near
 
 
-def merged(dates: Sequence[Mapping[str, BoolArray]], valid: BoolArray) -> dict[str, BoolArray]:
-    """Return what is masked in either date, by the name of its class in ``Chip.ignored``.
+def read_masks(
+    masks: Iterable[QualityMask | None],
+    datasets: Iterable[DatasetReader | None],
+    window: Window,
+    valid: BoolArray,
+) -> dict[str, BoolArray]:
+    """Return what is masked in any date of a pair, by the name of its class in ``Chip.ignored``.
 
     Parameters
     ----------
-    dates : sequence of mapping
-        What :meth:`QualityMask.read` returned; of none or one or both of the dates.
+    masks : iterable of QualityMask or None
+        Of the dates; None where there is none.
+    datasets : iterable of rasterio dataset or None
+        Theirs.
+    window : rasterio.windows.Window
     valid : ndarray, (height, width), bool
         What would be valid without them; nothing else is masked.
+
+    Raises
+    ------
+    MaskError, RasterReadError
     """
-    masks: dict[str, BoolArray] = {}
-    for date in dates:
-        for name, mask in date.items():
-            key = MASKED + name
-            masks[key] = (masks[key] | mask if key in masks else mask) & valid
-    return masks
+    merged: dict[str, BoolArray] = {}
+    for mask, dataset in zip(masks, datasets, strict=True):
+        if mask is not None and dataset is not None:
+            for name, excluded in mask.read(dataset, window).items():
+                key = MASKED + name
+                merged[key] = (merged[key] | excluded if key in merged else excluded) & valid
+    return merged
 
 
 def recognised(dataset: DatasetReader, path: str) -> MaskKind:
@@ -451,7 +464,7 @@ __all__ = [
     "Masks",
     "QualityMask",
     "grown",
-    "merged",
     "parse_kind",
+    "read_masks",
     "recognised",
 ]

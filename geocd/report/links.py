@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from geocd.config import NO_MASK
 from geocd.location import Location
 
 
@@ -21,7 +23,19 @@ def source_path(href: str, folder: Path) -> str:
     return Location.from_href(href, folder).text
 
 
+def source_hrefs(paths: Iterable[str], folder: Path) -> list[str]:
+    """Return :func:`source_href` of each path; what stands for no mask stays as it is."""
+    return [path if path == NO_MASK else source_href(path, folder) for path in paths]
+
+
+def source_paths(hrefs: Iterable[str], folder: Path) -> list[str]:
+    """Return the paths or URLs that :func:`source_hrefs` wrote."""
+    return [href if href == NO_MASK else source_path(href, folder) for href in hrefs]
+
+
 __all__ = [
     "source_href",
+    "source_hrefs",
     "source_path",
+    "source_paths",
 ]

@@ -93,17 +93,25 @@ class OtherDateRecord:
         Acquisition, RFC 3339 in UTC; None where unknown.
     valid_share : float
         Share of the valid area on which it is valid, from a sample, in [0, 1].
+    mask : str or None
+        Path or URL of its quality mask.
     """
 
     name: str
     source: str
     date: str | None
     valid_share: float
+    mask: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return the values that ``geocd:other_dates`` of the STAC item has, by name."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return values | {"source": Location(self.source).name, "valid_share": round(self.valid_share, 4)}
+        values: dict[str, object] = {
+            "name": self.name,
+            "source": Location(self.source).name,
+            "date": self.date,
+            "valid_share": round(self.valid_share, 4),
+        }
+        return values if self.mask is None else values | {"mask": Location(self.mask).name}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,8 +193,9 @@ class RunRecord:
 
     @property
     def other_sources(self) -> dict[str, str]:
-        """The paths or URLs of all other dates, by their names."""
-        return {date.name: date.source for date in self.other_dates}
+        """The paths or URLs of all other dates and of their masks, by their names."""
+        masks = {f"mask_{date.name}": date.mask for date in self.other_dates if date.mask is not None}
+        return {date.name: date.source for date in self.other_dates} | masks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,9 @@ from geocd.config import ReadSettings
 from geocd.errors import BandError, SameImageError
 from geocd.location import Location
 from geocd.raster.files import Source, check_two_files
+from geocd.raster.handles import Companions
 from geocd.raster.pair import Chip, Pair
+from geocd.raster.quality import Masks
 from geocd.scene.ignore import ignoring
 from geocd.scene.prediction import DateScale
 from geocd.scene.registration import align
@@ -83,7 +85,7 @@ class OtherDates:
 
         Raises
         ------
-        RasterOpenError, GridError
+        RasterOpenError, GridError, MaskError
         BandError
             An image has other bands than the pair.
         SameImageError
@@ -95,7 +97,9 @@ class OtherDates:
             for name, path in read.other_dates.items():
                 _check_other(name, path, sources)
                 sources[name] = path
-                opened.append(OtherDate(name, _pair(before, path, read)))
+                opened.append(
+                    OtherDate(name, _pair(before, path, read, read.other_masks.get(f"mask_{name}")))
+                )
                 _check_bands(opened[-1], pair)
         except BaseException:
             for date in opened:
@@ -123,12 +127,14 @@ class OtherDates:
 NO_OTHER_DATES = OtherDates()
 
 
-def _pair(before: Source, path: str, read: ReadSettings) -> Pair:
+def _pair(before: Source, path: str, read: ReadSettings, mask: str | None) -> Pair:
+    masks = Masks(None, mask, read.mask_kind, tuple(read.mask_classes), read.mask_buffer)
     return Pair(
         before,
         path,
         indexes=read.bidx,
         nodata=read.nodata,
+        companions=Companions(masks=masks),
         area=read.aoi,
         align=read.align != "none",
     )

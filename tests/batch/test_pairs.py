@@ -10,6 +10,7 @@ from batch_folder import invoke
 from shapely import Point
 
 from geocd.batch.pairs import Item, read_items
+from geocd.config import Settings
 from geocd.errors import PairsError
 
 
@@ -117,3 +118,31 @@ def test_a_mask_of_one_date_alone_is_enough(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("id,before,after,mask_after\none,a.tif,b.tif,b_SCL.tif\n")
     assert read_items(path)[0].rasters == {"mask_after": f"{tmp_path}/b_SCL.tif"}
+
+
+def test_columns_of_masks_of_other_dates_name_one_for_each(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    header = "id,before,after,baseline,mask_baseline,confirm\n"
+    path.write_text(f"{header}one,a.tif,b.tif,o.tif; p.tif,none;p_SCL.tif,c.tif\ntwo,a.tif,b.tif,,,\n")
+    first, second = read_items(path)
+    assert first.mask_baseline == ("none", f"{tmp_path}/p_SCL.tif")
+    assert list(first.inputs) == [
+        *("before", "after", "baseline 1", "baseline 2", "confirm 1", "mask_baseline 2")
+    ]
+    settings = Settings.from_flat(
+        {
+            "baseline": ("x.tif",),
+            "mask_baseline": ("x_SCL.tif",),
+            "confirm": ("y.tif",),
+            "mask_confirm": ("m.tif",),
+        }
+    )
+    assert second.completed(settings).mask_baseline == ("x_SCL.tif",)
+    completed = first.completed(settings)
+    assert completed.baseline == first.baseline
+    assert completed.mask_confirm == (), "the masks of a command's images are not those of the list's"
+    path.write_text(f"{header}one,a.tif,b.tif,o.tif;p.tif,p_SCL.tif,c.tif\n")
+    with pytest.raises(
+        PairsError, match="line 2: id 'one': --mask-baseline: names 1 masks, and --baseline 2"
+    ):
+        read_items(path)

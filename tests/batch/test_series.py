@@ -15,6 +15,7 @@ from batch_folder import contents, invoke, lines
 from geocd.batch.acquisitions import Acquisition
 from geocd.batch.pairing import Pairing
 from geocd.batch.series import series_of
+from geocd.batch.stack import Stack
 from geocd.errors import PairsError
 from geocd.raster.composite import decimal_year
 
@@ -107,3 +108,19 @@ def test_the_files_of_a_place_stay_in_the_folder_of_the_batch() -> None:
     (series,) = series_of({"../33U/UP": dates}, Pairing())  # as a STAC item may name its tile
     assert series.place == "33U-UP"
     assert [item.id for item in series.items.values()] == ["33U-UP_20230101_20230201"]
+
+
+def test_other_dates_bring_their_masks() -> None:
+    """Also those that have to be stacked first; a date without a mask has none."""
+    days = [datetime.date(year, 6, 1) for year in (2020, 2021, 2022, 2023)]
+    stack = Stack("2020_SCL.vrt", (("scl", "scl.tif"),), "2020-06-01T00:00:00Z")
+    dates = {day: Acquisition(f"{day.year}.tif") for day in days}
+    dates[days[0]] = Acquisition("2020.tif", "2020_SCL.vrt", stacks=(stack,))
+    (series,) = series_of({"A": dates}, Pairing(baseline_years=2), confirmations=0)
+    item = series.items[2, 3]
+    assert (item.baseline, item.mask_baseline) == (("2020.tif", "2021.tif"), ("2020_SCL.vrt", "none"))
+    assert item.stacks == (stack,)
+    assert item.signed("planetary-computer").mask_baseline == item.mask_baseline
+    dates[days[0]] = Acquisition("2020.tif")
+    (series,) = series_of({"A": dates}, Pairing(baseline_years=2), confirmations=0)
+    assert series.items[2, 3].mask_baseline == ()

@@ -185,7 +185,10 @@ def test_polygonize_reads_later_dates_again(write_raster: WriteRaster, out: Path
     *dates, after, later = seasons(4, bands=3)
     images = [*dates, with_object(after), with_object(later)]
     paths = [write_raster(f"2020010{n}", image) for n, image in enumerate(images, start=1)]
-    options = ["--baseline", paths[0], "--confirm", paths[3], "--method", "cva", "--threshold", 0.4]
+    classes = np.full((1, 128, 128), 4, np.uint8)
+    classes[0, :20] = 8
+    masks = ["--mask-baseline", "none", "--mask-confirm", write_raster("SCL", classes)]
+    options = ["--baseline", paths[0], "--confirm", paths[3], *masks, "--method", "cva", "--threshold", 0.4]
     done = run("detect", *paths[1:3], "-o", out / "run", *options)
     assert done.exit_code == 0, done.output
     again = run("polygonize", out / "run_prob.tif", "-o", out / "again.gpkg")

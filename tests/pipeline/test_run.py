@@ -216,7 +216,11 @@ def test_killed_again_and_again_the_result_is_the_same(
 @pytest.mark.skipif(os.name == "nt", reason="no kill -9")
 def test_killed_with_other_dates_the_result_is_the_same(write_raster: WriteRaster, tmp_path: Path) -> None:
     dates = [write_raster(f"2020010{n}", date) for n, date in enumerate(seasons(6), start=1)]
+    classes = np.full((1, 128, 128), 4, np.uint8)
+    classes[0, 100:] = 9
+    scl = str(write_raster("SCL", classes))
     values = SMALL_TILES | {"baseline": [*map(str, dates[:3])], "confirm": [str(dates[5])]}
+    values |= {"mask_baseline": ["none", scl, "none"], "mask_confirm": [scl], "lasting_band": True}
     for name in ("whole", "out"):
         (tmp_path / name).mkdir()
     whole, _ = detect(*dates[3:5], tmp_path / "whole" / "run", settings=Settings.from_flat(values))

@@ -137,3 +137,58 @@ def test_a_band_has_what_the_polygons_say_of_lasting(
 def test_a_band_of_later_dates_needs_later_dates(run: Run) -> None:
     with pytest.raises(ConfigError, match=r"lasting_band.* no later dates .* Name them with confirm"):
         run("run", lasting_band=True)
+
+
+def test_masks_of_other_dates_take_their_clouds_out(
+    dates: list[Path], run: Run, write_raster: WriteRaster
+) -> None:
+    """Over the object lies a cloud, in an earlier date and in a later one, when it is gone already."""
+    cloud = (slice(30, 62), slice(50, 84))
+    classes = np.full((1, 128, 128), 4, np.uint8)
+    classes[(0, *cloud)] = 9
+    scl = str(write_raster("SCL", classes))
+    clouded = []
+    for name, image in (("20191230", seasons(2)[1]), ("20200108", seasons(8)[7])):
+        image[(slice(None), *cloud)] += 5 * image.std(axis=(1, 2))[:, None, None]
+        clouded.append(str(write_raster(name, image)))
+    gone = str(write_raster("20200107", seasons(7)[6]))
+    others = {
+        "baseline": (str(dates[0]), clouded[0], str(dates[2])),
+        "mask_baseline": ("none", scl, "none"),
+        "confirm": (gone, clouded[1]),
+    }
+
+    def thing(files: dict[str, Path]) -> Any:
+        polygons = geopandas.read_file(files["changes"])
+        return polygons.loc[polygons["n_pixels"].idxmax()]
+
+    files, record = run("run", mask_confirm=("none", scl), **others)
+    (alone, _), (unmasked, plain) = (
+        run("alone", **others | {"confirm": (gone,)}),
+        run("unmasked", **others | {"mask_baseline": ()}),
+    )
+    assert thing(files)["lasting"] == pytest.approx(thing(alone)["lasting"], abs=0.02)
+    assert thing(files)["lasting"] < 0.3
+    assert thing(files)["last_seen"] == "2020-01-05T00:00:00Z"
+    assert thing(unmasked)["lasting"] > thing(alone)["lasting"] + 0.05, "a cloud looks like neither date"
+    assert (probability(files)[OBJECT] >= 0.5).mean() > 0.95
+    shares = [date.valid_share for date in record.other_dates]
+    assert shares == pytest.approx([1, 1 - 32 * 34 / 128**2, 1, 1, 1 - 32 * 34 / 128**2], abs=0.01)
+    assert all(date.valid_share == 1 for date in plain.other_dates)
+    assert {"mask_baseline 2", "mask_confirm 2"} <= record.inputs.keys()
+    properties = json.loads(files["item"].read_text(encoding="utf-8"))["properties"]
+    assert [date.get("mask") for date in properties["geocd:other_dates"]] == [
+        *(None, "SCL.tif", None, None, "SCL.tif")
+    ]
+    repeated = rerun(files["item"])
+    assert repeated.identical
+    assert "mask_confirm 2" in repeated.inputs
+    attrs = json.loads(read_dataset(files).attrs["provenance"])
+    assert [Path(mask).name for mask in attrs["mask_confirm"]] == ["none", "SCL.tif"]
+
+
+@pytest.mark.parametrize("masks", [("a_SCL.tif",), ("a_SCL.tif", "none", "none")])
+def test_there_is_a_mask_for_each_other_date_or_none(masks: tuple[str, ...]) -> None:
+    flat = {"confirm": ("a.tif", "b.tif"), "mask_confirm": masks}
+    with pytest.raises(ConfigError, match=r"--mask-confirm: names . masks, and --confirm 2 images.*none for"):
+        Settings.from_flat(flat)
