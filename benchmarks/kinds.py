@@ -6,8 +6,9 @@ Cuts surfaces out of real Sentinel-2 scenes (``<pair>/{before,after,mask}.tif``:
 reflectance x 10 000): water, vegetation, bare ground, built-up ground. Their classes come from plain levels
 of single bands and, for built-up ground, from the reference maps of urban change; not from the indices that
 geocd uses. Each is pasted into the after image where both dates show another surface. Burnt ground and snow
-have spectra of libraries with the texture of the place. Prints the shares of each seed, a row for each
-transition, and mean and range of the shares.
+have spectra of libraries with the texture of the place; an estate is made of library spectra of streets,
+roofs and gardens; wet and dry ground is the bare ground of the place times one factor. Prints the shares of
+each seed, a row for each transition, and mean and range of the shares.
 
 ``--bands rgb`` keeps red, green and blue; ``--units dn`` stores 8-bit numbers with a gain and an offset of
 each band and date. Polygons are the planted outlines; with ``--detect`` they are those of a detection, and a
@@ -50,6 +51,9 @@ CHANGES: dict[tuple[str, str], tuple[str, ...]] = {
     ("bare", "built"): ("built_or_bare", "brighter", "darker"),
     ("bare", "water"): ("water_gain",),
     ("bare", "snow"): ("snow",),
+    ("bare", "estate"): ("built_or_bare",),
+    ("bare", "wet"): ("darker",),
+    ("bare", "dry"): ("brighter",),
     ("built", "vegetation"): ("vegetation_gain",),
     ("built", "water"): ("water_gain",),
     ("water", "bare"): ("water_loss",),
@@ -69,6 +73,20 @@ SPECTRA = {
     "burnt": (0.045, 0.05, 0.06, 0.09, 0.15, 0.16),
     "snow": (0.82, 0.83, 0.82, 0.76, 0.12, 0.09),
 }
+#: Of what an estate is made: aged asphalt, then roofs and yards (shingle, concrete, tiles, white metal,
+#: gravel, lawn), and how often each of these occurs.
+STREET = (0.09, 0.1, 0.11, 0.13, 0.17, 0.17)
+MATERIALS = (
+    (0.06, 0.065, 0.07, 0.08, 0.1, 0.1),
+    (0.22, 0.26, 0.28, 0.31, 0.34, 0.32),
+    (0.07, 0.1, 0.2, 0.3, 0.38, 0.36),
+    (0.5, 0.53, 0.55, 0.55, 0.53, 0.48),
+    (0.16, 0.2, 0.24, 0.28, 0.34, 0.32),
+    (0.03, 0.06, 0.04, 0.4, 0.2, 0.1),
+)
+OFTEN = (0.25, 0.15, 0.25, 0.05, 0.2, 0.1)
+#: What moisture, or its loss, makes of the reflectance of bare ground.
+FACTORS = {"wet": (0.55, 0.8), "dry": (1.25, 1.6)}
 #: What air adds to them at the top of the atmosphere.
 AIR = (0.085, 0.05, 0.025, 0.01, 0.003, 0.001)
 
@@ -134,6 +152,19 @@ def outline(random: np.random.Generator) -> Image:
     return ndimage.gaussian_filter((radius + 1.5 * rough < 1).astype(float), 0.6)
 
 
+def estate(random: np.random.Generator) -> Image:
+    """Return the reflectance of an estate: streets every few pixels, roofs and yards between them."""
+    fine = 2 * SIDE  # half pixels
+    lots = random.choice(len(MATERIALS), size=(fine, fine), p=OFTEN)
+    image = np.array(MATERIALS)[lots].transpose(2, 0, 1)
+    step = int(random.integers(6, 14))
+    for lines in (image, image.swapaxes(1, 2)):
+        for start in range(int(random.integers(step)), fine, step):
+            lines[:, start : start + 2] = np.reshape(STREET, (-1, 1, 1))
+    pixels = image.reshape(len(STREET), SIDE, 2, SIDE, 2).mean(axis=(2, 4))
+    return np.stack([ndimage.gaussian_filter(band, 0.5) for band in pixels])
+
+
 @dataclasses.dataclass
 class Plant:
     """A planted change: its place in the scene and what it is."""
@@ -169,12 +200,15 @@ def planted(
                 continue
             change = max(options, key=lambda option: (wanted[option], random.random()))
             new = SPECTRA.get(change[1])
-            if new is not None:
-                own_part = after[:, part[0], part[1]]
+            own_part = after[:, part[0], part[1]]
+            air = np.reshape([min(low, most) for low, most in zip(dark, AIR, strict=True)], (-1, 1, 1)) * 1e4
+            if change[1] == "estate":
+                patch = estate(random) * 1e4 + air
+            elif change[1] in FACTORS:
+                patch = (own_part - air) * random.uniform(*FACTORS[change[1]]) + air
+            elif new is not None:
                 texture = own_part / own_part.mean(axis=(1, 2), keepdims=True)
-                air = [min(low, most) for low, most in zip(dark, AIR, strict=True)]
-                patch = (1 + (texture - 1) * 0.5) * np.reshape(new, (-1, 1, 1)) * 1e4
-                patch = patch + np.reshape(air, (-1, 1, 1)) * 1e4
+                patch = (1 + (texture - 1) * 0.5) * np.reshape(new, (-1, 1, 1)) * 1e4 + air
             elif windows.get(change[1]):
                 patch = windows[change[1]][int(random.integers(len(windows[change[1]])))]
             else:

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geocd.raster.bands import band_key, band_positions
+from geocd.raster.bands import VISIBLE, band_key, band_positions
 from geocd.raster.pair import Chip, Pair
 from geocd.scene.ignore import normalized_difference
 from geocd.scene.reflectance import Reflectance
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 MOST_BANDS = 13
 #: The two bands of each index with columns, ``(first - second) / (first + second)``.
 INDICES = {name: DIFFERENCES[name] for name in ("ndvi", "ndwi", "ndbi")}
+#: Brightness is at least this where factors are compared.
+_DARKEST = 0.01
 
 
 def band_columns(names: Sequence[str]) -> list[str]:
@@ -81,11 +83,15 @@ class RegionBands:
         change are not asked for.
     residual : ndarray, (regions,), float64
         See :func:`geocd.vectorize.edges.residual`.
+    spread : ndarray, (regions,), float64
+        Standard deviation of the logarithm of brightness after over before, in visible light, of the pixels
+        that changed most: 0 where all of a region became brighter or darker by one factor.
     """
 
     columns: pd.DataFrame
     spectra: tuple[Spectrum, Spectrum]
     residual: Float64Array
+    spread: Float64Array
 
 
 class BandMeans(RegionSums):
@@ -108,7 +114,7 @@ class BandMeans(RegionSums):
         self._names = [columns[band] for band in self._bands]
         width, reach = 2 * len(self._bands), 0
         if reflectance is not None:
-            width, reach = width + len(SHIFTS) + 1 + 2 * len(reflectance.positions), REACH
+            width, reach = width + len(SHIFTS) + 3 + 2 * len(reflectance.positions), REACH
         super().__init__(pair, width, reach)
 
     def values(self, chip: Chip, row: IntArray, col: IntArray) -> Iterator[PixelArray]:
@@ -122,10 +128,11 @@ class BandMeans(RegionSums):
 
     @staticmethod
     def _weighted(chip: Chip, row: IntArray, col: IntArray, reflectance: Reflectance) -> Float64Array:
-        """Return weights of pixels, and reflectance times these, before and after: ``(1 + 2 bands, n)``.
+        """Return weights of pixels, and what is averaged times these: ``(3 + 2 bands, n)``.
 
-        A weight is the fourth power of the difference of the dates: where an outline reaches beyond what
-        changed, or runs through mixed pixels, these count for little.
+        Averaged are the logarithm of brightness after over before, its square, and reflectance before and
+        after. A weight is the fourth power of the difference of the dates: where an outline reaches beyond
+        what changed, or runs through mixed pixels, these count for little.
         """
         before, after = (
             np.stack(
@@ -137,7 +144,10 @@ class BandMeans(RegionSums):
             for date, image in enumerate((chip.before, chip.after))
         )
         weights = ((after - before) ** 2).sum(axis=0) ** 2 + 1e-18
-        return np.concatenate([weights[None], before * weights, after * weights])
+        light = brightness(reflectance.positions, after) - brightness(reflectance.positions, before)
+        return np.concatenate(
+            [np.stack([weights, light * weights, light**2 * weights]), before * weights, after * weights]
+        )
 
     def measured(self, index: IntArray, count: int) -> RegionBands:
         """Return means and indices of all regions; the parameters are those of :meth:`RegionSums.total`."""
@@ -151,13 +161,15 @@ class BandMeans(RegionSums):
         # Seven digits are more than an image has; further digits would be rounding.
         frame = pd.DataFrame(columns, index=range(count), dtype=np.float32)
         if self.reflectance is None:
-            return RegionBands(frame, ({}, {}), np.full(count, np.nan))
+            nothing = np.full(count, np.nan)
+            return RegionBands(frame, ({}, {}), nothing, nothing)
         words = tuple(self.reflectance.positions)
         shifted, weighted = np.split(sums[:, 1 + 2 * bands :].T, [len(SHIFTS)])
         with np.errstate(invalid="ignore"):
-            spectra = weighted[1:] / weighted[0]
-        before, after = (dict(zip(words, part, strict=True)) for part in np.split(spectra, 2))
-        return RegionBands(frame, (before, after), residual(shifted))
+            light, square, *spectra = weighted[1:] / weighted[0]
+        before, after = (dict(zip(words, part, strict=True)) for part in np.split(np.stack(spectra), 2))
+        spread = np.sqrt(np.maximum(square - light**2, 0))
+        return RegionBands(frame, (before, after), residual(shifted), spread)
 
     def _columns(self, old: Float64Array, new: Float64Array) -> dict[str, Float64Array]:
         """Return the columns of means, before and after ``(bands, regions)``, and of indices."""
@@ -180,6 +192,21 @@ class BandMeans(RegionSums):
                     f"diff_{name}": last_date - first_date,
                 }
         return columns
+
+
+def brightness(words: Iterable[str], bands: Float64Array) -> Float64Array:
+    """Return the logarithm of brightness in visible light, or over all bands where none is visible.
+
+    Parameters
+    ----------
+    words : iterable of str
+        What each band is.
+    bands : ndarray, (bands, n), float64
+        Reflectance.
+    """
+    visible = [row for row, word in zip(bands, words, strict=True) if word in VISIBLE]
+    mean: Float64Array = np.mean(visible or bands, axis=0)
+    return np.log(np.maximum(mean, _DARKEST))
 
 
 __all__ = ["INDICES", "MOST_BANDS", "BandMeans", "RegionBands", "band_columns"]

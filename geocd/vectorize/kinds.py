@@ -62,6 +62,8 @@ class Evidence:
     residual : ndarray, (polygons,), float64
         What is left of the difference of the dates where one of them is shifted, as a share in [0, 1]; see
         :func:`geocd.vectorize.edges.residual`.
+    spread : ndarray, (polygons,), float64
+        See :class:`geocd.vectorize.bandmeans.RegionBands`.
     width : ndarray, (polygons,), float64
         Twice the area over the perimeter, in pixels: the width of a strip, half the side of a square.
     count : ndarray, (polygons,), int64
@@ -70,6 +72,7 @@ class Evidence:
 
     spectra: tuple[Spectrum, Spectrum]
     residual: Float64Array
+    spread: Float64Array
     width: Float64Array
     count: IntArray
 
@@ -233,6 +236,17 @@ RULES: tuple[Rule, ...] = (
         (None, "vegetation"),
     ),
     Rule(
+        "built_or_bare",
+        "neither date is green or water; open ground before (visible light of 0.1 or more), which became "
+        "brighter or darker by factors that spread by 20 % or more, where moisture has one factor",
+        "Lobell & Asner 2002 (moisture)",
+        ("visible", "spread"),
+        lambda it: (
+            ~it.after.colours_only & _bare(it) & (it.before.value("visible") >= 0.1) & (it.spread >= 0.2)
+        ),
+        ("bare", None),
+    ),
+    Rule(
         "brighter",
         "no infrared: three times as bright, white",
         "",
@@ -241,17 +255,30 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "water_gain",
-        "no infrared: dark, and red less than 0.85 of blue, after alone",
+        "no infrared: dark, and red less than 0.85 of blue, or darker or greyer than plants, after alone",
         "",
         ("visible", "red/blue"),
         lambda it: it.after.colours_only & it.after.water & ~it.before.water,
     ),
     Rule(
         "water_loss",
-        "no infrared: dark, and red less than 0.85 of blue, before alone",
+        "no infrared: dark, and red less than 0.85 of blue, or darker or greyer than plants, before alone",
         "",
         ("visible", "red/blue"),
         lambda it: it.after.colours_only & it.before.water & ~it.after.water,
+    ),
+    Rule(
+        "vegetation_gain",
+        "no infrared: NGRDI rises by 0.12 or more, to -0.05 or more; dark, and red more than 1.3 of blue",
+        "Tucker 1979 (NGRDI)",
+        ("ngrdi", "red/blue"),
+        lambda it: (
+            it.after.colours_only
+            & _green_after(it, "ngrdi", -0.05, 0.12)
+            & (it.after.value("red/blue") >= 1.3)
+            & (it.after.value("visible") < 0.1)
+        ),
+        (None, "vegetation"),
     ),
     Rule(
         "darker",
@@ -288,6 +315,20 @@ RULES: tuple[Rule, ...] = (
         "",
         ("visible",),
         lambda it: it.after.colours_only & (it.light >= 3),
+    ),
+    Rule(
+        "built_or_bare",
+        "no infrared: 1.2 times as bright or more, and redder, as soil and roofs are beside plants: NGRDI "
+        "falls by 0.04 or more, from -0.1 or more to -0.05 or less",
+        "Tucker 1979 (NGRDI)",
+        ("visible", "ngrdi"),
+        lambda it: (
+            it.after.colours_only
+            & (it.light >= 1.2)
+            & (it.fall("ngrdi") >= 0.04)
+            & (it.before.value("ngrdi") >= -0.1)
+            & (it.after.value("ngrdi") <= -0.05)
+        ),
     ),
     Rule(
         "brighter",
@@ -360,7 +401,7 @@ def _why(evidence: Evidence, rule: Rule, rows: IntArray) -> list[str]:
     """Return the indices of some polygons, and the rule that decided."""
     texts = [""] * len(rows)
     for name in rule.shows:
-        if name in ("angle", "residual"):
+        if name in ("angle", "residual", "spread"):
             values = getattr(evidence, name)[rows]
             parts = [f"{name} {value:.2f}; " for value in values]
         else:

@@ -355,7 +355,9 @@ class Regions:
         if self._means is not None and self._means.reflectance is not None:
             side = float(np.sqrt(np.prod(self.size.sides)))
             width = 2 * table["area_m2"].to_numpy() / (perimeter * side)
-            evidence = Evidence(bands.spectra, bands.residual, width, table["n_pixels"].to_numpy())
+            evidence = Evidence(
+                bands.spectra, bands.residual, bands.spread, width, table["n_pixels"].to_numpy()
+            )
             table = pd.concat([table, kinds(evidence)], axis=1)
         table["geometry"] = self._generalize(table, geometry, settings) if generalize else geometry
         return table.drop(columns=["label", "first"])

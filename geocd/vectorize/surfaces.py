@@ -17,6 +17,8 @@ Spectrum = Mapping[str, Float64Array]
 _LEAST = 0.004
 #: Visible light of dark surfaces: water, forest, shadow, burnt ground.
 _DIM = 0.06
+#: Visible light of water and shadow, which no plants are as dark as; or as dark and as grey (whiteness).
+_BLACK, _GREY = 0.015, (0.03, 0.85)
 #: NDVI of ground without plants.
 _BARE = 0.15
 #: The two bands of each normalized difference. NDSI is MNDWI by another name.
@@ -101,10 +103,11 @@ class Surface:
     @functools.cached_property
     def water(self) -> BoolArray:
         """Water: MNDWI above 0, or black in infrared; without shortwave infrared, NDWI above 0."""
-        nir, mndwi = self.band("nir"), self.value("mndwi")
+        nir, mndwi, visible = self.band("nir"), self.value("mndwi"), self.value("visible")
         index = (mndwi > 0) | (np.isnan(mndwi) & (self.value("ndwi") > 0))
         wet = (nir < 0.15) & index & ~(self.value("ndvi") > 0.3)
-        blue = (self.value("visible") < _DIM) & (self.value("red/blue") < 0.85)
+        blue = (visible < _DIM) & (self.value("red/blue") < 0.85)
+        blue |= (visible < _BLACK) | ((visible < _GREY[0]) & (self.value("white") >= _GREY[1]))
         return (wet | ((nir < 0.1) & (self.band("swir") < 0.06)) | (self.colours_only & blue)) & ~self.snow
 
     @functools.cached_property

@@ -18,9 +18,12 @@ from tests.vectorize.test_surfaces import SPECTRA, WORDS
 NAMES = ("B02", "B03", "B04", "B08", "B11", "B12")
 
 
-def evidence(before: np.ndarray, after: np.ndarray, residual: float = 1.0, width: float = 5.0) -> Evidence:
+def evidence(
+    before: np.ndarray, after: np.ndarray, residual: float = 1.0, width: float = 5.0, spread: float = 0.0
+) -> Evidence:
     spectra = [dict(zip(WORDS, np.reshape(values, (-1, 1)), strict=False)) for values in (before, after)]
-    return Evidence((spectra[0], spectra[1]), np.array([residual]), np.array([width]), np.array([50]))
+    measures = (np.array([value]) for value in (residual, spread, width))
+    return Evidence((spectra[0], spectra[1]), *measures, np.array([50]))
 
 
 @pytest.mark.parametrize(
@@ -50,10 +53,39 @@ def test_kinds_of_usual_surfaces(before: str, after: str, kind: str, became: str
         ("forest", "soil", "vegetation_loss"),
         ("soil", "forest", "vegetation_gain"),
         ("soil", "snow", "brighter"),
+        ("soil", "sea", "water_gain"),
+        ("soil", "asphalt lake", "water_gain"),  # dark and grey, as no plants are
+        ("soil", "scrub", "vegetation_gain"),
+        ("dry meadow", "tiles", "built_or_bare"),
     ],
 )
 def test_what_colours_tell(before: str, after: str, kind: str) -> None:
-    assert kinds(evidence(SPECTRA[before][:3], SPECTRA[after][:3]))["kind"].tolist() == [kind]
+    colours = SPECTRA | {
+        "asphalt lake": (0.02, 0.021, 0.02),
+        "scrub": (0.03, 0.0455, 0.046),
+        "dry meadow": (0.075, 0.09, 0.095),
+        "tiles": (0.1, 0.12, 0.15),
+    }
+    assert kinds(evidence(colours[before][:3], colours[after][:3]))["kind"].tolist() == [kind]
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "kind", "became"),
+    [
+        (0.6, 0.05, "darker", None),
+        (0.6, 0.4, "built_or_bare", None),
+        (1.05, 0.4, "built_or_bare", None),
+        (1.5, 0.4, "built_or_bare", None),
+    ],
+)
+def test_open_ground_with_several_factors_is_no_longer_the_same_ground(
+    gain: float, spread: float, kind: str, became: str | None
+) -> None:
+    sand = np.array([0.15, 0.2, 0.26, 0.33, 0.44, 0.42])
+    row = kinds(evidence(sand, sand * gain, spread=spread)).iloc[0]
+    assert (row["kind"], row["became"]) == (kind, became)
+    # what was dark or rough before, such as a city in other light, says nothing of itself
+    assert kinds(evidence(sand / 4, sand / 4 * gain, spread=spread)).iloc[0]["kind"] != "built_or_bare"
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(1.5, "brighter"), (0.6, "darker"), (1.1, "unclear")])
@@ -125,6 +157,22 @@ def test_polygons_have_their_kind(
         (became, 1) for became in frame["became"]
     }
     assert sum(total.area_m2 for total in summary.kinds) == pytest.approx(summary.area_m2)
+
+
+def test_an_estate_on_sand_is_built_and_wet_sand_is_darker(
+    make_pair: Any, write_raster: Any, tmp_path: Path
+) -> None:
+    """Means alone do not tell them apart: both are sand at six tenths of its brightness."""
+    random = np.random.default_rng(3)
+    sand = np.reshape([0.15, 0.2, 0.26, 0.33, 0.44, 0.42], (-1, 1, 1)) * random.normal(1, 0.02, (6, 40, 60))
+    after, prob = sand * random.normal(1, 0.01, sand.shape), np.zeros((40, 60), "f4")
+    after[:, 5:17, 5:17] *= 0.6
+    after[:, 20:32, 30:42] *= 0.6 * np.exp(random.normal(0, 0.5, (12, 12)))  # roofs, streets and yards
+    prob[3:19, 3:19] = prob[18:34, 28:44] = 1  # outlines that reach beyond
+    images = [np.rint(image * 1e4).astype("u2") for image in (sand, after)]
+    with Pair(*make_pair(*images, names=NAMES)) as pair:
+        polygonize(write_raster("prob", prob), tmp_path / "o.gpkg", threshold=0.5, pair=pair)
+    assert geopandas.read_file(tmp_path / "o.gpkg")["kind"].tolist() == ["darker", "built_or_bare"]
 
 
 def test_without_images_there_are_no_kinds(write_raster: Any, tmp_path: Path) -> None:
