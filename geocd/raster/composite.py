@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from rasterio.windows import Window
 
-from geocd.errors import GridError
 from geocd.raster.files import grid_of, open_raster
-from geocd.raster.grid import Grid, check_same_grid
-from geocd.raster.reading import read
+from geocd.raster.grid import Grid
+from geocd.raster.reading import DateSource, read_date
+from geocd.raster.warp import Warp
 from geocd.raster.writer import ProbWriter, strips
 from geocd.types import BoolArray, Float32Array, IntArray
 
@@ -71,23 +71,24 @@ def write_composite(composite: Composite, path: Path) -> list[Change]:
     passed, and the dates that show it are left out there, or its end would be a change that lasts.
     ``date_from`` and ``date_to`` are the dates before and after the first lasting change, ``lasting`` is that
     share. ``unconfirmed_to`` and ``unconfirmed_from`` are those of the first change that no later date shows
-    or denies, where there is no lasting one. NaN where there is no change.
+    or denies, where there is no lasting one. NaN where there is no change. The raster is on the grid of the
+    first pair; those on other grids are warped onto it.
 
     Raises
     ------
     GridError
-        The probability rasters are on different grids.
+        A pair does not overlap the first.
     OutputError
     """
     changes: set[Change] = set()
     years = np.array([decimal_year(day) for day in composite.days] + [np.nan], np.float32)
-    grid = _common_grid(composite)
+    grid, warps = _grids(composite)
     writer = ProbWriter(path, grid, tags={}, descriptions=BANDS)
     try:
         for window in strips(grid, _PIXELS):
             layers = _Layers((int(window.height), int(window.width)))
             for first in sorted({first for first, _ in composite.pairs}):
-                layers.add(first, _hits(composite, first, window))
+                layers.add(first, _hits(composite, first, window, warps))
             changes.update(layers.changes())
             writer.write(int(window.row_off), layers.bands(years))
         writer.finish()
@@ -96,37 +97,31 @@ def write_composite(composite: Composite, path: Path) -> list[Change]:
     return sorted(changes)
 
 
-def _common_grid(composite: Composite) -> Grid:
-    grids = {}
+def _grids(composite: Composite) -> tuple[Grid, Mapping[tuple[int, int], Warp]]:
+    """Return the grid of the first pair, and how those of other grids get onto it, by their positions."""
+    first: tuple[Grid, str] | None = None
+    warps = {}
     for positions, path in sorted(composite.pairs.items()):
         with open_raster(str(path)) as dataset:
-            grids[positions] = grid_of(dataset, str(path))
-    (first, grid), *others = grids.items()
-    for positions, other in others:
-        try:
-            check_same_grid(grid, other)
-        except GridError as error:
-            days = [
-                f"{composite.days[before]} to {composite.days[after]}" for before, after in (first, positions)
-            ]
-            raise GridError(
-                f"{composite.pairs[positions]}: the pairs of a series must be on one grid: {days[0]} is on "
-                f"{grid.describe()}, {days[1]} on {other.describe()}. Warp the images onto one grid "
-                "(gdalwarp -te ... -tr ... -tap).",
-                first=grid,
-                second=other,
-            ) from error
-    return grid
+            own = grid_of(dataset, str(path))
+        if first is None:
+            first = own, str(path)
+        elif (warp := Warp.onto(own, first[0], (first[1], str(path)))) is not None:
+            warps[positions] = warp
+    assert first is not None
+    return first[0], warps
 
 
-def _hits(composite: Composite, first: int, window: Window) -> Iterator[tuple[int, BoolArray, BoolArray]]:
+def _hits(
+    composite: Composite, first: int, window: Window, warps: Mapping[tuple[int, int], Warp]
+) -> Iterator[tuple[int, BoolArray, BoolArray]]:
     """Yield, for each later date, its position, where the pair is valid, and where it changed."""
     for second in composite.later(first):
         path = str(composite.pairs[first, second])
         with open_raster(path) as dataset:  # one at a time: a process may open about 1000 files
-            prob = read(dataset, path, window, indexes=1)
-        valid = ~np.isnan(prob)
-        yield second, valid, valid & (np.where(valid, prob, 0) >= composite.threshold)
+            source = DateSource(dataset, path, [1], alpha=(), warp=warps.get((first, second)))
+            (prob,), valid = read_date(source, window)
+        yield second, valid, valid & (prob >= composite.threshold)
 
 
 class _Layers:

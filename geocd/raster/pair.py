@@ -19,7 +19,7 @@ from geocd.raster.area import Area
 from geocd.raster.choice import as_ranges, choose_bands
 from geocd.raster.features import FeatureChip, FeatureRasters
 from geocd.raster.files import Source, grid_of, source_name
-from geocd.raster.grid import Grid, check_same_grid, inside, same_crs, same_grid
+from geocd.raster.grid import Grid, check_same_grid, inside
 from geocd.raster.handles import Companions, Datasets, OpenFiles, Sources
 from geocd.raster.projections import check_projections
 from geocd.raster.quality import Masks, QualityMask, read_masks
@@ -304,11 +304,7 @@ class Pair:
         if not self._align:
             remedy = "--align grid warps the second onto the grid of the first while reading."
             check_same_grid(self.grid, grid, names, remedy)
-        if same_grid(self.grid, grid):
-            return None
-        if same_crs(self.grid.crs, grid.crs):  # in one spelling nothing needs to be transformed
-            grid = dataclasses.replace(grid, crs=self.grid.crs)
-        return Warp.between(grid, self.grid, names)
+        return Warp.onto(grid, self.grid, names)
 
     def shifted(self, row: float, col: float) -> Pair:
         """Return this pair with the after raster read as if its content lay further up and to the left.

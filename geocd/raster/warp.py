@@ -22,7 +22,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from geocd.errors import GridError
-from geocd.raster.grid import check_transformable, crs_label
+from geocd.raster.grid import check_transformable, crs_label, same_crs, same_grid
 from geocd.types import Float64Array
 
 if TYPE_CHECKING:
@@ -99,6 +99,15 @@ class Warp:
                 files=names,
             )
         return cls(source, target, scale, "average" if max(scale) >= AVERAGE_FROM else "cubic", share)
+
+    @classmethod
+    def onto(cls, source: Grid, target: Grid, names: tuple[str, str]) -> Warp | None:
+        """Return :meth:`between`, or None where both are one grid already."""
+        if same_grid(target, source):
+            return None
+        if same_crs(target.crs, source.crs):  # in one spelling nothing needs to be transformed
+            source = dataclasses.replace(source, crs=target.crs)
+        return cls.between(source, target, names)
 
     def decimated(self, height: int, width: int) -> Warp:
         """Return this warp for a target of the same area with fewer, larger pixels."""

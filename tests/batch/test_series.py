@@ -10,6 +10,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from batch_folder import contents, invoke, lines
 
 from geocd.batch.acquisitions import Acquisition
@@ -24,7 +25,10 @@ DAYS = ["2023-05-01", "2023-06-01", "2023-07-01", "2023-08-01", "2023-09-01"]
 
 @pytest.fixture
 def images(write_raster: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
-    """Write the first dates of a place: what lasts, passes, comes under a cloud, and is new at the end."""
+    """Write the first dates of a place: what lasts, passes, comes under a cloud, and is new at the end.
+
+    The fourth is on another grid.
+    """
     (tmp_path / "place").mkdir()
     ground = np.random.default_rng(9).normal(1000, 100, (3, 80, 80))
 
@@ -41,7 +45,10 @@ def images(write_raster: Callable[..., Path], tmp_path: Path) -> Callable[..., P
                 values[:, 36:60, 4:28] = np.nan
             if number >= 4:
                 values[:, 40:56, 48:64] += 1500  # in the last image
-            write_raster(f"place/S_{day.replace('-', '')}", values.astype(np.float32), nodata=np.nan)
+            name, grid = f"place/S_{day.replace('-', '')}", {}
+            if number == 3:  # another origin
+                values, grid = values[:, 2:, 3:], {"transform": Affine(10, 0, 500_030, 0, -10, 4_199_980)}
+            write_raster(name, values.astype(np.float32), nodata=np.nan, **grid)
         return tmp_path / "place"
 
     return write
@@ -51,7 +58,7 @@ def test_a_series_tells_what_lasts_and_a_new_date_costs_its_own_pairs(
     images: Callable[..., Path], cluster: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    command = ["series", images(4), out, "--scheduler", cluster, "--method", "cva"]
+    command = ["series", images(4), out, "--scheduler", cluster, "--method", "cva", "--align", "grid"]
     result = invoke(*command)
     assert result.exit_code == 0, result.output
     assert "6 pairs done (6 in this run), 0 failed" in result.stderr

@@ -11,6 +11,7 @@ import pytest
 import rasterio
 from affine import Affine
 from conftest import WriteRaster
+from rasterio.warp import transform
 
 from geocd.errors import GridError
 from geocd.raster import composite as composites
@@ -98,13 +99,27 @@ def test_days_as_years_can_be_told_apart_in_float32() -> None:
     assert decimal_year(datetime.date(2023, 7, 2)) == pytest.approx(2023.4986, abs=1e-4)
 
 
-def test_pairs_on_other_grids_are_refused(write_raster: WriteRaster, tmp_path: Path) -> None:
-    values = np.full((20, 20), 0.1, np.float32)
+def test_pairs_on_other_grids_are_warped_onto_the_first(write_raster: WriteRaster, tmp_path: Path) -> None:
+    """One of another origin, one of the next zone of UTM; a place that they do not reach is not valid."""
+    values = np.full((60, 60), 0.1, np.float32)
+    values[20:40, 20:40] = 0.9
+    east = transform("EPSG:32633", "EPSG:32634", [500_000], [4_200_000])
+    other = Affine(10, 0, 500_043, 0, -10, 4_200_004)
     files = {
-        (0, 1): write_raster("a", values),
-        (1, 2): write_raster("b", values, transform=Affine(10, 0, 500_050, 0, -10, 4_200_000)),
-    }
-    with pytest.raises(
-        GridError, match=r"b\.tif: the pairs of a series must be on one grid: 2023-01-15 to 2023-02-15 is on"
-    ):
-        write_composite(Composite(DAYS, files, 0.5), tmp_path / "out.tif")
+        (0, 1): write_raster("a", values, nodata=np.nan),
+        (0, 2): write_raster("b", values[:, 4:], nodata=np.nan, transform=other),
+        (1, 2): write_raster(
+            "c", np.full((300, 300), 0.1, np.float32), nodata=np.nan, crs="EPSG:32634",
+            transform=Affine(10, 0, east[0][0] - 1000, 0, -10, east[1][0] + 1000),
+        ),
+    }  # fmt: skip
+    assert write_composite(Composite(DAYS, files, 0.5), tmp_path / "out.tif") == [Change(0, 1, True)]
+    with rasterio.open(tmp_path / "out.tif") as dataset, rasterio.open(files[0, 1]) as first:
+        assert (dataset.crs, dataset.transform) == (first.crs, first.transform)
+        lasting = dataset.read(3)
+    assert np.argwhere(lasting == 1).min(axis=0).tolist() == [20, 20]
+    assert np.argwhere(lasting == 1).max(axis=0).tolist() == [39, 39]
+    assert np.isfinite(lasting).sum() >= 396
+    files[1, 2] = write_raster("far", values, transform=Affine(10, 0, 900_000, 0, -10, 4_200_000))
+    with pytest.raises(GridError, match=r"do not overlap: .*a\.tif covers .*far\.tif"):
+        write_composite(Composite(DAYS, files, 0.5), tmp_path / "none.tif")
