@@ -19,6 +19,7 @@ from geocd.raster.composite import Composite, write_composite
 from geocd.raster.files import output_errors
 from geocd.replacing import replace
 from geocd.report.products import Outputs
+from geocd.report.styles.series import series_style
 from geocd.vectorize.files import folder_beside
 from geocd.vectorize.lastingpolygons import write_polygons
 
@@ -130,8 +131,8 @@ def write_series(
     Returns
     -------
     tuple of pathlib.Path, or None
-        ``<place>_series.tif`` and ``<place>_series.gpkg``; None where no pair is finished. Those that were
-        edited are kept under another name.
+        ``<place>_series.tif`` and ``<place>_series.gpkg``, beside which lies the style of both for QGIS; None
+        where no pair is finished. Those that were edited are kept under another name.
 
     Raises
     ------
@@ -147,8 +148,8 @@ def write_series(
     }
     if not paths:
         return None
-    raster, polygons = (folder / f"{series.place}_series.{suffix}" for suffix in ("tif", "gpkg"))
-    keep_edited_results(folder, raster, polygons)
+    raster, polygons, look = (folder / f"{series.place}_series.{suffix}" for suffix in ("tif", "gpkg", "qml"))
+    keep_edited_results(folder, raster, polygons, look)
     composite = Composite(series.days, paths, threshold)
     with output_errors(raster), folder_beside(raster) as scratch:
         changes = write_composite(composite, scratch / raster.name)
@@ -159,9 +160,10 @@ def write_series(
             series.days,
             settings or PolygonSettings(),
         )
-        for path in (raster, polygons):
+        (scratch / look.name).write_bytes(series_style(series.days))
+        for path in (raster, polygons, look):
             replace(scratch / path.name, path)
-    remember(folder, raster, polygons)
+    remember(folder, raster, polygons, look)
     LOG.info("%s: %d of %d pairs in %s", series.place, len(paths), len(series.items), raster.name)
     return raster, polygons
 

@@ -93,9 +93,11 @@ def test_a_series_tells_what_lasts_and_a_new_date_costs_its_own_pairs(
     assert lasting[16, 16] == 1
     assert np.isnan(date_to[16, 56])
     assert waiting[48, 56] == np.float32(decimal_year(datetime.date(2023, 9, 1)))
-    series_bytes = [(out / f"place_series.{suffix}").read_bytes() for suffix in ("tif", "gpkg")]
+    suffixes = "tif", "gpkg", "qml"
+    series_bytes = [(out / f"place_series.{suffix}").read_bytes() for suffix in suffixes]
+    assert b"2023-09-01" in series_bytes[2]
     assert "9 pairs done (0 in this run)" in invoke(*command).stderr
-    assert series_bytes == [(out / f"place_series.{suffix}").read_bytes() for suffix in ("tif", "gpkg")]
+    assert series_bytes == [(out / f"place_series.{suffix}").read_bytes() for suffix in suffixes]
 
 
 def test_the_pairs_of_a_series_and_their_seasons() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 from typing import Literal
 
+import numpy as np
 import pytest
 
+from geocd.raster.composite import decimal_year
 from geocd.report.styles import style
 from geocd.report.styles.polygons import COLOURS, NULL
+from geocd.report.styles.series import series_style
 from geocd.review import sampling
 from geocd.vectorize.formats import VERDICTS, short_names
 from geocd.vectorize.kinds import LABELS
@@ -174,6 +178,32 @@ def test_the_verdict_alone_can_be_edited_from_a_list() -> None:
     assert one(widget, "editWidget").get("type") == "ValueMap"
     values = [o.get("value") for o in widget.iter("Option") if o.get("type") == "QString"]
     assert values == [NULL, *VERDICTS]
+
+
+@pytest.mark.parametrize("count", [2, 3, 24])
+def test_a_series_has_one_file_for_raster_and_polygons_with_the_same_classes(count: int) -> None:
+    days = [datetime.date(2021, 5, 1) + datetime.timedelta(days=40 * number) for number in range(count)]
+    qgis = ElementTree.fromstring(series_style(days))
+    items = one(qgis, "pipe/rasterrenderer/rastershader/colorrampshader").findall("item")
+    *rules, waiting = one(qgis, "renderer-v2/rules").findall("rule")
+    assert [item.get("label") for item in items] == [rule.get("label") for rule in rules]
+    assert waiting.get("filter") == '"lasting" IS NULL'
+    assert (waiting.get("label"), one(qgis, "layerGeometryType").text) == ("not confirmed yet", "2")
+    ends = [float(item.attrib["value"]) for item in items]
+    lines = [symbol.findall("layer")[2] for symbol in qgis.iter("symbol")]
+    colours = [one(line, "Option/Option[@name='line_color']").attrib["value"] for line in lines]
+    for day in days[1:]:
+        (position,) = [
+            number
+            for number, rule in enumerate(rules)
+            for first, last in [re.findall(r"'([\d-]+)'", rule.attrib["filter"])]
+            if first <= str(day) <= last
+        ]
+        year = float(np.float32(decimal_year(day)))
+        assert next(number for number, end in enumerate(ends) if year <= end) == position
+        hexadecimal = items[position].attrib["color"][1:]
+        assert colours[position] == ",".join(map(str, bytes.fromhex(hexadecimal))) + ",255"
+    assert len(set(colours)) == len(rules) + 1 == min(count - 1, 6) + 1
 
 
 def test_points_show_verdicts_and_not_what_the_map_says() -> None:

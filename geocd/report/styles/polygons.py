@@ -100,7 +100,7 @@ def polygon_style() -> bytes:
             'referencescale="-1">',
             *rules,
             "    <symbols>",
-            *(_symbol(number, colour) for number, colour in enumerate(colours)),
+            *(polygon_symbol(number, colour) for number, colour in enumerate(colours)),
             "    </symbols>",
             "  </renderer-v2>",
             "  <blendMode>0</blendMode>",
@@ -142,7 +142,7 @@ def _rules() -> tuple[list[str], list[str]]:
     return [*lines, "      </rule>", "    </rules>"], colours
 
 
-def _symbol(number: int, colour: str) -> str:
+def polygon_symbol(number: int, colour: str) -> str:
     """Return a fill to see through and an outline with a dark casing, which shows on any ground."""
 
     def layer(kind: str, **options: str) -> str:
@@ -239,4 +239,4 @@ def _table() -> Iterator[str]:
     yield "  </attributetableconfig>"
 
 
-__all__ = ["CLASSES", "COLOURS", "NAMES", "polygon_style", "value_map"]
+__all__ = ["CLASSES", "COLOURS", "NAMES", "polygon_style", "polygon_symbol", "value_map"]
