@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from geopandas.testing import assert_geodataframe_equal
 
 import geocd
 from geocd.config import STAGES
-from geocd.errors import BandError, ConfigError, GridError, OutputError, OutputExistsError
+from geocd.errors import BandError, ConfigError, GridError, OutputError, OutputExistsError, VerdictError
 
 # rioxarray with affine 3
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -258,3 +259,6 @@ def test_verdicts_rank_the_polygons(paths: Paths, tmp_path: Path) -> None:
     other = int(without.id.iloc[0])
     (tmp_path / "run_verdicts.csv").write_text(f"id,verdict\n{other},no\n", encoding="utf-8")
     assert list(geocd.refine(tmp_path / "run").relevance) == [1, 0], "as the report has saved them"
+    os.utime(tmp_path / "run_verdicts.csv", (1e9, 1e9))
+    with pytest.raises(VerdictError, match=r"older than the run, and has ids alone.* pass --verdicts"):
+        geocd.refine(tmp_path / "run")

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     "--verdicts",
     type=PathType(),
     metavar="FILE",
-    help="CSV or GeoJSON with the columns id and verdict, beside the verdicts in the layers. Default: "
-    "STEM_verdicts.csv or .geojson, where there is one.",
+    help="CSV or vector file with the columns id and verdict, beside the verdicts in the layers; of another "
+    "run of the place, too, where it has x and y or shapes. Default: STEM_verdicts.csv or "
+    ".geojson, where there is one.",
 )
 @click.option(
     "--model",
@@ -142,6 +143,13 @@ def _print(report: RefineReport, target: Path) -> None:
     judged = f"{report.yes} yes, {report.no} no" + (f", {report.unsure} unsure" if report.unsure else "")
     borrowed = f" and {report.borrowed} of other pairs" if report.borrowed else ""
     echo(f"{report.polygons} polygons, judged: {judged}{borrowed}.", err=True)
+    if report.elsewhere or report.contradicted:
+        echo(
+            "note: the verdicts are of another run, and are matched by place: "
+            f"{report.elsewhere} lie on no polygon of this one, {report.contradicted} polygons have "
+            "different ones. These are left out.",
+            err=True,
+        )
     if report.yes + report.no + report.borrowed:
         echo(f"{report.likely} are likely what you mean (relevance of 0.5 or more).", err=True)
     else:

@@ -14,8 +14,9 @@ from geocd.report.styles import style
 from geocd.review import ranking
 from geocd.review.learning import Judged
 from geocd.review.ranking import COUNT, RefineReport, read_polygons
-from geocd.review.verdicts import verdict_file
+from geocd.review.verdicts import read_verdicts, verdict_file
 from geocd.types import Progress
+from geocd.vectorize.formats import LAYER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,8 @@ def refine(
     ------
     OutputExistsError
         ``save_model`` is there already, and is no model.
+    VerdictError
+        The verdicts beside the run are older than it, and have no places.
     GeocdError
         See :func:`geocd.review.ranking.refine`.
     """
@@ -80,7 +83,7 @@ def refine(
     report = ranking.refine(
         results.path("changes"),
         destination,
-        verdicts=verdicts or verdict_file(results.stem),
+        verdicts=verdicts or _own_verdicts(results),
         models=models,
         evidence=evidence,
         count=count,
@@ -88,6 +91,27 @@ def refine(
         style=style("changes"),
     )
     return Refined(report, missing)
+
+
+def _own_verdicts(results: Outputs) -> Path | None:
+    """Return the file of verdicts of a run, None where there is none.
+
+    Raises
+    ------
+    VerdictError
+        It has ids alone, and is older than the run: its ids may be those of other polygons.
+    """
+    path = verdict_file(results.stem)
+    item = results.path("item")
+    if path is None or not item.is_file() or read_verdicts(path, LAYER).places is not None:
+        return path
+    if path.stat().st_mtime < item.stat().st_mtime:
+        raise VerdictError(
+            f"{path}: is older than the run, and has ids alone, which may be those of other polygons. Where "
+            f"they fit, pass --verdicts {path}; else move it away. Files that the report saves have places.",
+            path=str(path),
+        )
+    return path
 
 
 def _is_model(path: Path) -> bool:

@@ -101,8 +101,9 @@ class Places:
     Attributes
     ----------
     columns : dict of list
-        Values by column: those of the polygons, and ``lon`` and ``lat`` of their centroids where the grid can
-        be transformed to longitude and latitude; None for what is not there.
+        Values by column: those of the polygons, ``x`` and ``y`` of a point in each, and ``lon`` and ``lat``
+        of their centroids where the grid can be transformed to longitude and latitude; None for what is not
+        there.
     outlines : list of str
         SVG path data of each, in pixels of the grid.
     bounds, middles : ndarray, (n, 4) and (n, 2), float64
@@ -183,6 +184,9 @@ def _columns(table: DataFrame, grid: Grid) -> dict[str, Column]:
             missing = table[name].isna()
             values = [_optional(value) for value in table[name]]
             columns[name] = [None if no else value for value, no in zip(values, missing, strict=True)]
+    inside = shapely.get_coordinates(shapely.point_on_surface(np.asarray(table["geometry"])))
+    for name, values in zip(("x", "y"), inside.T, strict=True):
+        columns[name] = np.round(values, 7).tolist()
     x, y = (table[name].to_numpy(np.float64) for name in ("centroid_x", "centroid_y"))
     if len(table) and (degrees := grid.lonlat(x, y)) is not None:
         columns["lon"], columns["lat"] = (np.round(values, 6).tolist() for values in degrees)

@@ -25,6 +25,7 @@ from geocd.review.estimation import (
 from geocd.review.intervals import LEVEL
 from geocd.review.strata import CHANGED, UNCHANGED
 from geocd.review.verdicts import (
+    PLACE,
     VERDICT,
     checked_verdicts,
     combined,
@@ -237,7 +238,8 @@ class Points:
         need_columns(table, ("id", VERDICT), path)
         words = checked_verdicts(table[VERDICT].tolist(), path)
         if file is not None:
-            words = combined(whole_ids(table["id"].tolist(), path), words, read_verdicts(file), file)
+            places = table[list(PLACE)].to_numpy(np.float64) if set(PLACE) <= set(table.columns) else None
+            words = combined(whole_ids(table["id"].tolist(), path), words, read_verdicts(file), places)
         strata, mapped = _words(table["stratum"]), _words(table["map_class"])
         reference = [{"yes": CHANGED, "no": UNCHANGED}.get(word or "", "") for word in words]
         none = [""] * len(table)

@@ -15,7 +15,15 @@ from geocd.raster.files import output_errors
 from geocd.replacing import write as write_bytes
 from geocd.review.features import traits_of
 from geocd.review.learning import Judged, ask_next, relevance
-from geocd.review.verdicts import VERDICT, checked_verdicts, combined, need_columns, read_verdicts, whole_ids
+from geocd.review.verdicts import (
+    VERDICT,
+    Matched,
+    checked_verdicts,
+    need_columns,
+    on_polygons,
+    read_verdicts,
+    whole_ids,
+)
 from geocd.vectorize.files import timestamp, write
 from geocd.vectorize.formats import LAYER
 
@@ -45,6 +53,8 @@ class RefineReport:
         Polygons that are more likely than not what is meant, the judged ones included.
     judge_next : tuple of int
         Ids to judge next, the first one first.
+    elsewhere, contradicted : int
+        Verdicts of a file that lie on no polygon, and polygons on which it has different ones: left out.
     """
 
     polygons: int
@@ -54,6 +64,8 @@ class RefineReport:
     borrowed: int
     likely: int
     judge_next: tuple[int, ...]
+    elsewhere: int = 0
+    contradicted: int = 0
 
 
 def refine(
@@ -78,7 +90,8 @@ def refine(
         yes and no) and ``judge_next`` (1 for the first to judge next, null for the others). An older one's
         verdicts, and columns that somebody has added to it, are taken over.
     verdicts : path, optional
-        File with the columns ``id`` and ``verdict``, which count before those of the polygons.
+        File with the columns ``id`` and ``verdict``, which count before those of the polygons. Where it has
+        places (a vector file; ``x`` and ``y`` in a CSV), these say which polygon is meant.
     models : sequence of path, optional
         Models of other pairs, written with ``save_model``.
     evidence : pandas.DataFrame, optional
@@ -105,10 +118,11 @@ def refine(
     frame = read_polygons(source)
     if target.is_file():
         frame = _taken_over(frame, read_polygons(target), source, target)
-    words = checked_verdicts(frame[VERDICT].tolist(), source)
+    whole_ids(frame["id"].tolist(), source)
+    matched = Matched(checked_verdicts(frame[VERDICT].tolist(), source))
     if verdicts is not None:
-        file = Path(verdicts)
-        words = combined(whole_ids(frame["id"].tolist(), source), words, read_verdicts(file), file)
+        matched = on_polygons(frame, matched.words, read_verdicts(Path(verdicts), LAYER))
+    words = matched.words
     traits = traits_of(frame, evidence)
     own = judged = Judged.of(traits, words)
     for model in models:
@@ -137,6 +151,8 @@ def refine(
         borrowed=int(judged.yes.size - own.yes.size),
         likely=int((values >= 0.5).sum()),
         judge_next=tuple(int(frame["id"].iloc[position]) for position in asked),
+        elsewhere=matched.elsewhere,
+        contradicted=matched.contradicted,
     )
 
 
@@ -213,8 +229,8 @@ def _taken_over(
     same = len(frame) == len(older) and frame["id"].tolist() == older["id"].tolist()
     if not same or not np.allclose(frame["area_m2"], older["area_m2"], equal_nan=True):
         raise VerdictError(
-            f"{target}: has other polygons than {source}; it is of an earlier run. Its verdicts cannot be "
-            "taken over: move it away, or choose another --output.",
+            f"{target}: has other polygons than {source}; it is of an earlier run. Rename it, and pass "
+            "it as --verdicts: they are matched by place.",
             path=str(target),
         )
     words = checked_verdicts(frame[VERDICT].tolist(), source)

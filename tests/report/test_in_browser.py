@@ -245,7 +245,9 @@ def test_verdicts_are_given_by_keys_kept_and_saved(shown: Any, tmp_path: Path) -
     assert shown.locator("#judged").inner_text() == "2 of 3 judged"
     saved = download(shown, "Save verdicts", tmp_path)
     assert saved.name == "x_verdicts.csv"
-    assert saved.read_text() == "id,verdict\n1,yes\n2,no\n"
+    rows = [line.split(",") for line in saved.read_text().splitlines()]
+    assert [row[:2] for row in rows] == [["id", "verdict"], ["1", "yes"], ["2", "no"]]
+    assert rows[0][2:] == ["x", "y"], "a point in each place"
     shown.reload()
     assert shown.locator("#list td.verdict").all_inner_texts() == ["yes", "no", ""]
     (tmp_path / "others.csv").write_text('id;note;verdict\n3;"x";yes\n2;;unsure\n99;;no\n1;;perhaps\n')
@@ -255,6 +257,10 @@ def test_verdicts_are_given_by_keys_kept_and_saved(shown: Any, tmp_path: Path) -
     shown.locator("[name=verdict]").select_option("unsure")
     assert ids(shown) == [2]
     shown.get_by_role("button", name="Reset").click()
+    (tmp_path / "elsewhere.csv").write_text(f"id,verdict,x,y\n2,yes,{','.join(rows[1][2:])}\n3,no,0,0\n")
+    shown.locator("#load-verdicts").set_input_files(tmp_path / "elsewhere.csv")  # of a run with other ids
+    shown.get_by_text("1 read from elsewhere.csv, 1 lie on no place listed here").wait_for()
+    assert shown.locator("#list td.verdict").all_inner_texts() == ["yes", "unsure", "yes"]
     listed = download(shown, "CSV", tmp_path)  # whose reasons have commas, in quotes
     choose(shown, 2)
     shown.keyboard.press("n")

@@ -100,6 +100,29 @@ def test_no_polygon_at_all(changes: Path, tmp_path: Path) -> None:
     assert "relevance" in geopandas.read_file(tmp_path / "r.gpkg").columns
 
 
+def test_verdicts_of_another_run_are_matched_by_place(changes: Path, tmp_path: Path) -> None:
+    """With other settings ids are those of other polygons, and polygons merge."""
+    ids, words, x = [9, 1, 2, 3, 4], ["yes", "no", "yes", "no", "unsure"], [0.5, 20.5, 30.2, 31.8, 77.0]
+    judged = pd.DataFrame({"id": ids, "verdict": words, "x": x, "y": 0.5})
+    judged.to_csv(tmp_path / "v.csv", index=False)
+    other = geopandas.read_file(changes).drop(index=range(31, 40))
+    other.loc[30, "geometry"] = shapely.box(30, 0, 40, 1)
+    other["id"] = range(101, 132)
+    other.to_file(tmp_path / "o.gpkg", layer="changes")
+    report = refine(tmp_path / "o.gpkg", tmp_path / "r.gpkg", verdicts=tmp_path / "v.csv")
+    verdict = geopandas.read_file(tmp_path / "r.gpkg").set_index("id")["verdict"].dropna()
+    assert verdict.to_dict() == {101: "yes", 121: "no"}
+    assert (report.yes, report.no, report.elsewhere, report.contradicted) == (1, 1, 1, 1)
+    # the refined polygons of that run say the same of those of this one
+    report = refine(changes, tmp_path / "s.gpkg", verdicts=tmp_path / "r.gpkg")
+    verdict = geopandas.read_file(tmp_path / "s.gpkg").set_index("id")["verdict"].dropna()
+    assert (verdict.to_dict(), report.elsewhere) == ({1: "yes", 21: "no"}, 0)
+    judged["x"] += 1000
+    judged.to_csv(tmp_path / "v.csv", index=False)
+    with pytest.raises(VerdictError, match="none of the 5 places judged lies on a polygon of this run"):
+        refine(changes, tmp_path / "t.gpkg", verdicts=tmp_path / "v.csv")
+
+
 def test_what_does_not_belong_together(changes: Path, tmp_path: Path) -> None:
     geopandas.read_file(changes).head(5).to_file(tmp_path / "few.gpkg", layer="changes")
     refine(tmp_path / "few.gpkg", tmp_path / "r.gpkg")

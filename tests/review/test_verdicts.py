@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pytest
 from shapely.geometry import Point
 
 from geocd.errors import VerdictError
-from geocd.review.verdicts import combined, read_table, read_verdicts
+from geocd.review.verdicts import Verdicts, combined, read_table, read_verdicts
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ from geocd.review.verdicts import combined, read_table, read_verdicts
 )
 def test_csv_as_people_save_it(content: str, tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text(content, encoding="utf-8", newline="")
-    assert read_verdicts(tmp_path / "v.csv") == {1: "yes", 3: "unsure"}
+    assert read_verdicts(tmp_path / "v.csv").words == {1: "yes", 3: "unsure"}
 
 
 @pytest.mark.parametrize("name", ["v.geojson", "v.gpkg"])
@@ -34,14 +35,25 @@ def test_vector_files(name: str, tmp_path: Path) -> None:
         {"id": [4, 5], "verdict": ["no", None]}, geometry=[Point(0, 0), Point(1, 1)], crs="EPSG:4326"
     )
     frame.to_file(tmp_path / name)
-    assert read_verdicts(tmp_path / name) == {4: "no"}
+    file = read_verdicts(tmp_path / name)
+    assert (file.words, file.crs, np.asarray(file.places).tolist()) == ({4: "no"}, "EPSG:4326", [[0, 0]])
+
+
+def test_places_in_a_csv(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("id,verdict,x,y\n1,,,\n2,yes,500000.5,-7e3\n")
+    file = read_verdicts(tmp_path / "v.csv")
+    assert (file.words, np.asarray(file.places).tolist()) == ({2: "yes"}, [[500000.5, -7000]])
+    (tmp_path / "v.csv").write_text("id,verdict,x,y\n2,yes,5 000,1\n")
+    with pytest.raises(VerdictError, match="columns x and y must be coordinates"):
+        read_verdicts(tmp_path / "v.csv")
 
 
 def test_geojson_without_geometry(tmp_path: Path) -> None:
     """As a page of a browser saves it."""
     features = [{"type": "Feature", "geometry": None, "properties": {"id": 7, "verdict": "yes"}}]
     (tmp_path / "v.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    assert read_verdicts(tmp_path / "v.geojson") == {7: "yes"}
+    file = read_verdicts(tmp_path / "v.geojson")
+    assert (file.words, file.places) == ({7: "yes"}, None)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +97,11 @@ def test_one_of_several_layers(tmp_path: Path) -> None:
 
 
 def test_a_file_counts_before_the_layer(tmp_path: Path) -> None:
-    assert combined([1, 2, 3], ["no", None, "yes"], {1: "yes"}, tmp_path) == ["yes", None, "yes"]
+    file = Verdicts(tmp_path, {1: "yes"}, np.array([[5.0, 6.0]]))
+    assert combined([1, 2, 3], ["no", None, "yes"], file) == ["yes", None, "yes"]
+    places = np.array([[5.0, 6.0], [7, 7], [8, 8]])
+    assert combined([1, 2, 3], [None] * 3, file, places) == ["yes", None, None]
     with pytest.raises(VerdictError, match="verdicts on id 9, which the layer lacks"):
-        combined([1, 2, 3], [None] * 3, {9: "yes"}, tmp_path)
+        combined([1, 2, 3], [None] * 3, Verdicts(tmp_path, {9: "yes"}))
+    with pytest.raises(VerdictError, match=r"id 1 lies at x 5, y 6 there, and at x 5.1, y 6 in the layer"):
+        combined([1], [None], file, np.array([[5.1, 6.0]]))

@@ -76,6 +76,25 @@ function toXY(col, row) {
   return [a * col + b * row + c, d * col + e * row + f];
 }
 
+/** Column and row of coordinates in the CRS of the pair. */
+function toColRow(x, y) {
+  const [a, b, c, d, e, f] = DATA.grid.transform;
+  const scale = a * e - b * d;
+  return [(e * (x - c) - b * (y - f)) / scale, (a * (y - f) - d * (x - c)) / scale];
+}
+
+/** Whether a point is inside a place, by the number of its edges to the right of the point. */
+function isInside(place, [col, row]) {
+  let inside = false;
+  for (const ring of place.polygons.flat()) {
+    ring.forEach(([x, y], index) => {
+      const [u, v] = ring[(index + 1) % ring.length];
+      if ((y > row) !== (v > row) && col < x + ((row - y) / (v - y)) * (u - x)) inside = !inside;
+    });
+  }
+  return inside;
+}
+
 /** Longitude (from -180, without a jump inside the grid) and latitude; null where they are not known. */
 function toLonLat(col, row) {
   const lattice = DATA.lattice;

@@ -3,7 +3,7 @@
 
 const COLUMNS = [
   "id", "kind", "became", "kind_why", "area_m2", "n_pixels", "p_mean", "p_max", "relevance", "lasting", "last_seen",
-  "centroid_x", "centroid_y", "lon", "lat", "verdict",
+  "centroid_x", "centroid_y", "x", "y", "lon", "lat", "verdict",
 ];
 
 /** Name and value of every column that the result has. */

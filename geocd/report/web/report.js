@@ -100,7 +100,8 @@
     list.refresh();
     showVerdict();
     $("judged").textContent += count === null
-      ? `; ${file.name} has no columns id and verdict` : `; ${count} read from ${file.name}`;
+      ? `; ${file.name} has no columns id and verdict`
+      : `; ${count.read} read from ${file.name}${count.elsewhere ? `, ${count.elsewhere} lie on no place listed here` : ""}`;
   });
 
   const keys = {

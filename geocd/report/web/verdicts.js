@@ -58,22 +58,36 @@ class Verdicts {
     }
   }
 
-  /** Id and verdict of every place that was judged, as CSV. */
+  /** Id, verdict and a point inside of every place that was judged, as CSV: ids are those of one run. */
   toCSV() {
-    const lines = [...this.byId].sort(([a], [b]) => a - b).map(([id, verdict]) => `${id},${verdict}\n`);
-    return `id,verdict\n${lines.join("")}`;
+    const judged = this.places.filter(({ id }) => this.byId.has(id)).sort((a, b) => a.id - b.id);
+    const lines = judged.map(({ id, x, y }) => `${id},${this.byId.get(id)},${x},${y}\n`);
+    return `id,verdict,x,y\n${lines.join("")}`;
   }
 
-  /** Take over the verdicts of a file, whatever other columns it has; returns how many were read. */
+  /**
+   * Take over the verdicts of a file, whatever other columns it has: by the place where it has x and y, else by
+   * id. Returns how many were read, and how many lie on no place of this page; null for another file.
+   */
   fromCSV(text) {
     const [head, ...rows] = rowsOfCSV(text.replace(/^\ufeff/, ""));
-    const [id, verdict] = ["id", "verdict"].map((name) => head.map((cell) => cell.trim()).indexOf(name));
+    const names = head.map((cell) => cell.trim());
+    const [id, verdict, x, y] = ["id", "verdict", "x", "y"].map((name) => names.indexOf(name));
     if (id < 0 || verdict < 0) return null;
-    const ids = new Set(this.places.map((place) => place.id));
-    const read = rows.map((row) => [Number(row[id]), (row[verdict] ?? "").trim()])
-      .filter(([number, word]) => ids.has(number) && VERDICTS.includes(word));
-    for (const [number, word] of read) this.set(number, word);
+    const byId = new Map(this.places.map((place) => [place.id, place]));
+    const placeOf = (row) => {
+      const place = byId.get(Number(row[id]));
+      if (x < 0 || y < 0) return place;
+      const point = toColRow(Number(row[x]), Number(row[y]));
+      if (place && isInside(place, point)) return place;
+      return this.places.find((other) => isInside(other, point));
+    };
+    const judged = rows.map((row) => [(row[verdict] ?? "").trim(), row])
+      .filter(([word]) => VERDICTS.includes(word))
+      .map(([word, row]) => [word, placeOf(row)]);
+    const read = judged.filter(([, place]) => place !== undefined);
+    for (const [word, place] of read) this.set(place.id, word);
     this.keep();
-    return read.length;
+    return { read: read.length, elsewhere: judged.length - read.length };
   }
 }
