@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import dask.config
-from distributed import Client, LocalCluster, Status
+from distributed import Client, LocalCluster, Nanny, Status
 
 from geocd.errors import ClusterError, ConfigError
 
@@ -26,6 +27,8 @@ STARTS = 3
 LOST = 60
 #: Seconds that a local worker may take to start.
 START = 60
+#: Seconds that a local worker may take to end once it has nothing left to do.
+END = 30.0
 #: Seconds without any local worker after which a batch ends, and without any of a scheduler elsewhere, whose
 #: workers may be in the queue of a cluster.
 PATIENCE, WORKER_TIMEOUT = 180.0, 3600.0
@@ -125,6 +128,7 @@ class Cluster:
                     n_workers=self.workers,
                     threads_per_worker=1,
                     processes=True,
+                    worker_class=_Nanny,
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
                     death_timeout=START,  # without one, dask may wait for ever
@@ -153,6 +157,28 @@ def _script_without_guard() -> str | None:
         return None if "__main__" in Path(path).read_text(encoding="utf-8", errors="replace") else str(path)
     except OSError:
         return None
+
+
+class _Nanny(Nanny):
+    """Starts a worker and ends it; one that has nothing left to do may take its time for that.
+
+    A process that has loaded torch takes seconds to end on a busy machine; dask would kill it, and say so.
+    """
+
+    patience = 0.0
+
+    async def close(  # type: ignore[override]  # as dask's own
+        self, timeout: float = 5, reason: str = "nanny-close"
+    ) -> Literal["OK"]:
+        """End the worker, and kill it where it has not ended by then."""
+        return await super().close(max(timeout, self.patience), reason)
+
+
+def let_end(client: Client) -> None:
+    """Give the workers of this machine, which have nothing left to do, the time that they take to end."""
+    if isinstance(client.cluster, LocalCluster):
+        for nanny in list(client.cluster.workers.values()):
+            nanny.patience = END
 
 
 class Watch:
@@ -236,4 +262,4 @@ def connection_lost(client: Client) -> ClusterError:
     )
 
 
-__all__ = ["Cluster", "Watch", "connection_lost"]
+__all__ = ["Cluster", "Watch", "connection_lost", "let_end"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from distributed import Client, KilledWorker
 
 from geocd.batch.calls import INTERVAL, Call, Calls
-from geocd.batch.cluster import Watch, connection_lost
+from geocd.batch.cluster import Watch, connection_lost, let_end
 from geocd.batch.manifest import FailedRecord, Manifest, Record
 from geocd.batch.progress import Meter, Progress
 from geocd.batch.work import Task, failure, prepare, work, work_part
@@ -109,6 +109,7 @@ class Dispatcher:
                 _continue(call, calls, meter, calls.idle - len(waiting))
             call.future.release()
         self._report(meter, (), workers)
+        let_end(client)
 
     def _record(self, client: Client, call: Call, calls: Calls) -> Record | None:
         """Return the record that a call brings, None where it was lost with its worker.

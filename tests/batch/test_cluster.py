@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import subprocess
 import sys
@@ -12,10 +13,10 @@ from typing import Any
 
 import pytest
 from batch_folder import invoke
-from distributed import Status
+from distributed import Nanny, Status
 
 from geocd.batch import cluster as clusters
-from geocd.batch.cluster import Watch
+from geocd.batch.cluster import Watch, let_end
 from geocd.batch.pairs import read_items
 from geocd.batch.run import Cluster
 from geocd.batch.run import run as run_batch
@@ -165,3 +166,23 @@ def test_workers_that_die_while_they_start(monkeypatch: pytest.MonkeyPatch) -> N
     times = 99
     with pytest.raises(ClusterError, match="could not be started in 3 attempts"):
         Cluster(workers=2)._start()
+
+
+def test_workers_that_have_nothing_left_to_do_may_take_their_time_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dask would kill them after 4 seconds, and say so; those that a failure leaves busy, it may."""
+
+    class Local(SimpleNamespace):
+        """In the place of dask's cluster of this machine."""
+
+    async def close(self: Nanny, timeout: float = 5, reason: str = "") -> float:
+        return timeout
+
+    monkeypatch.setattr(Nanny, "close", close)
+    monkeypatch.setattr(clusters, "LocalCluster", Local)
+    nanny = object.__new__(clusters._Nanny)
+    assert asyncio.run(nanny.close()) == 5
+    let_end(SimpleNamespace(cluster=Local(workers={0: nanny})))
+    assert asyncio.run(nanny.close()) == clusters.END
+    let_end(SimpleNamespace(cluster=None))
