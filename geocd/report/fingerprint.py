@@ -13,6 +13,7 @@ from rasterio.windows import Window
 
 from geocd.raster.files import open_raster
 from geocd.raster.reading import read
+from geocd.raster.sources import is_remote
 from geocd.report.links import source_href
 
 
@@ -104,7 +105,8 @@ def fingerprint(path: str, earlier: Sequence[Fingerprint] = ()) -> list[Fingerpr
     RasterOpenError, RasterReadError
     """
     with open_raster(path) as dataset:
-        files = [Path(name) for name in dataset.files]
+        # of a remote raster GDAL would ask the server for twenty names of sidecars, of which none is a file
+        files = [] if is_remote(path) else [Path(name) for name in dataset.files]
         if not files or not all(file.is_file() for file in files):
             return [Fingerprint(file=source_href(path, Path()), blocks=_hash_of_blocks(dataset, path))]
     by_name = {entry.file: entry for entry in earlier}

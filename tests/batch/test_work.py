@@ -181,8 +181,10 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
     """Serves ranges of files, and refuses the first request for each file."""
 
     refusals: ClassVar[dict[str, int]] = {}
+    looks: ClassVar[list[str]] = []
 
     def do_HEAD(self) -> None:
+        self.looks.append(self.path)
         self.serve(body=False)
 
     def do_GET(self) -> None:
@@ -233,6 +235,8 @@ def test_reads_over_the_network_are_tried_again(
     assert record["state"] == "done", record["message"]
     assert set(record["inputs"]["before"][0]) == {"file", "blocks"}
     assert Flaky.refusals == {"/p0_before.tif": 0, "/p0_after.tif": 0}
+    assert {"/p0_before.tif.aux.xml", "/p0_before.tif.msk"} <= set(Flaky.looks)
+    assert len(Flaky.looks) < 30, "what matters of what might lie beside the images, and no more"
 
 
 def test_a_link_out_of_the_folder_is_not_followed(task: Task, tmp_path: Path) -> None:
