@@ -236,7 +236,7 @@ def test_reads_over_the_network_are_tried_again(
     assert set(record["inputs"]["before"][0]) == {"file", "blocks"}
     assert Flaky.refusals == {"/p0_before.tif": 0, "/p0_after.tif": 0}
     assert {"/p0_before.tif.aux.xml", "/p0_before.tif.msk"} <= set(Flaky.looks)
-    assert len(Flaky.looks) < 30, "what matters of what might lie beside the images, and no more"
+    assert len(set(Flaky.looks)) < 30, "what matters of what might lie beside the images, and no more"
 
 
 def test_a_link_out_of_the_folder_is_not_followed(task: Task, tmp_path: Path) -> None:
