@@ -6,7 +6,7 @@ import importlib
 
 from geocd.exports import install
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: What is called from here, and the module that defines it, imported when it is first asked for: numpy,
 #: xarray and rasterio take a second. ``geocd/__init__.pyi`` has their signatures.

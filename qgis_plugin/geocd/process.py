@@ -21,7 +21,7 @@ from typing import Protocol
 from .options import labelled
 
 #: The oldest geocd that has the options used here.
-LEAST_VERSION = (0, 1, 0)
+LEAST_VERSION = (0, 2, 0)
 #: Environment variable that names the executable; takes precedence over the setting.
 VARIABLE = "GEOCD_EXECUTABLE"
 SETTING_PLACE = "Settings > Options > Processing > Providers > geocd"

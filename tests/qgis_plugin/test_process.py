@@ -80,7 +80,7 @@ def test_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("echo geocd, version 0.0.9", r"is geocd 0\.0\.9, and this plugin needs 0\.1\.0 or newer. Update"),
+        ("echo geocd, version 0.0.9", r"is geocd 0\.0\.9, and this plugin needs 0\.2\.0 or newer. Update"),
         ("echo GDAL 3.8", "does not answer as geocd does.*Name the right file(.|\n)*GDAL 3.8"),
         ("echo no module named torch >&2; exit 1", "does not answer(.|\n)*no module named torch"),
     ],
