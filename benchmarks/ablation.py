@@ -4,8 +4,8 @@
 
 FOLDER is that of ``accuracy.py``. Reference maps are read when a map is finished. Rows: the default; without
 deep distances; with random weights in place of ImageNet's, for some seeds; with a plain distance of the same
-features (root mean square of z-scores) in place of the metric learned on the pair; without each distance; and
-with ``--focus built``. No constant was chosen anew for any row.
+features (root mean square of z-scores) in place of the metric learned on the pair; with ``ir`` not limited by
+``cc``; without each distance; and with ``--focus built``. No constant was chosen anew for any row.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from accuracy import GROUPS, labelled_pairs, line, read_reference, score
-from leave_pairs_out import macro
+from accuracy import GROUPS, labelled_pairs, line, macro, read_reference, score
 from whole import OF_IMAGES, Whole
 
 from geocd.errors import ConfigError
@@ -97,6 +96,7 @@ def variants(seeds: int) -> dict[str, tuple[dict[str, Any], list[terms.Term]]]:
     for seed in range(seeds):
         rows[f"random weights, seed {seed}"] = {"weights": "random", "seed": seed}, usual
     rows["plain distance, no metric"] = {}, plain()
+    rows["unlimited ir"] = {}, [dataclasses.replace(term, limited_by=None) for term in usual]
     for left_out in usual:
         rows[f"without {left_out.name}"] = {}, [term for term in usual if term is not left_out]
     rows["--focus built"] = {"focus": "built"}, usual

@@ -209,6 +209,12 @@ def line(scores: dict[str, float]) -> str:
     return f"{auc:8.3f}{ap:8.3f}{f1:8.3f}{best:9.3f}{f1 / best:9.2f}{scores['ece']:8.3f}"
 
 
+def macro(rows: dict[str, dict[str, float]], prefix: str) -> dict[str, float]:
+    """Return the mean over a sensor's pairs."""
+    members = [scores for name, scores in rows.items() if name.startswith(prefix)]
+    return {key: statistics.fmean(scores[key] for scores in members) for key in members[0]}
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)

@@ -21,8 +21,8 @@ from unittest import mock
 
 import numpy as np
 import torch
-from accuracy import GROUPS, labelled_pairs, line, read_reference, score
-from leave_pairs_out import macro, site
+from accuracy import GROUPS, labelled_pairs, line, macro, read_reference, score
+from leave_pairs_out import site
 from whole import Whole
 
 from geocd.method import cover, default

@@ -19,7 +19,8 @@ window and its gain, and the slopes of the probability. Sites of a sensor with n
 
 Beside it: the constants as shipped, which were chosen on all of these pairs, and the controls of
 ``accuracy.py``. One thread, a quarter of an hour. ``--ablation`` takes each distance, and all deep ones, out
-of the averaged weights of each site, and chooses the decision again, on the other sites as before.
+of the averaged weights of each site, and chooses the decision again, on the other sites as before; with
+random weights, a plain distance, and ``ir`` not limited by ``cc`` too.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ import dataclasses
 import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from accuracy import GROUPS, METHODS, labelled_pairs, line, read_reference, score
+from ablation import variants
+from accuracy import GROUPS, METHODS, labelled_pairs, line, macro, read_reference, score
 from whole import OF_IMAGES, Whole
 
 from geocd.method import default, distance, terms
@@ -83,15 +86,20 @@ class Constants:
 class Sample:
     """The distances of a pair, on every few rows and columns, and its reference."""
 
-    def __init__(self, folder: Path) -> None:
-        everywhere = [dataclasses.replace(term, weights=(1.0, 1.0, 1.0)) for term in OF_IMAGES]
+    def __init__(
+        self,
+        folder: Path,
+        entries: Sequence[terms.Term] = OF_IMAGES,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        everywhere = [dataclasses.replace(term, weights=(1.0, 1.0, 1.0)) for term in entries]
         with mock.patch.object(terms, "TERMS", tuple(everywhere)):
-            whole = Whole.read(folder)
+            whole = Whole.read(folder, **settings or {})
             maps = whole.maps()
         # with an object window after the sum, all of them
         step = 1 if whole.detector.features.object_sigma else 2
         every = slice(None, None, step), slice(None, None, step)
-        self.name, self.scene = folder.name, whole.detector.features
+        self.name, self.scene, self.entries = folder.name, whole.detector.features, tuple(entries)
         self.maps = {name: values[every].contiguous() for name, values in maps.items()}
         self.valid = torch.from_numpy(whole.chip.valid[every].copy())
         self.reference = read_reference(folder)[every]
@@ -109,6 +117,7 @@ class Sample:
         centre = {name: float(self.maps[name][self.valid].median()) for name in weight}
         mask = None if self.valid.all() else self.valid
         with (
+            mock.patch.object(terms, "TERMS", self.entries),
             mock.patch.object(distance, "CAP", constants.cap),
             mock.patch.object(distance, "GATE", constants.gate),
         ):
@@ -142,48 +151,52 @@ def site(name: str) -> str:
     return re.sub(r"\d+$", "", name.split("_", 1)[-1])
 
 
-def macro(rows: dict[str, dict[str, float]], prefix: str) -> dict[str, float]:
-    """Return the mean over a sensor's pairs."""
-    members = [scores for name, scores in rows.items() if name.startswith(prefix)]
-    return {key: statistics.fmean(scores[key] for scores in members) for key in members[0]}
-
-
 def left_out(
-    samples: Sequence[Sample], draws: Sequence[Constants], ablation: bool
+    samples: Sequence[Sample],
+    draws: Sequence[Constants],
+    others: Mapping[str, Sequence[Sample]],
+    ablation: bool,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Score every pair of a sensor, by method, under constants chosen on its other sites."""
-    every = {term.name: statistics.fmean(s.deviation[term.name] for s in samples) for term in OF_IMAGES}
+    """Score every pair of a sensor, by method, under constants chosen on its other sites.
+
+    ``others`` are the same pairs with other distances: their weights are those of ``samples``.
+    """
+    every = _typical(samples)
     # the typical deviations of a draw's objective are those of all pairs: they differ little, and cost most
     objectives = np.array([[s.objective(s.distance(draw, every)) for s in samples] for draw in draws])
-    omitted: dict[str, list[str]] = {"constants left out": []}
+    methods: dict[str, tuple[Sequence[Sample], list[str]]] = {"constants left out": (samples, [])}
     if ablation:
         drawn = [name for name in draws[0].weight if any(draw.weight[name] for draw in draws)]
-        omitted |= {f"without {name}": [name] for name in drawn}
-        omitted["without deep distances"] = [term.name for term in OF_IMAGES if term.deep]
-    rows: dict[str, dict[str, dict[str, float]]] = {method: {} for method in omitted}
+        methods |= {f"without {name}": (samples, [name]) for name in drawn}
+        methods["without deep distances"] = samples, [term.name for term in OF_IMAGES if term.deep]
+        methods |= {name: (same, []) for name, same in others.items()}
+    rows: dict[str, dict[str, dict[str, float]]] = {method: {} for method in methods}
     for place in sorted({site(s.name) for s in samples}):
-        others = [k for k, s in enumerate(samples) if site(s.name) != place]
-        if not others:
+        elsewhere = [k for k, s in enumerate(samples) if site(s.name) != place]
+        if not elsewhere:
             continue
-        typical = {
-            term.name: statistics.fmean(samples[k].deviation[term.name] for k in others) for term in OF_IMAGES
-        }
-        of_others = objectives[:, others].mean(axis=1).max(axis=1)
+        of_others = objectives[:, elsewhere].mean(axis=1).max(axis=1)
         averaged = Constants.mean([draws[k] for k in np.argsort(-of_others)[:BEST]])
-        for method, names in omitted.items():
+        for method, (members, names) in methods.items():
             chosen = averaged.without(names)
+            typical = _typical([members[k] for k in elsewhere])
             again = np.mean(
-                [samples[k].objective(samples[k].distance(chosen, typical)) for k in others], axis=0
+                [members[k].objective(members[k].distance(chosen, typical)) for k in elsewhere], axis=0
             )
             decision = float(DECISIONS[again.argmax()])
-            if not names:
+            if method == "constants left out":
                 weights = ", ".join(f"{name} {value:.2f}" for name, value in chosen.weight.items())
                 limits = f"cap {chosen.cap:.1f}, gate {chosen.gate:.2f}"
                 print(f"without {place}: {weights}; {limits}, decision {decision}", flush=True)
-            for s in samples:
+            for s in members:
                 if site(s.name) == place:
                     rows[method][s.name] = s.scores(s.distance(chosen, typical), decision)
     return rows
+
+
+def _typical(samples: Sequence[Sample]) -> dict[str, float]:
+    """Return the mean deviation of each distance."""
+    return {term.name: statistics.fmean(s.deviation[term.name] for s in samples) for term in OF_IMAGES}
 
 
 def main() -> None:
@@ -203,8 +216,14 @@ def main() -> None:
     folders = [f for f in labelled_pairs(options.folder) if f.name.startswith(tuple(groups.values()))]
     table: dict[str, dict[str, dict[str, float]]] = {}
     for prefix in groups.values():
-        samples = [Sample(folder) for folder in folders if folder.name.startswith(prefix)]
-        for method, rows in left_out(samples, draws, options.ablation).items():
+        members = [folder for folder in folders if folder.name.startswith(prefix)]
+        samples = [Sample(folder) for folder in members]
+        others = {
+            name: [Sample(folder, entries, settings) for folder in members]
+            for name, (settings, entries) in (variants(3) if options.ablation else {}).items()
+            if name.startswith(("random", "plain", "unlimited"))
+        }
+        for method, rows in left_out(samples, draws, others, options.ablation).items():
             table.setdefault(method, {}).update(rows)
     table["as shipped"] = {}
     for folder in folders:

@@ -72,6 +72,8 @@ class Term:
         Whether its window is narrow: the gate looks at these distances only.
     edges : bool
         Whether it sees edges and not smooth brightening, such as a veil of haze.
+    limited_by : str or None
+        Name of a distance above which it counts for ``ABOVE_LIMITING`` deviations at most.
     reach : int
         Pixels around a pixel that its distance depends on, all windows included; of a deep distance without
         the reach of its level.
@@ -97,6 +99,7 @@ class Term:
     level: int | None = None
     stride: tuple[int, int] | None = None
     edges: bool = False
+    limited_by: str | None = None
 
     @property
     def deep(self) -> bool:
@@ -362,6 +365,7 @@ TERMS: tuple[Term, ...] = (
         reach=_LOGGED,
         description="IR-MAD on the visible bands: change against any linear relation between the dates",
         fit=RelationChange.fitting(visible),
+        limited_by="cc",  # a class that changes as a whole departs from a relation of the scene
     ),
     Term(
         name="tx",
