@@ -63,7 +63,7 @@ def polygonize(
 
     The probability is not computed again. The suffix of the output decides the format. The style for QGIS is
     written beside the polygons. Later dates of the run (--confirm) are read again, for the columns lasting
-    and last_seen.
+    and last_seen. The column relevance of --refine MODEL comes with geocd refine STEM --model MODEL.
     """
     from geocd.config import PolygonSettings
     from geocd.pipeline.polygons import check_output, dates_of, threshold_of

@@ -223,7 +223,9 @@ def _list_note(places: Places, count: int) -> str:
     """Return a sentence where the list is not complete or outlines are not exact, "" where all is there."""
     notes = []
     if len(places) < count:
-        notes.append(f"The list has the {len(places):,} largest of {count:,} places.")
+        notes.append(
+            f"The list, and what is saved from it, has the {len(places):,} largest of {count:,} places."
+        )
     if places.simplified:
         notes.append(f"Their outlines are simplified to within {places.simplified:.2g} pixels.")
     return " ".join([*notes, "The GeoPackage has all of them as they are."]) if notes else ""

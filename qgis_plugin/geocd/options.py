@@ -199,6 +199,13 @@ DETECT = (
         "Water or vegetation in both dates, cloud in either, by simple rules on the bands' names; the values "
         "must be proportional to reflectance.",
     ),
+    _declared(
+        "cloud_detector",
+        "choice",
+        "Cloud detector",
+        "Of cloud under Ignore. auto: the network where geocd[clouds] is installed, else the simple rule.",
+        advanced=True,
+    ),
     NODATA,
     VALID,
     *(dataclasses.replace(option, advanced=True) for option in OUTLINES),

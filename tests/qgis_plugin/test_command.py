@@ -25,6 +25,7 @@ VALUES = {
         "align": "shift",
         "bidx": "1..3",
         "ignore": ["water", "cloud"],
+        "cloud_detector": "rule",
         "nodata": "-9999",
         "valid": "/data/my mask.tif",
         "fill_holes": 300.0,
