@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,8 @@ def detect(
             ) as run,
             computing(run.settings),
         ):
-            prepared = run.fit(run.sample(facts=True), progress=steps)
+            sampled = run.sample()
+            prepared = run.fit(sampled, partial(run.measure, sampled), progress=steps)
             values = _lazy(prepared, rasters) if lazy else _eager(prepared, steps)
     warn(python_findings(_findings(prepared)))
     return _dataset(values, prepared, rasters)

@@ -34,6 +34,8 @@ WIDEST, STRIDES = 4.0, (2, 4)
 HOLE = 1.0
 #: At most so many valid pixels of the sample are drawn for the statistics of the distances.
 FIT_PIXELS = 60_000
+#: At most so many valid pixels are used for limits, means and deviations of the bands.
+SCALE_PIXELS = 524_288
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -228,8 +230,8 @@ class Scaling:
         cls, chips: Sequence[Chip], colour: Sequence[int], extractor: Extractor | None = None, depth: int = 0
     ) -> Scaling:
         """Fit to a sample of the scene with at least one valid pixel."""
-        narrow = Radiometry.fit(chips)
-        wide = Radiometry.fit(chips, IRMAD_PERCENTILES, colour[:3])
+        narrow = Radiometry.fit(chips, most=SCALE_PIXELS)
+        wide = Radiometry.fit(chips, IRMAD_PERCENTILES, colour[:3], most=SCALE_PIXELS)
         return cls(narrow, wide, tuple(colour), extractor if depth else None, depth)
 
     def apply(self, chip: Chip, device: torch.device = CPU) -> ScaledPair:

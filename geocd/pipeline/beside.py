@@ -21,16 +21,22 @@ class Start(Protocol):
 def beside(jobs: int) -> Iterator[Start]:
     """Yield what starts calls in another thread, one after the other; use as a context.
 
-    With one job, a call is made where its result is asked for. At the end of the context no call is running.
+    With one job, a call is made at once, in this thread. At the end of the context no call is running.
     """
     if jobs == 1:
-        yield lambda call: call
+        yield _made
         return
     pool = ThreadPoolExecutor(1, thread_name_prefix="geocd-beside")
     try:
         yield lambda call: pool.submit(call).result
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _made(call: Callable[[], T]) -> Callable[[], T]:
+    """Make a call and return what returns its result."""
+    result = call()
+    return lambda: result
 
 
 __all__ = ["Start", "beside"]

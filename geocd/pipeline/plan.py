@@ -43,7 +43,7 @@ CACHE_SHARE, CACHE_RANGE = 1 / 16, (16, 128)
 #: Where memory is left up to this many megabytes (or up to the limit, if that is less), and this share of it,
 #: the cache holds what is read more than once: the rows of a row of tiles and those of polygons, and as many
 #: further ones as this, in rows of blocks, with one and with several tiles at a time.
-ROOM, ROOM_SHARE, FURTHER_ROWS = 1000, 0.85, (1.25, 2.25)
+ROOM, ROOM_SHARE, FURTHER_ROWS = 1000, 0.95, (1.25, 2.25)
 #: Megabytes of the libraries that write the polygons, imported after the last tile.
 LATE_IMPORTS = 75
 #: Tiles are made smaller in steps of this many pixels, down to the least side.
@@ -64,10 +64,13 @@ FITTED_TILE = 1.5
 WARP_COPIES = 6
 #: Bytes per pixel of the rows being blended (sums, weights, output), of the strip that is read for polygons,
 #: of the piece of it that is polygonized, and of a picture in the report.
-BLEND_BYTES, STRIP_BYTES, PIECE_BYTES, PICTURE_BYTES = 12, 16, 30, 190
+BLEND_BYTES, STRIP_BYTES, PIECE_BYTES, PICTURE_BYTES = 12, 16, 30, 220
 #: Bytes that a window of the band of ``--lasting-band`` takes, per pixel, and per pixel and band beside its
 #: pixels of three dates; and bytes per pixel of the rows that get one more band.
 LASTING_BYTES, LASTING_ROWS = (60, 32), 16
+#: Megabytes that run beside another stage where there are several jobs: the facts of a scene beside the fit,
+#: the COG beside the polygons.
+FACTS, COG = 25, 45
 #: Bytes per pixel of the sample that the measuring of a shift takes.
 SHIFT_BYTES = 50
 #: Pixels of a picture.
@@ -228,13 +231,14 @@ def stages(
     picture = min(height * width, PICTURE_PIXELS)
     late = memory.fitted + LATE_IMPORTS
     shift = sampled * (SHIFT_BYTES + bands * 2 * item)
+    facts, cog = (FACTS, COG) if jobs > 1 else (0, 0)
     return {
         "clouds": process + clouds + warp / 2**20,
         "shift": process + memory.start + shift / 2**20,
-        "fit": process + memory.start + sample / 2**20,
+        "fit": process + memory.start + facts + sample / 2**20,
         "tiles": process + memory.fitted + (tile * (1 + FURTHER * (jobs - 1)) + rows + piece) / 2**20,
-        "polygons": bare + CACHE_RANGE[0] + late + (strip * STRIP_BYTES + piece) / 2**20,
-        "pictures": process + late + picture * PICTURE_BYTES / 2**20,
+        "polygons": bare + CACHE_RANGE[0] + late + cog + (strip * STRIP_BYTES + piece) / 2**20,
+        "pictures": bare + CACHE_RANGE[0] + late + picture * PICTURE_BYTES / 2**20,
     }
 
 

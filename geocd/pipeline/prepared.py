@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from geocd import heap
@@ -95,8 +95,10 @@ class SampledRun:
     alignment: Alignment | None
     others: OtherDates
     chips: list[Chip]
-    facts: SceneFacts | None
-    reflectance: Reflectance | None
+
+
+#: What is measured on a sample beside the method, see :class:`PreparedRun`.
+Measured = tuple[SceneFacts, Reflectance | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,15 +124,13 @@ class OpenRun:
         """The tiles, without the detector's margin, which is known once the method is fitted."""
         return tiling_of(self.pair, self.settings)
 
-    def sample(self, *, facts: bool = False, stopwatch: Stopwatch | None = None) -> SampledRun:
+    def sample(self, *, stopwatch: Stopwatch | None = None) -> SampledRun:
         """Align the pair and read a sample of it; torch is not needed.
 
         Parameters
         ----------
-        facts : bool
-            Whether to measure :class:`SceneFacts` too.
         stopwatch : Stopwatch, optional
-            Records the stages ``align``, ``sample`` and ``shift``.
+            Records the stages ``align`` and ``sample``.
 
         Raises
         ------
@@ -144,15 +144,19 @@ class OpenRun:
             pair = ignoring(pair, read.ignore, read.cloud_detector)
             chips = sample_chips(pair)
             check_different(chips, pair.before_path, pair.after_path)
-        with stopwatch.stage("shift"):
-            scene = SceneFacts.measure(chips, pair) if facts else None
-            image = facts and self.settings.method.kind == "image"
-            reflectance = Reflectance.measure(chips, pair) if image else None
-        return SampledRun(pair, alignment, others, chips, scene, reflectance)
+        return SampledRun(pair, alignment, others, chips)
+
+    def measure(self, sampled: SampledRun, *, stopwatch: Stopwatch | None = None) -> Measured:
+        """Measure what a sample shows beside the method; ``stopwatch`` records the stage ``shift``."""
+        chips, pair = sampled.chips, sampled.pair
+        with (stopwatch or Stopwatch()).stage("shift"):
+            image = self.settings.method.kind == "image"
+            return SceneFacts.measure(chips, pair), Reflectance.measure(chips, pair) if image else None
 
     def fit(
         self,
         sampled: SampledRun | None = None,
+        measured: Callable[[], Measured] | None = None,
         *,
         stopwatch: Stopwatch | None = None,
         progress: Progress | None = None,
@@ -162,7 +166,9 @@ class OpenRun:
         Parameters
         ----------
         sampled : SampledRun, optional
-            Its chips are freed. Default: that of :meth:`sample`, without facts.
+            Its chips are freed. Default: that of :meth:`sample`.
+        measured : callable, optional
+            Returns what :meth:`measure` does, of this sample; called before the chips are freed.
         stopwatch : Stopwatch, optional
             Records the stage ``fit``.
         progress : callable, optional
@@ -178,16 +184,19 @@ class OpenRun:
         pair, others, chips = sampled.pair, sampled.others, sampled.chips
         with stopwatch.stage("fit"):
             detector = fit_detector(chips, pair, self.settings, self.plan.jobs, steps)
+            facts, reflectance = (None, None) if measured is None else measured()
             lasting = Lasting.fit(chips, others.confirm) if others.confirm else None
             if others.baseline:
                 detector = self._seasonal(detector, chips, pair, others)
         chips.clear()
         heap.release()
         steps(1, 1)
-        facts, settings = (sampled.facts, sampled.reflectance, others, lasting), self.settings
+        settings = self.settings
         if (clouds := cloud_detector(pair)) is not None:
             settings = settings.with_cloud_detector(clouds.choice)
-        return PreparedRun(pair, settings, self.plan, sampled.alignment, detector, *facts)
+        return PreparedRun(
+            pair, settings, self.plan, sampled.alignment, detector, facts, reflectance, others, lasting
+        )
 
     def _seasonal(self, plain: Detector, chips: list[Chip], pair: Pair, others: OtherDates) -> Detector:
         """Return the detector that also sees the baseline; the chips are replaced, one by one."""

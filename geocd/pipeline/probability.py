@@ -69,7 +69,7 @@ def write_probability(
     checkpoint: Checkpoint | None,
     progress: Progress,
     on_rows: Callable[[int, Float32Array], None],
-) -> MapFacts:
+) -> tuple[MapFacts, Callable[[], None]]:
     """Compute, blend and write the probability of a run, and collect its statistics.
 
     Parameters
@@ -85,6 +85,12 @@ def write_probability(
     on_rows : callable
         Called while further tiles are computed, with the number of rows that are finished, from the top, and
         with the probability of the last of them, ``(rows, width)``.
+
+    Returns
+    -------
+    facts : MapFacts
+    complete : callable
+        Makes the raster of what was written, in any thread; until then there is none.
 
     Raises
     ------
@@ -121,11 +127,18 @@ def write_probability(
                 mosaic.add(tile, prob)
                 progress("tiles", done, len(tiling))
         mosaic.finish()
-        writer.finish()
     except BaseException:
         writer.abort()
         raise
-    return MapFacts(valid, changed, histogram.tolist(), seams.result(), tally.shares())
+
+    def complete() -> None:
+        try:
+            writer.finish()
+        except BaseException:
+            writer.abort()
+            raise
+
+    return MapFacts(valid, changed, histogram.tolist(), seams.result(), tally.shares()), complete
 
 
 def lasting_rows(pair: Pair, lasting: Lasting, row: int, changed: BoolArray) -> Float32Array:

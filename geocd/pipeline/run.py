@@ -28,10 +28,10 @@ from geocd.raster.pair import Pair
 from geocd.report import products
 from geocd.report.acquired import acquisition_dates
 from geocd.report.fingerprint import Fingerprint, fingerprint, sha256
-from geocd.report.products import Outputs, default_stem
+from geocd.report.products import Outputs, Product, default_stem
 from geocd.report.record import FinishedRun, OtherDateRecord, RunRecord, Summary, versions
 from geocd.report.stac import stac_item, write_json
-from geocd.report.thumbnails import PairPictures
+from geocd.report.thumbnails import PairPictures, Thumbnails
 from geocd.report.words import findings
 from geocd.scene.ignore import cloud_detector
 from geocd.spelling import python_errors, python_findings
@@ -128,13 +128,15 @@ def detect(
     ):
         progress = progress or (lambda stage, done, total: None)
         stopwatch = Stopwatch()
-        sampled: Callable[[], SampledRun] = partial(run.sample, facts=True, stopwatch=stopwatch)
+        sample: Callable[[], SampledRun] = partial(run.sample, stopwatch=stopwatch)
         if not run.settings.read.ignore:  # looking for clouds may compute with torch
-            sampled = start(sampled)
-        inputs = start(partial(_timed_fingerprints, run, stopwatch))
+            sample = start(sample)
         with computing(run.settings):  # imports torch meanwhile
-            prepared = run.fit(sampled(), stopwatch=stopwatch, progress=progress)
-            del sampled
+            sampled = sample()
+            measured = start(partial(run.measure, sampled, stopwatch=stopwatch))
+            inputs = start(partial(_timed_fingerprints, run, stopwatch))
+            prepared = run.fit(sampled, measured, stopwatch=stopwatch, progress=progress)
+            del sample, sampled
             record = _write_products(prepared, transaction, inputs(), stopwatch, progress, start)
         if overwrite:
             keep_edited_outputs(outputs)
@@ -180,24 +182,52 @@ def _write_products(
             polygons.add(prob)
             pictures.add(rows)
 
-        facts = write_probability(run, paths["prob"], tags, transaction.checkpoint, progress, on_rows)
-    progress("polygons", 0, 1)
-    with bounded_cache(CACHE_RANGE[0]), stopwatch.stage("polygons"):  # they need the memory of the blocks
-        heap.release()
-        added = _relevance(run, progress)
-        layer = polygons.write(paths["changes"], run.settings.polygons, dates, added=added)
-    heap.release()  # of what the polygons took, before the pictures take theirs
-    progress("polygons", 1, 1)
-    with stopwatch.stage("quicklook"):
-        thumbnails = pictures.dates().with_prob(paths["prob"], run.settings.method.decision)
-    record = _record(run, facts, layer, dates, inputs)
+        facts, complete = write_probability(
+            run, paths["prob"], tags, transaction.checkpoint, progress, on_rows
+        )
+
+    def pictured() -> Thumbnails:
+        with stopwatch.stage("tiles"):
+            complete()
+        with stopwatch.stage("quicklook"):
+            return pictures.dates().with_prob(paths["prob"], run.settings.method.decision)
+
+    with bounded_cache(CACHE_RANGE[0]):  # polygons and pictures need the memory of the blocks
+        thumbnails = start(pictured)
+        progress("polygons", 0, 1)
+        with stopwatch.stage("polygons"):
+            heap.release()
+            added = _relevance(run, progress)
+            layer = polygons.write(paths["changes"], run.settings.polygons, dates, added=added)
+        progress("polygons", 1, 1)
+        record = _record(run, facts, layer, dates, inputs)
+        waited = thumbnails()
+        heap.release()  # of what the polygons took, before the report takes its own
+        return _write_report(record, waited, paths, folder, stopwatch, start)
+
+
+def _write_report(
+    record: RunRecord,
+    thumbnails: Thumbnails,
+    paths: Mapping[str, Path],
+    folder: Path,
+    stopwatch: Stopwatch,
+    start: Start,
+) -> RunRecord:
+    """Write what is made from the finished raster and its polygons; return the record with its timings."""
     created = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    finished = FinishedRun(record, thumbnails, paths, created, folder)
-    for entry in products.PRODUCTS:
-        if entry.write is not None:
-            finished = finished.timed(stopwatch.seconds())
-            with stopwatch.stage(entry.stage):
-                entry.write(finished, paths[entry.key])
+    finished = FinishedRun(record, thumbnails, paths, created, folder).timed(stopwatch.seconds())
+
+    def write(product: Product) -> None:
+        assert product.write is not None
+        with stopwatch.stage(product.stage):
+            product.write(finished, paths[product.key])
+
+    *others, last = (product for product in products.PRODUCTS if product.write is not None)
+    written = [start(partial(write, product)) for product in others]
+    write(last)  # the report, which takes longest
+    for wait in written:
+        wait()
     record = finished.timed(stopwatch.seconds()).record
     with output_errors(paths["item"]):  # reads all that was written
         item = stac_item(record, paths, created=created, folder=folder)

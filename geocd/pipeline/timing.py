@@ -23,4 +23,4 @@ class Stopwatch:
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds by stage, rounded to milliseconds, in the order of the stages."""
-        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
+        return {name: round(seconds, 3) for name, seconds in self._seconds.copy().items()}

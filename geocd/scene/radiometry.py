@@ -111,10 +111,10 @@ class BandScale:
 
 
 def _fit_bands(
-    chips: Sequence[Chip], bands: slice, percentiles: tuple[float, float] | None
+    chips: Sequence[Chip], bands: slice, percentiles: tuple[float, float] | None, most: int | None
 ) -> tuple[tuple[BandScale, BandScale], Float64Array]:
     """Return the scales of some bands in both dates, and the larger of their saturated shares."""
-    dates = valid_pixels(chips, bands)
+    dates = valid_pixels(chips, bands, most=most)
     # Where one date is saturated, the other is clipped at the same share of its pixels: brighter pixels
     # cannot be compared, and a gain that drives one date into saturation is not change.
     saturated = np.maximum(*(saturated_share(values) for values in dates))
@@ -143,6 +143,7 @@ class Radiometry:
         chips: Sequence[Chip],
         percentiles: tuple[float, float] | None = CLIP_PERCENTILES,
         bands: Sequence[int] | None = None,
+        most: int | None = None,
     ) -> Radiometry:
         """Compute the scales from the jointly valid pixels of a sample.
 
@@ -156,10 +157,12 @@ class Radiometry:
             Percentiles to clip to; None clips nothing.
         bands : sequence of int, optional
             The scales of some bands only, from 0.
+        most : int, optional
+            No more pixels than these, evenly spread, are used.
         """
         # One band at a time, because the statistics need several copies of the values.
         bands = range(len(chips[0].before)) if bands is None else bands
-        parts = [_fit_bands(chips, slice(band, band + 1), percentiles) for band in bands]
+        parts = [_fit_bands(chips, slice(band, band + 1), percentiles, most) for band in bands]
         before, after = (BandScale.join([scales[date] for scales, _ in parts]) for date in (0, 1))
         saturated = np.concatenate([share for _, share in parts])
         usable = (before.gain > 0) & (after.gain > 0) & (saturated < MOST_SATURATED)

@@ -11,10 +11,20 @@ from geocd.pipeline.beside import beside
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_and_errors_arrive(jobs: int) -> None:
     with beside(jobs) as start:
-        three, failed = start(lambda: 1 + 2), start(lambda: 1 // 0)
+        three = start(lambda: 1 + 2)
         assert three() == 3
         with pytest.raises(ZeroDivisionError):
-            failed()
+            start(lambda: 1 // 0)()
+
+
+def test_with_one_job_a_call_is_made_at_once() -> None:
+    """What it holds is free by the time that its result is asked for."""
+    made: list[int] = []
+    with beside(1) as start:
+        result = start(lambda: made.append(1))
+        assert made == [1]
+        assert result() is None
+    assert made == [1]
 
 
 def test_one_job_is_one_thread() -> None:
