@@ -33,8 +33,6 @@ STD_RANGE = (0.7, 1.6)
 #: No single distance counts for more than this many deviations, and the sum no more than GATE above that
 #: of the distances with narrow windows: wide windows alone would draw a halo around each change.
 CAP, GATE = 4.0, 0.5
-#: And no more deviations than this above that of the distance which limits it.
-ABOVE_LIMITING = 0.5
 #: And no more than BEYOND[0] + BEYOND[1] times what lies beyond a shift by one pixel (``beyond_shift``):
 #: misregistration and blur make differences at every edge, but hardly any of this kind.
 BEYOND = (0.2, 8.0)
@@ -259,8 +257,7 @@ class SceneDistance:
         }
         for term in included:
             if term.limited_by in scaled:
-                limit = scaled[term.limited_by] + ABOVE_LIMITING
-                torch.minimum(scaled[term.name], limit, out=scaled[term.name])
+                torch.minimum(scaled[term.name], scaled[term.limited_by], out=scaled[term.name])
 
         def mean(members: Sequence[terms.Term]) -> Tensor:
             total = torch.zeros_like(scaled[members[0].name])

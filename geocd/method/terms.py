@@ -73,7 +73,7 @@ class Term:
     edges : bool
         Whether it sees edges and not smooth brightening, such as a veil of haze.
     limited_by : str or None
-        Name of a distance above which it counts for ``ABOVE_LIMITING`` deviations at most.
+        Name of a distance: it counts for no more deviations than that.
     reach : int
         Pixels around a pixel that its distance depends on, all windows included; of a deep distance without
         the reach of its level.
