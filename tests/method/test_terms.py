@@ -81,6 +81,9 @@ def combined(scene: SceneDistance, maps: dict[str, np.ndarray], names: list[str]
     """Sum distances by hand, without a window after the sum."""
     table = {term.name: term for term in terms.TERMS}
     scaled = {name: np.minimum((maps[name] - scene.centre[name]) / scene.scale[name], CAP) for name in names}
+    for name in names:
+        if (limit := table[name].limited_by) in scaled:
+            scaled[name] = np.minimum(scaled[name], scaled[limit])
 
     def mean(members: list[str]) -> np.ndarray:
         weight = scene.weight

@@ -439,8 +439,9 @@ def test_the_uncertainty_is_the_jackknife_over_the_distances(pair: tuple[Path, P
     left_out = []
     for name in weights:
         means = []
+        limited = scaled if name == "cc" else scaled | {"ir": np.minimum(scaled["ir"], scaled["cc"])}
         for names in (sorted(set(weights) - {name}), sorted(narrow - {name})):
-            total = sum(weights[n] * scaled[n] for n in names)
+            total = sum(weights[n] * limited[n] for n in names)
             means.append(total / sum(weights[n] for n in names))
         distance = np.minimum(means[0], GATE + means[1])
         distance = np.minimum(distance, BEYOND[0] + BEYOND[1] * maps["beyond"])
