@@ -29,6 +29,13 @@ def check(
     valid: str | os.PathLike[str] | None = None,
     align: Align = "none",
     aoi: str | None = None,
+    mask_before: str | None = None,
+    mask_after: str | None = None,
+    mask_kind: str = "auto",
+    mask_classes: tuple[MaskClass, ...] = ("cloud", "shadow", "snow"),
+    mask_buffer: float = 0.0,
+    features_before: str | None = None,
+    features_after: str | None = None,
 ) -> PairReport:
     """Check whether two rasters are a usable pair, and what to expect of it; called as ``geocd.check``.
 
@@ -38,6 +45,25 @@ def check(
         Two rasters of the same area.
     bidx, nodata, valid, align, aoi
         As for :func:`geocd.detect`.
+    mask_before : str | None, optional
+        Quality mask of BEFORE, as it comes with the product, of any resolution: what it calls cloud, shadow
+        or snow is left out.
+    mask_after : str | None, optional
+        The same of AFTER.
+    mask_kind : str, optional
+        Kind of the masks: auto (by name, or by values that leave no doubt), scl (Sentinel-2), qa_pixel
+        (Landsat), fmask (HLS), udm, udm2 (Planet), cloud or clear (0 and one other value), probability or
+        probability:PERCENT (of cloud; 40 and more), values:4,5,6 (of usable pixels).
+    mask_classes : tuple[MaskClass, ...], optional
+        What the masks leave out: one or more of cloud,shadow,snow. What they call unusable always is.
+    mask_buffer : float, optional
+        Leave out as many metres around it, as masks miss the edges of clouds.
+    features_before : str | None, optional
+        Raster of features of BEFORE that were made elsewhere (a yearly embedding, the output of a
+        foundation model), of any resolution: one more distance of the default method. Needs
+        features_after=.
+    features_after : str | None, optional
+        The same of AFTER, by the same model.
 
     Returns
     -------

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window
 
-from geocd.config import Align, Nodata
+from geocd.config import Align, Nodata, ReadSettings, Settings
 from geocd.errors import (
     AreaError,
     BandError,
@@ -22,16 +22,19 @@ from geocd.errors import (
 )
 from geocd.exports import make_callable
 from geocd.findings import Finding, Verdict, of_band_names, of_dates, of_pixel_sizes, verdict
+from geocd.pipeline.prepared import open_pair
 from geocd.raster.files import check_two_files, grid_of, open_raster
 from geocd.raster.grid import Grid, crs_name, same_grid
 from geocd.raster.pair import Pair
-from geocd.raster.reading import read
+from geocd.raster.reading import read as read_window
 from geocd.raster.warp import Warp, overlap
 from geocd.report.acquired import acquisition_date
 from geocd.scene.oddities import SceneFacts, band_findings
 from geocd.scene.registration import Removed, Shift, remove_shift
 from geocd.scene.sample import check_different, sample_chips
+from geocd.signatures import spelled
 from geocd.spelling import as_arguments, python_errors, python_findings
+from geocd.stages import COMPANIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +143,7 @@ class PairReport:
         return content
 
 
+@spelled("read", only=COMPANIONS)
 def check(
     before: str | os.PathLike[str],
     after: str | os.PathLike[str],
@@ -149,6 +153,7 @@ def check(
     valid: str | os.PathLike[str] | None = None,
     align: Align = "none",
     aoi: str | None = None,
+    **settings: object,
 ) -> PairReport:
     """Check whether two rasters are a usable pair, and what to expect of it; called as ``geocd.check``.
 
@@ -158,6 +163,7 @@ def check(
         Two rasters of the same area.
     bidx, nodata, valid, align, aoi
         As for :func:`geocd.detect`.
+    {settings}
 
     Returns
     -------
@@ -171,7 +177,8 @@ def check(
         A file is missing, is no raster, or is damaged.
     """
     with python_errors():
-        report = _check(os.fspath(before), os.fspath(after), bidx, nodata, valid, align, aoi)
+        read = _read_settings(bidx, nodata, valid, align, aoi, settings)
+        report = _check(os.fspath(before), os.fspath(after), read)
     return _in_python(report, {})
 
 
@@ -193,6 +200,7 @@ def check_pair(
     valid: str | os.PathLike[str] | None = None,
     align: Align = "none",
     aoi: str | None = None,
+    **settings: object,
 ) -> PairReport:
     """Check a pair: grids, bands, valid area, brightness, and the shift that the grids do not show.
 
@@ -206,6 +214,8 @@ def check_pair(
         The setting: ``none``, ``grid`` or ``shift``. Everything is measured on the aligned pair.
     aoi : str, optional
         The area to look at, see :meth:`geocd.raster.area.Area.of`. Default: all of the before raster.
+    **settings
+        Of :data:`geocd.stages.COMPANIONS`: quality masks, and features that were made elsewhere.
 
     Returns
     -------
@@ -218,20 +228,40 @@ def check_pair(
     """
     names = {"bidx": "indexes"}
     with python_errors(**names):
-        report = _check(os.fspath(before), os.fspath(after), indexes, nodata, valid, align, aoi)
+        read = _read_settings(indexes, nodata, valid, align, aoi, settings)
+        report = _check(os.fspath(before), os.fspath(after), read)
     return _in_python(report, names)
 
 
-def _check(
-    before: str,
-    after: str,
-    indexes: tuple[int | str, ...] | None,
+def _read_settings(
+    bidx: tuple[int | str, ...] | None,
     nodata: Nodata | None,
     valid: str | os.PathLike[str] | None,
     align: Align,
     aoi: str | None,
-) -> PairReport:
-    paths = before, after
+    settings: Mapping[str, object],
+) -> ReadSettings:
+    """Return what is read, as for a run.
+
+    Raises
+    ------
+    TypeError
+        A setting is not one of :data:`geocd.stages.COMPANIONS`.
+    ConfigError
+    """
+    if strange := sorted(set(settings) - set(COMPANIONS)):
+        raise TypeError(f"check() got an unexpected keyword argument '{strange[0]}'")
+    values = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in settings.items()
+    }
+    values |= {"bidx": bidx, "nodata": nodata, "align": align, "aoi": aoi}
+    values["valid"] = None if valid is None else os.fspath(valid)
+    return Settings.from_flat(values).resolved().read
+
+
+def _check(before: str, after: str, read: ReadSettings) -> PairReport:
+    paths, align = (before, after), read.align
     (first, grid), (second, other) = (_date(path) for path in paths)
     fit = _GridFit() if grid is None or other is None else _fit(grid, other)
     report = PairReport(
@@ -246,9 +276,7 @@ def _check(
     )
     of_bands: tuple[Finding, ...] = ()
     try:
-        with Pair(
-            *paths, indexes=indexes, nodata=nodata, valid=valid, align=align != "none", area=aoi
-        ) as opened:
+        with open_pair(before, after, read) as opened:
             check_two_files(*paths)
             pair: Pair = opened
             report = _with_bands(report, pair)
@@ -332,7 +360,9 @@ def _fit(grid: Grid, other: Grid) -> _GridFit:
 def _date(path: str) -> tuple[DateReport, Grid | None]:
     """Return the report of a raster and its grid; None where it has no usable one."""
     with open_raster(path) as dataset:
-        read(dataset, path, Window(0, 0, 1, 1), indexes=1)  # a file that ends early is an error at once
+        read_window(
+            dataset, path, Window(0, 0, 1, 1), indexes=1
+        )  # a file that ends early is an error at once
         try:
             grid = grid_of(dataset, path)
         except GridError:  # raised again when the pair is opened

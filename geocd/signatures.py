@@ -20,7 +20,9 @@ Function = TypeVar("Function", bound=Callable[..., object])
 PLACE = "{settings}"
 
 
-def spelled(*stages: str, more: tuple[inspect.Parameter, ...] = ()) -> Callable[[Function], Function]:
+def spelled(
+    *stages: str, more: tuple[inspect.Parameter, ...] = (), only: tuple[str, ...] = ()
+) -> Callable[[Function], Function]:
     """Return a decorator that spells ``**`` of a function out as the settings of some stages.
 
     Parameters
@@ -29,6 +31,8 @@ def spelled(*stages: str, more: tuple[inspect.Parameter, ...] = ()) -> Callable[
         Stages of the settings, in order. Settings that the function takes by itself stay as it has them.
     more : tuple of inspect.Parameter
         Further arguments that the function takes by ``**``.
+    only : tuple of str
+        Settings that it takes; default: all of the stages.
     """
 
     def decorate(function: Function) -> Function:
@@ -38,7 +42,7 @@ def spelled(*stages: str, more: tuple[inspect.Parameter, ...] = ()) -> Callable[
             field
             for stage in stages
             for field in dataclasses.fields(STAGES[stage])
-            if field.name not in signature.parameters
+            if field.name not in signature.parameters and (not only or field.name in only)
         ]
         settings = [keyword(field.name, field.default, str(field.type)) for field in fields]
         function.__signature__ = signature.replace(parameters=[*own, *more, *settings])  # type: ignore[attr-defined]

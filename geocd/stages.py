@@ -483,3 +483,9 @@ OTHER_DATES = tuple(
     for field in dataclasses.fields(ReadSettings)
     if (field.metadata["metavar"] or "")[-3:] == "..."
 )
+#: Those of files that belong to the two images: quality masks, and features that were made elsewhere.
+COMPANIONS = tuple(
+    field.name
+    for field in dataclasses.fields(ReadSettings)
+    if field.name.startswith(("mask_", "features_")) and field.name not in OTHER_DATES
+)

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
-from conftest import NORTH_UP, MakePair, ground, moved
+from conftest import NORTH_UP, MakePair, WriteRaster, ground, moved
 from rasterio.transform import Affine
 from scipy import ndimage
 
+import geocd
 from geocd.check import check_pair
 from geocd.cli import main
-from geocd.errors import RasterOpenError
+from geocd.errors import ConfigError, RasterOpenError
 
 Scene = Callable[..., npt.NDArray[np.uint16]]
 
@@ -52,6 +53,27 @@ def test_a_good_pair(make_pair: MakePair) -> None:
     assert code == 0
     for words in ("EPSG:32633", "taken 2020-06-01", "red, green, blue", "1.5 x before", "usable       yes"):
         assert words in text
+
+
+def test_masks_and_features_are_looked_at_as_in_a_run(make_pair: MakePair, write_raster: WriteRaster) -> None:
+    image = ground(0).clip(1, 250).astype(np.uint16)
+    pair = make_pair(image, (image * 1.5 + 100).astype(np.uint16))
+    cloud = np.zeros(image.shape[-2:], np.uint8)
+    cloud[: cloud.shape[0] // 4] = 1
+    mask = write_raster("cloud", cloud)
+    report = check_pair(*pair, mask_after=mask, mask_kind="cloud")
+    assert (report.usable, report.valid_share) == (True, 0.75)
+    assert geocd.check(*pair, mask_after=Path(mask), mask_kind="cloud").valid_share == 0.75
+    code, text = run(*pair, "--mask-after", mask, "--mask-kind", "cloud")
+    assert code == 0
+    assert "valid        75.0% of the pixels" in text
+    code, text = run(*pair, "--mask-after", write_raster("doubt", cloud * 77))
+    assert code == 1, "as a run would refuse it"
+    assert "--mask-kind" in text
+    with pytest.raises(ConfigError, match="features_after"):
+        geocd.check(*pair, features_before=mask)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tile_size'"):
+        geocd.check(*pair, tile_size=256)
 
 
 def test_what_a_run_would_take(make_pair: MakePair) -> None:

@@ -12,6 +12,7 @@ from geocd.cli.console import echo
 from geocd.cli.detect import forecast_words
 from geocd.cli.options import PathType, settings_options
 from geocd.config import Align, Nodata
+from geocd.stages import COMPANIONS
 
 if TYPE_CHECKING:
     from geocd.check import PairReport
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check whether two rasters are a usable pair.")
 @click.argument("before", type=PathType())
 @click.argument("after", type=PathType())
-@settings_options("bidx", "nodata", "align", "valid", "aoi")
+@settings_options("bidx", "nodata", "align", "valid", "aoi", *COMPANIONS)
 @click.option(
     "--time", "timed", is_flag=True, help="Also estimate how long a run takes, by computing some tiles."
 )
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def check(
     ctx: click.Context,
+    /,
     before: str,
     after: str,
     bidx: tuple[int | str, ...] | None,
@@ -37,6 +39,7 @@ def check(
     aoi: str | None,
     timed: bool,
     as_json: bool,
+    **companions: object,
 ) -> None:
     """Check whether BEFORE and AFTER are a usable pair, and what to expect of it.
 
@@ -49,11 +52,13 @@ def check(
     from geocd.config import Settings
     from geocd.pipeline.estimate import forecast
 
-    report = check_pair(before, after, indexes=bidx, nodata=nodata, valid=valid, align=align, aoi=aoi)
+    report = check_pair(
+        before, after, indexes=bidx, nodata=nodata, valid=valid, align=align, aoi=aoi, **companions
+    )
     run = None
     if report.usable:
         flat = {"bidx": bidx, "nodata": nodata, "valid": valid, "align": align, "aoi": aoi}
-        run = forecast(before, after, settings=Settings.from_flat(flat), measure=timed)
+        run = forecast(before, after, settings=Settings.from_flat({**flat, **companions}), measure=timed)
     if as_json:
         content = report.as_dict() | {"run": None if run is None else dataclasses.asdict(run)}
         echo(json.dumps(content, allow_nan=False))

@@ -28,8 +28,12 @@ from geocd.types import BoolArray, Float64Array
 #: Logit for one standard deviation of the prior, and the slopes that verdicts choose from; how far the level
 #: may move; variance of the smooth part, and of the linear one of each group. Chosen on the labelled public
 #: pairs; ``benchmarks/refine.py`` measures them.
-PRIOR, SLOPES, LEVEL_VARIANCE, SMOOTH = 1.5, (0.75, 1.5, 3.0), 4.0, 1.5
+PRIOR, SLOPES, LEVEL_VARIANCE, SMOOTH = 1.5, (0.75, 1.5, 3.0, 5.0), 4.0, 1.5
 LINEAR = {"distances": 0.9, "shallow": 0.45, "middle": 0.45}
+#: Verdicts from which on the traits count in full; with fewer, the variance of their function is less.
+ENOUGH = 30
+#: Logits are divided by this for a relevance that is a frequency: those of the mode are too sure.
+CAUTION = 1.6
 #: Least weight of a verdict where what is asked next is chosen.
 LEAST_WEIGHT = 0.05
 #: What a file of a model begins with.
@@ -121,19 +125,23 @@ class Kernel:
     ----------
     names : dict of list of str
         Traits of each group that are compared.
+    share : float
+        Of the variance that the traits have, in [0, 1]; the level has its own.
     """
 
     names: Mapping[str, Sequence[str]]
+    share: float = 1.0
 
     @classmethod
-    def common(cls, traits: Traits, judged: Traits) -> Kernel:
+    def common(cls, traits: Traits, judged: Traits, share: float = 1.0) -> Kernel:
         """Return that on the groups that both have with the same traits."""
         return cls(
             {
                 group: list(columns)
                 for group, columns in traits.groups.items()
                 if set(columns) == set(judged.groups.get(group, {}))
-            }
+            },
+            share,
         )
 
     def between(self, first: Traits, second: Traits) -> Float64Array:
@@ -142,19 +150,19 @@ class Kernel:
         apart = np.zeros_like(total)
         for group, names in self.names.items():
             x, y = (traits.matrix(group, names) for traits in (first, second))
-            total += LINEAR.get(group, 0.0) / len(names) * (x @ y.T)
+            total += self.share * LINEAR.get(group, 0.0) / len(names) * (x @ y.T)
             squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * (x @ y.T)
             apart += np.maximum(squares, 0) / len(names)
         if self.names:
-            total += SMOOTH * np.exp(-apart / (2 * len(self.names)))
+            total += self.share * SMOOTH * np.exp(-apart / (2 * len(self.names)))
         return total
 
     def variance(self, traits: Traits) -> Float64Array:
         """Return the covariance of each polygon with itself."""
-        total = np.full(traits.prior.size, LEVEL_VARIANCE + (SMOOTH if self.names else 0))
+        total = np.full(traits.prior.size, LEVEL_VARIANCE + (self.share * SMOOTH if self.names else 0))
         for group, names in self.names.items():
             x = traits.matrix(group, names)
-            total += LINEAR.get(group, 0.0) / len(names) * (x**2).sum(axis=1)
+            total += self.share * LINEAR.get(group, 0.0) / len(names) * (x**2).sum(axis=1)
         return total
 
 
@@ -170,7 +178,7 @@ def logits(traits: Traits, judged: Judged) -> Float64Array:
     """
     if not judged.yes.size:
         return np.asarray(PRIOR * traits.prior, np.float64)
-    kernel = Kernel.common(traits, judged.traits)
+    kernel = Kernel.common(traits, judged.traits, min(1.0, judged.yes.size / ENOUGH))
     within = kernel.between(judged.traits, judged.traits)
     fits = [_laplace(within, judged.yes, slope * judged.traits.prior) for slope in SLOPES]
     weights = special.softmax([likelihood for _, likelihood in fits])
@@ -217,12 +225,12 @@ def ask_next(traits: Traits, judged: Judged, seen: BoolArray, count: int) -> lis
         Polygons that are not asked: they have a verdict, be it unsure.
     count : int
     """
-    prob = relevance(traits, judged)
+    prob = _logistic(logits(traits, judged))
     kernel = Kernel.common(traits, judged.traits)
     # the rows of a Cholesky factor: one for each verdict, then one for each question
     factor: Float64Array = np.zeros((0, traits.prior.size))
     if judged.yes.size:
-        sure = relevance(judged.traits, judged)
+        sure = _logistic(logits(judged.traits, judged))
         noise = np.diag(1 / np.maximum(sure * (1 - sure), LEAST_WEIGHT))
         lower = linalg.cholesky(kernel.between(judged.traits, judged.traits) + noise, lower=True)
         factor = linalg.solve_triangular(lower, kernel.between(judged.traits, traits), lower=True)
@@ -250,7 +258,7 @@ def _logistic(values: Float64Array) -> Float64Array:
 
 def relevance(traits: Traits, judged: Judged) -> Float64Array:
     """Return how likely each polygon is what the reviewer means by change, in (0, 1)."""
-    return _logistic(logits(traits, judged))
+    return _logistic(logits(traits, judged) / CAUTION)
 
 
 __all__ = ["Judged", "ask_next", "logits", "relevance"]
