@@ -24,6 +24,9 @@ SAMPLE_VALUES = 16
 SAMPLE_CHIP = 256
 #: Rows or columns that a narrower strip counts as: so many are computed, for the stride of the features.
 LEAST_SIDE = 8
+#: Of a narrow raster, strips have this share of the pixels of a square: to read, and to compute, which takes
+#: the memory of some fifty rows.
+READ, COMPUTED = 4, 16
 #: With fewer valid pixels, two images may be equal by chance.
 _LEAST_PIXELS = 1024
 
@@ -42,14 +45,15 @@ def sample_pixels(pair: Pair) -> int:
     return int(SAMPLE_PIXELS * min(1.0, SAMPLE_VALUES / pair.values_per_pixel))
 
 
-def _squares(height: int, width: int, side: int) -> Tiling:
-    """Return squares side by side; of a raster of few rows or columns, longer strips.
+def _squares(height: int, width: int, side: int, share: int) -> Tiling:
+    """Return squares side by side; of a raster of few rows or columns, strips with a share of their pixels.
 
     Thousands of strips of 256 pixels take many times as long to read and to compute; one long strip takes
     much memory for the surroundings of its pixels, which are mirrored.
     """
-    narrow = min(height, width)
-    return Tiling(height, width, side if _roomy(height, width, side) else side**2 // 4 // narrow, 0)
+    if not _roomy(height, width, side):
+        side = max(side, side**2 // share // min(height, width))
+    return Tiling(height, width, side, 0)
 
 
 def _roomy(height: int, width: int, side: int) -> bool:
@@ -87,7 +91,7 @@ def sample_chips(pair: Pair, *, max_pixels: int | None = None, chip_size: int = 
         chips = [pair.read(grid.window)]
         ignored = _ignores(chips[0])
     else:
-        tiling = _squares(grid.height, grid.width, chip_size)
+        tiling = _squares(grid.height, grid.width, chip_size, READ)
         chips, total, ignored = [], 0, False
         # Chips of which less than a tenth is valid are used only where there are no others.
         sparse: list[Chip] = []
@@ -180,7 +184,7 @@ def crops(chips: Sequence[Chip], max_pixels: int, size: int = SAMPLE_CHIP) -> li
     squares = [
         (chip, tile.window)
         for chip in chips
-        for tile in _squares(chip.valid.shape[0], chip.valid.shape[1], size)
+        for tile in _squares(chip.valid.shape[0], chip.valid.shape[1], size, COMPUTED)
     ]
     sample: list[Chip] = []
     for index in _scattered(len(squares)):
