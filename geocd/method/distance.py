@@ -48,6 +48,8 @@ KEEP, ROUNDS = 1.2, 6
 #: this many metres (within OBJECT_PIXELS), which makes it smaller; OBJECT_GAIN makes up for that. What is
 #: above OBJECT_CAP would only draw the outline of a strong change wider.
 OBJECT_METRES, OBJECT_PIXELS, OBJECT_GAIN, OBJECT_CAP = 9.0, (2.0, 8.0), 0.15, 2.8
+#: Of rows and columns.
+EVERYTHING = slice(None), slice(None)
 #: Pixels whose windows are computed for the fit.
 FIT_AREA = 524_288
 
@@ -207,10 +209,10 @@ class SceneDistance:
             Rows and columns to return; default: all. Deep distances need wide surroundings, the others are
             computed without what only those need.
         """
-        shape, part = pair.shape, part or (slice(None), slice(None))
+        shape, part = pair.shape, part or EVERYTHING
         pair = pair.uncached()  # what several distances share is computed once, and freed
         fitted = [term for term in terms.TERMS if term.name in self.distances]
-        maps = {term.name: self.distances[term.name](pair)[part].contiguous() for term in fitted if term.deep}
+        maps = self._deep(pair, part)
         if not pair.colour_indexes:  # an embedding: a shift does not make differences of one kind
             return maps
         near = [term for term in fitted if not term.deep]
@@ -228,6 +230,16 @@ class SceneDistance:
         maps["beyond_wide"] = beyond(pair.u1, pair.u2)
         torch.maximum(maps["beyond"], maps["beyond_wide"], out=maps["beyond_wide"])
         return maps
+
+    def _deep(self, pair: ScaledPair, part: Part) -> dict[str, Tensor]:
+        """Return the deep distances of a part, from no more of the pair than they depend on."""
+        deep = [term for term in terms.TERMS if term.deep and term.name in self.distances]
+        within = part
+        if deep and pair.extractor is not None and pair.rasters is None and part != EVERYTHING:
+            reach = max(term.margin(pair.extractor.LEVELS) for term in deep)
+            around, within = widened(part, reach, pair.shape)
+            pair = pair.part(*around, deep=True)
+        return {term.name: self.distances[term.name](pair)[within].contiguous() for term in deep}
 
     def distance(self, pair: ScaledPair) -> Tensor:
         """Return the weighted mean of the scaled distances, ``(height, width)`` float32.

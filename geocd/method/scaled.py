@@ -183,11 +183,13 @@ class ScaledPair:
         """``valid`` as :func:`geocd.method.filters.gaussian` takes it: None where all is valid."""
         return None if self.whole else self.valid
 
-    def part(self, rows: slice, cols: slice) -> ScaledPair:
-        """Return some rows and columns, without deep features: views, not copies."""
+    def part(self, rows: slice, cols: slice, *, deep: bool = False) -> ScaledPair:
+        """Return some rows and columns, with D-FE or without deep features: views, not copies."""
         z1, z2, u1, u2 = (values[:, rows, cols] for values in (self.z1, self.z2, self.u1, self.u2))
         origin = self.origin[0] + (rows.start or 0), self.origin[1] + (cols.start or 0)
-        return ScaledPair(z1, z2, u1, u2, self.valid[rows, cols], self.whole, self.colour_indexes, origin)
+        network = (self.extractor, self.depth) if deep else (None, 0)
+        valid = self.valid[rows, cols]
+        return ScaledPair(z1, z2, u1, u2, valid, self.whole, self.colour_indexes, origin, *network)
 
     def uncached(self) -> ScaledPair:
         """Return a copy of the same tensors; what it caches is freed with it.

@@ -14,8 +14,8 @@ from geocd.types import Float32Array, Float64Array, IntArray
 NEAR = 8
 #: A jump is the mean over this many pixels along a border.
 RUN = 16
-#: Rows of the map that are compared at once.
-AT_ONCE = 8 * RUN
+#: Rows of the map, and jumps across columns, that are compared at once.
+AT_ONCE, JUMPS = 8 * RUN, 256
 #: A blend over more pixels than this counts in part: it is a slope, not a seam.
 LONGEST = 16
 #: A blend wider than this has no jump inside; only where it begins and ends.
@@ -60,10 +60,11 @@ class SeamScore:
     def __init__(self, tiling: Tiling) -> None:
         height, width = tiling.tile_shape
         self._down = _jumps(tiling.row_starts, height, tiling.margin)
-        self._across = _jumps(tiling.col_starts, width, tiling.margin)
+        across = _jumps(tiling.col_starts, width, tiling.margin)
+        self._across = [len(jump) for jump in across]  # pairs of each
         self._incomplete: dict[int, dict[int, Runs]] = {}  # jumps down, by jump and pair
-        pairs = [pair for jump in self._across for pair in jump]
-        self._columns = np.array(pairs, np.int64).reshape(-1, 2).T
+        columns = itertools.chain.from_iterable(pair for jump in across for pair in jump)
+        self._columns = np.fromiter(columns, np.int64).reshape(-1, 2).T
         reach = max((second - first for jump in self._down for first, second in jump), default=0)
         self._above = np.zeros((reach, tiling.width), np.float32)  # the last rows added
         self._next = 0  # the row to be added next
@@ -109,13 +110,15 @@ class SeamScore:
                     self._compare(np.stack(means), np.stack(counts))
         self._above = rows[len(rows) - len(self._above) :]
 
-        left, right = self._columns
-        mean, count = _runs((values[:, right] - values[:, left]).T)
-        begin = 0
-        for jump in self._across:
-            end = begin + len(jump)
-            self._compare(mean[begin:end], count[begin:end])
-            begin = end
+        start = 0
+        for first in range(0, len(self._across), JUMPS):
+            lengths = self._across[first : first + JUMPS]
+            left, right = self._columns[:, start : (start := start + sum(lengths))]
+            mean, count = _runs((values[:, right] - values[:, left]).T)
+            begin = 0
+            for length in lengths:
+                self._compare(mean[begin : begin + length], count[begin : begin + length])
+                begin += length
 
     def _compare(self, mean: Float64Array, count: IntArray) -> None:
         """Add a jump and those beside it to the sums: ``(pairs, runs)`` each, the one at the border first."""
