@@ -97,7 +97,7 @@ class SampledRun:
     chips: list[Chip]
 
 
-#: What is measured on a sample beside the method, see :class:`PreparedRun`.
+# What is measured on a sample beside the method: see the attributes of PreparedRun.
 Measured = tuple[SceneFacts, Reflectance | None]
 
 
