@@ -360,9 +360,8 @@ def _fit(grid: Grid, other: Grid) -> _GridFit:
 def _date(path: str) -> tuple[DateReport, Grid | None]:
     """Return the report of a raster and its grid; None where it has no usable one."""
     with open_raster(path) as dataset:
-        read_window(
-            dataset, path, Window(0, 0, 1, 1), indexes=1
-        )  # a file that ends early is an error at once
+        # a file that ends early is an error at once
+        read_window(dataset, path, Window(0, 0, 1, 1), indexes=1)
         try:
             grid = grid_of(dataset, path)
         except GridError:  # raised again when the pair is opened

@@ -479,9 +479,7 @@ RASTERS = tuple(
 )
 #: Those that name any number of rasters: images of other dates of the place, and their masks.
 OTHER_DATES = tuple(
-    field.name
-    for field in dataclasses.fields(ReadSettings)
-    if (field.metadata["metavar"] or "")[-3:] == "..."
+    field.name for field in dataclasses.fields(ReadSettings) if str(field.metadata["metavar"]).endswith("...")
 )
 #: Those of files that belong to the two images: quality masks, and features that were made elsewhere.
 COMPANIONS = tuple(

@@ -211,11 +211,10 @@ class SceneDistance:
         """
         shape, part = pair.shape, part or EVERYTHING
         pair = pair.uncached()  # what several distances share is computed once, and freed
-        fitted = [term for term in terms.TERMS if term.name in self.distances]
         maps = self._deep(pair, part)
         if not pair.colour_indexes:  # an embedding: a shift does not make differences of one kind
             return maps
-        near = [term for term in fitted if not term.deep]
+        near = [term for term in terms.TERMS if not term.deep and term.name in self.distances]
         reach = max(terms.BEYOND_REACH + radius(self.object_sigma), *(term.reach for term in near))
         around, within = widened(part, reach, shape)
         pair = pair.part(*around)
